@@ -1,0 +1,1 @@
+"""Judges: a completion in, a verdict out."""

@@ -1,0 +1,1 @@
+"""Access to chat models: the only package that imports transformers or nnsight."""

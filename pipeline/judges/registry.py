@@ -1,0 +1,8 @@
+"""Judges by the name that conf/ and every table use."""
+
+from collections.abc import Callable
+
+from pipeline.judges import substring
+from pipeline.judges.verdict import Verdict
+
+JUDGES: dict[str, Callable[[str, str], Verdict]] = {"substring": substring.judge}

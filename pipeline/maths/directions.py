@@ -1,0 +1,81 @@
+"""Difference-in-means directions (Arditi et al. 2024, section 2.3)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A direction of the residual stream, raw: activation addition needs its length.
+
+    `vector` is in the units of `resid_pre` at block `layer`; `position` counts from the end of
+    the prompt (-1 is the last template token).
+    """
+
+    vector: Float[Tensor, " d_model"]
+    layer: int
+    position: int
+
+    def __post_init__(self):
+        assert self.vector.ndim == 1, f"a direction has one axis, not {tuple(self.vector.shape)}"
+        assert self.position < 0 <= self.layer, (self.position, self.layer)
+
+    @property
+    def norm(self) -> float:
+        """Euclidean length |r|."""
+        return float(self.vector.double().norm())
+
+    @property
+    def r_hat(self) -> Float[Tensor, " d_model"]:
+        """r / |r| in float64. A zero vector has no direction: callers exclude it first."""
+        vector = self.vector.double()
+        norm = vector.norm()
+        assert norm > 0, "a zero vector has no direction"
+        return vector / norm
+
+
+class MeanFitter:
+    """mean = sum of rows / number of rows, accumulated in float64, one batch at a time."""
+
+    def __init__(self):
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def update(self, rows: Float[Tensor, "prompt *axes"]) -> None:
+        """Add a batch of rows; the result does not depend on how rows are split into batches."""
+        batch = rows.double().sum(dim=0)
+        self.total = batch if self.total is None else self.total + batch
+        self.count += rows.shape[0]
+
+    def mean(self) -> Float[Tensor, "*axes"]:
+        """The mean of every row seen so far, float64."""
+        assert self.total is not None, "no rows to take the mean of"
+        return self.total / self.count
+
+
+def difference_in_means(
+    harmful: Float[Tensor, "position layer d_model"], harmless: Float[Tensor, "position layer d_model"]
+) -> Float[Tensor, "position layer d_model"]:
+    """r[i, l] = mean_harmful[i, l] - mean_harmless[i, l] (paper, equation 3)."""
+    assert harmful.shape == harmless.shape, (harmful.shape, harmless.shape)
+    return harmful.double() - harmless.double()
+
+
+def is_zero(
+    r: Float[Tensor, " d_model"], scale: Float[Tensor, " d_model"], tolerance: float = 1e-6
+) -> bool:
+    """|r| <= tolerance * |scale|: nothing but rounding separates the two means.
+
+    At layer 0 the template tokens are constants, so their difference in means is zero.
+    """
+    return bool(r.double().norm() <= tolerance * scale.double().norm())
+
+
+def random_direction(like: Direction, seed: int) -> Direction:
+    """An isotropic random direction with the same norm, layer and position as `like` (the control)."""
+    generator = torch.Generator().manual_seed(seed)
+    vector = torch.randn(like.vector.shape, generator=generator, dtype=torch.float64)
+    return Direction(vector / vector.norm() * like.norm, like.layer, like.position)

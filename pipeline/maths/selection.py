@@ -1,0 +1,129 @@
+"""Choosing one direction from the candidates' scores (paper, section 2.3 and appendix C)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Rule = Literal["paper", "calibrated"]
+FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass")
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """The scores of the candidate direction at (position, layer), measured on val prompts.
+
+    bypass: mean refusal metric on harmful under ablation; induce: mean refusal metric on harmless
+    with the direction added; kl: mean KL(baseline || ablated) on harmless. Nats.
+    """
+
+    position: int
+    layer: int
+    bypass: float
+    induce: float
+    kl: float
+    zero_norm: bool = False
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Mean refusal metric of the unchanged model on the harmful and harmless val prompts, in nats."""
+
+    harmful: float
+    harmless: float
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a candidate must satisfy: kl <= kl, induce >= induce, bypass <= bypass, layer < max_layer."""
+
+    kl: float
+    induce: float
+    bypass: float
+    max_layer: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen candidate, or None and the reason why; `removed_by` has every rejected candidate once."""
+
+    rule: str
+    thresholds: Thresholds
+    chosen: CandidateScores | None
+    kept: tuple[CandidateScores, ...]
+    removed_by: dict[str, tuple[CandidateScores, ...]]
+    nearest: tuple[CandidateScores, ...]
+
+
+def thresholds_for(
+    rule: Rule,
+    n_layers: int,
+    *,
+    kl: float = 0.1,
+    induce: float = 0.0,
+    layer_share: float = 0.8,
+    gap_share: float = 0.5,
+    baselines: Baselines | None = None,
+) -> Thresholds:
+    """Thresholds of a named rule.
+
+    `paper`: kl, induce >= 0, layer < int(0.8 L), the bounds as in the paper's code; bypass unbounded.
+    `calibrated`: the same kl and layer bounds; adding the direction must close at least `gap_share`
+    of the gap from the model's harmless to its harmful baseline, and ablating it the same share of
+    the gap from harmful to harmless. Raises ValueError when the rule lacks its baselines.
+    """
+    max_layer = int(layer_share * n_layers)
+    if rule == "paper":
+        return Thresholds(kl=kl, induce=induce, bypass=math.inf, max_layer=max_layer)
+    if baselines is None:
+        raise ValueError("rule calibrated needs the model's harmful and harmless baselines")
+    gap = baselines.harmful - baselines.harmless
+    return Thresholds(
+        kl=kl,
+        induce=baselines.harmless + gap_share * gap,
+        bypass=baselines.harmful - gap_share * gap,
+        max_layer=max_layer,
+    )
+
+
+def rejection(candidate: CandidateScores, thresholds: Thresholds) -> str | None:
+    """Name of the first filter that removes the candidate, in the order of FILTERS, or None."""
+    tests = {
+        "zero_norm": candidate.zero_norm,
+        "not_finite": not all(map(math.isfinite, (candidate.bypass, candidate.induce, candidate.kl))),
+        "late_layer": candidate.layer >= thresholds.max_layer,
+        "kl": candidate.kl > thresholds.kl,
+        "induce": candidate.induce < thresholds.induce,
+        "bypass": candidate.bypass > thresholds.bypass,
+    }
+    return next((name for name in FILTERS if tests[name]), None)
+
+
+def shortfall(candidate: CandidateScores, thresholds: Thresholds) -> float:
+    """How far a finite candidate is from passing: the largest overshoot of any score threshold."""
+    return max(
+        candidate.kl - thresholds.kl,
+        thresholds.induce - candidate.induce,
+        candidate.bypass - thresholds.bypass,
+    )
+
+
+def select(scores: Sequence[CandidateScores], thresholds: Thresholds, rule: str, n_nearest: int = 5) -> Selection:
+    """Smallest bypass among the candidates that every filter keeps; None when it keeps none.
+
+    Ties go to the earlier row. NaN and zero-norm candidates are never chosen.
+    """
+    removed: dict[str, list[CandidateScores]] = {name: [] for name in FILTERS}
+    kept = []
+    for candidate in scores:
+        name = rejection(candidate, thresholds)
+        (kept if name is None else removed[name]).append(candidate)
+    misses = [c for name in ("kl", "induce", "bypass") for c in removed[name]]
+    return Selection(
+        rule=rule,
+        thresholds=thresholds,
+        chosen=min(kept, key=lambda c: c.bypass) if kept else None,
+        kept=tuple(kept),
+        removed_by={name: tuple(rows) for name, rows in removed.items()},
+        nearest=tuple(sorted(misses, key=lambda c: shortfall(c, thresholds))[:n_nearest]),
+    )

@@ -1,0 +1,97 @@
+"""Chat templates and tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.errors import UserError
+
+# Private-use characters: no tokenizer merges them with a template, so they mark the instruction's end.
+MARKERS = ("\ue000\ue001", "\ue002\ue003\ue004")
+
+
+def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
+    """The chat prompt of one user turn, ready for the assistant's answer."""
+    turn = [{"role": "user", "content": instruction}]
+    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    assert isinstance(text, str)
+    return text
+
+
+def require_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
+    """Raises UserError when the tokenizer has no chat template."""
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"model '{model}' has no chat template, so refusal cannot be measured on it: "
+            "use its instruction-tuned version"
+        )
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> list[list[int]]:
+    """Token ids of each instruction's chat prompt; the template's own BOS, if any, and no second one."""
+    texts = [render(tokenizer, instruction) for instruction in instructions]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
+
+
+def post_instruction_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The template's tokens after the instruction: the positions the paper looks at (section 2.3).
+
+    Found from the template itself: what the chat prompts of two different instructions share at
+    their end, as text, tokenised as it stands in a prompt.
+    """
+    tails = [render(tokenizer, marker).rpartition(marker)[2] for marker in MARKERS]
+    if tails[0] != tails[1] or not tails[0]:
+        raise UserError(
+            "the chat template has no fixed text after the instruction, so positions cannot be counted "
+            "from the end: choose another model or repair its template"
+        )
+    return tokenizer(tails[0], add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Left-padded prompts; `position_ids` count real tokens only, so padding changes nothing."""
+
+    input_ids: Int[Tensor, "prompt token"]
+    attention_mask: Int[Tensor, "prompt token"]
+    position_ids: Int[Tensor, "prompt token"]
+
+
+def pad_left(prompts: Sequence[Sequence[int]], pad_id: int, n_before: int = 0) -> Padded:
+    """Pad token lists on the left. `n_before`: tokens already in the KV cache before every row."""
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), pad_id)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, tokens in enumerate(prompts):
+        ids[row, width - len(tokens) :] = torch.tensor(tokens)
+        mask[row, width - len(tokens) :] = 1
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0) + n_before
+    whole = torch.cat([torch.ones((len(prompts), n_before), dtype=torch.long), mask], dim=1)
+    return Padded(ids, whole, positions)
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Number of leading tokens that all prompts share, leaving at least one token in each."""
+    shortest = min(map(len, prompts))
+    first = prompts[0]
+    for index in range(shortest - 1):
+        if any(tokens[index] != first[index] for tokens in prompts):
+            return index
+    return shortest - 1
+
+
+def length_sorted_batches(lengths: Sequence[int], max_tokens: int, max_rows: int = 10**9) -> list[list[int]]:
+    """Row numbers in batches of rising length, each at most `max_tokens` tokens once padded (or one row)."""
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    batches: list[list[int]] = []
+    for row in order:
+        fits = batches and (len(batches[-1]) + 1) * lengths[row] <= max_tokens and len(batches[-1]) < max_rows
+        if fits:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

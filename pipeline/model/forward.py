@@ -1,0 +1,70 @@
+"""Forward passes that end in next-token logits."""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from pipeline.model import chat
+from pipeline.model.loading import ChatModel
+
+
+@torch.inference_mode()
+def last_logits(
+    model: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Float[Tensor, "prompt d_vocab"]:
+    """Next-token logits after each prompt, float32 on the CPU, in the order given.
+
+    The tokens that all prompts share at their start are run once; the rest in length-sorted
+    batches of at most `max_tokens` tokens. Runs under whatever intervention is in force.
+    """
+    n_shared = chat.shared_prefix(prompts) if len(prompts) > 1 else 0
+    prefix = _run_prefix(model, list(prompts[0][:n_shared])) if n_shared else None
+    rests = [tokens[n_shared:] for tokens in prompts]
+    rows: dict[int, Tensor] = {}
+    for batch in chat.length_sorted_batches([len(rest) for rest in rests], max_tokens):
+        padded = chat.pad_left([rests[row] for row in batch], model.pad_id, n_before=n_shared)
+        logits = _forward(model, padded, _expanded(prefix, len(batch))).float().cpu()
+        rows.update(zip(batch, logits, strict=True))
+        progress(len(batch))
+    return torch.stack([rows[row] for row in range(len(prompts))])
+
+
+@torch.inference_mode()
+def all_logits(model: ChatModel, tokens: Sequence[int]) -> Float[Tensor, "token d_vocab"]:
+    """Logits at every token of one sequence, float32 on the model's device."""
+    ids = torch.tensor([list(tokens)], device=model.device)
+    return model.hf(input_ids=ids, use_cache=False).logits[0].float()
+
+
+def _run_prefix(model: ChatModel, tokens: list[int]) -> DynamicCache:
+    cache = DynamicCache(config=model.hf.config)
+    ids = torch.tensor([tokens], device=model.device)
+    model.hf(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def _expanded(prefix: DynamicCache | None, n_rows: int) -> DynamicCache | None:
+    if prefix is None:
+        return None
+    cache = copy.deepcopy(prefix)
+    cache.batch_repeat_interleave(n_rows)
+    return cache
+
+
+def _forward(model: ChatModel, padded: chat.Padded, cache: DynamicCache | None) -> Tensor:
+    output = model.hf(
+        input_ids=padded.input_ids.to(model.device),
+        attention_mask=padded.attention_mask.to(model.device),
+        position_ids=padded.position_ids.to(model.device),
+        past_key_values=cache,
+        use_cache=cache is not None,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1]

@@ -1,0 +1,73 @@
+"""Greedy generation under an intervention."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig
+
+from pipeline.maths.interventions import Intervention
+from pipeline.model import chat
+from pipeline.model.intervene import intervene
+from pipeline.model.loading import ChatModel
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Greedy continuation of prompt number `row`; `finished` when the model ended it itself."""
+
+    row: int
+    tokens: tuple[int, ...]
+    finished: bool
+
+
+@torch.inference_mode()
+def generate(
+    model: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    intervention: Intervention,
+    max_new_tokens: int,
+    batch_size: int,
+) -> Iterator[list[Generated]]:
+    """Greedy continuations batch by batch, rows of like length together.
+
+    The intervention holds in the prefill and in every decode step. The generator holds no hook
+    between batches.
+    """
+    lengths = [len(tokens) for tokens in prompts]
+    for batch in chat.length_sorted_batches(lengths, 10**9, max_rows=batch_size):
+        with intervene(model, intervention):
+            yield_rows = _generate_batch(model, [prompts[row] for row in batch], max_new_tokens)
+        yield [Generated(row, *out) for row, out in zip(batch, yield_rows, strict=True)]
+
+
+def _generate_batch(
+    model: ChatModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[tuple[tuple[int, ...], bool]]:
+    padded = chat.pad_left(prompts, model.pad_id)
+    stops = _stop_tokens(model)
+    out = model.hf.generate(  # type: ignore[operator]
+        input_ids=padded.input_ids.to(model.device),
+        attention_mask=padded.attention_mask.to(model.device),
+        # A fresh config: sampling and length settings that ship with a model must not apply.
+        generation_config=GenerationConfig(
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=model.pad_id,
+            eos_token_id=sorted(stops),
+            bos_token_id=model.tokenizer.bos_token_id,
+        ),
+    )
+    return [_until_stop(row[padded.input_ids.shape[1] :].tolist(), stops) for row in out.cpu()]
+
+
+def _stop_tokens(model: ChatModel) -> set[int]:
+    declared = getattr(model.hf.generation_config, "eos_token_id", None)
+    stops = set(declared if isinstance(declared, list) else [declared])
+    stops.add(model.tokenizer.eos_token_id)  # type: ignore[arg-type]
+    return {int(token) for token in stops if token is not None}
+
+
+def _until_stop(tokens: list[int], stops: set[int]) -> tuple[tuple[int, ...], bool]:
+    end = next((index for index, token in enumerate(tokens) if token in stops), None)
+    return (tuple(tokens), False) if end is None else (tuple(tokens[:end]), True)

@@ -1,0 +1,53 @@
+"""Applying an intervention to a live model: one context manager, prefill and every decode step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.maths.interventions import ActivationAddition, DirectionalAblation, Intervention, ablate, add
+from pipeline.model.loading import ChatModel
+
+
+@contextmanager
+def intervene(model: ChatModel, intervention: Intervention) -> Iterator[None]:
+    """Run the model under the intervention inside the block; nothing of it remains afterwards."""
+    with ExitStack() as stack:
+        for handle in _hooks(model, intervention):
+            stack.callback(handle.remove)
+        yield
+
+
+def _hooks(model: ChatModel, intervention: Intervention) -> list[Any]:
+    match intervention:
+        case None:
+            return []
+        case DirectionalAblation(direction):
+            r_hat = direction.r_hat.to(model.device, torch.float32)
+            hook = _on_output(lambda x: ablate(x, r_hat))
+            return [writer.register_forward_hook(hook) for writer in model.sites.writers]
+        case ActivationAddition(direction, coefficient):
+            r = direction.vector.to(model.device)
+            block = model.sites.blocks[direction.layer]
+            hook = _on_input(lambda x: add(x, r, coefficient))
+            return [block.register_forward_pre_hook(hook, with_kwargs=True)]
+
+
+def _on_output(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (change(output[0]), *output[1:])
+        return change(output)
+
+    return hook
+
+
+def _on_input(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    return hook

@@ -1,0 +1,51 @@
+"""Reading the residual stream with nnsight."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from nnsight import TransformersModel
+from torch import Tensor
+
+from pipeline.maths.directions import MeanFitter
+from pipeline.model import chat
+from pipeline.model.loading import ChatModel
+
+
+def resid_pre(
+    model: ChatModel, prompts: Sequence[Sequence[int]], n_positions: int
+) -> Float[Tensor, "prompt position layer d_model"]:
+    """`resid_pre` of every block at the last `n_positions` tokens of one padded batch, float32 on the CPU.
+
+    nnsight stops the pass after the last block's input: no final norm, no logits.
+    """
+    traced = TransformersModel(model.hf, tokenizer=model.tokenizer)
+    padded = chat.pad_left(prompts, model.pad_id)
+    inputs = {
+        "input_ids": padded.input_ids.to(model.device),
+        "attention_mask": padded.attention_mask.to(model.device),
+        "position_ids": padded.position_ids.to(model.device),
+    }
+    blocks = traced.get(model.sites.family.blocks)
+    with torch.inference_mode(), traced.trace(inputs, use_cache=False) as tracer:
+        slices = []
+        for block in blocks:
+            slices.append(block.input[:, -n_positions:, :].to("cpu", torch.float32, copy=True))
+        stacked = torch.stack(slices, dim=2).save()
+        tracer.stop()
+    return stacked
+
+
+def mean_resid_pre(
+    model: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    n_positions: int,
+    max_tokens: int,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Float[Tensor, "position layer d_model"]:
+    """Mean over prompts of `resid_pre` at the last `n_positions` tokens, float64."""
+    fitter = MeanFitter()
+    for batch in chat.length_sorted_batches([len(tokens) for tokens in prompts], max_tokens):
+        fitter.update(resid_pre(model, [prompts[row] for row in batch], n_positions))
+        progress(len(batch))
+    return fitter.mean()
