@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from statsmodels.stats.proportion import proportion_confint
+
 Rule = Literal["paper", "calibrated"]
 FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass")
 
@@ -23,6 +25,11 @@ class CandidateScores:
     induce: float
     kl: float
     zero_norm: bool = False
+
+    @classmethod
+    def without_direction(cls, position: int, layer: int) -> "CandidateScores":
+        """A candidate whose two means are equal: it has no direction and so no scores."""
+        return cls(position, layer, math.nan, math.nan, math.nan, zero_norm=True)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ class Selection:
     nearest: tuple[CandidateScores, ...]
 
 
+def max_layer_for(layer_share: float, n_layers: int) -> int:
+    """First layer that is too late to choose: int(layer_share * L), as in the paper's code."""
+    return int(n_layers * layer_share)
+
+
 def thresholds_for(
     rule: Rule,
     n_layers: int,
@@ -72,7 +84,7 @@ def thresholds_for(
     of the gap from the model's harmless to its harmful baseline, and ablating it the same share of
     the gap from harmful to harmless. Raises ValueError when the rule lacks its baselines.
     """
-    max_layer = int(layer_share * n_layers)
+    max_layer = max_layer_for(layer_share, n_layers)
     if rule == "paper":
         return Thresholds(kl=kl, induce=induce, bypass=math.inf, max_layer=max_layer)
     if baselines is None:
@@ -127,3 +139,42 @@ def select(scores: Sequence[CandidateScores], thresholds: Thresholds, rule: str,
         removed_by={name: tuple(rows) for name, rows in removed.items()},
         nearest=tuple(sorted(misses, key=lambda c: shortfall(c, thresholds))[:n_nearest]),
     )
+
+
+NO_REFUSAL = "no_refusal_behaviour"
+NO_DIRECTION = "no_direction_selected"
+FOUND = "direction_selected"
+
+
+@dataclass(frozen=True)
+class FilterVerdict:
+    """Whether the filtered prompts support looking for a direction; `reason` says why not."""
+
+    verdict: str | None
+    reason: str
+    refused: int
+    n: int
+
+
+def filter_verdict(
+    refused: int, n: int, kept: dict[str, int], min_train: int, min_val: int, max_rate: float
+) -> FilterVerdict:
+    """`no_refusal_behaviour` when the model refuses too few harmful prompts to find a direction from.
+
+    Either the 95 % Wilson interval of its refusal rate by the metric lies below `max_rate`, or the
+    filter keeps fewer than the minimum of a set.
+    """
+    high = proportion_confint(refused, n, alpha=0.05, method="wilson")[1]
+    needed = {
+        "harmful_train": min_train,
+        "harmless_train": min_train,
+        "harmful_val": min_val,
+        "harmless_val": min_val,
+    }
+    short = [f"{name} keeps {kept[name]} of at least {least}" for name, least in needed.items() if kept[name] < least]
+    if high < max_rate:
+        reason = f"{refused} of {n} harmful train prompts refused by the metric, with certainty below {max_rate:.0%}"
+        return FilterVerdict(NO_REFUSAL, reason, refused, n)
+    if short:
+        return FilterVerdict(NO_REFUSAL, "; ".join(short), refused, n)
+    return FilterVerdict(None, "", refused, n)

@@ -95,3 +95,22 @@ def length_sorted_batches(lengths: Sequence[int], max_tokens: int, max_rows: int
         else:
             batches.append([row])
     return batches
+
+
+def single_token_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Int[Tensor, " token"]:
+    """Token id of each word. Raises UserError for a word that is not one token of this model."""
+    ids = []
+    for word in words:
+        encoded: list[int] = tokenizer(word, add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
+        if len(encoded) != 1:
+            raise UserError(
+                f"refusal token '{word}' is {len(encoded)} tokens in this tokenizer, not 1: "
+                "mend refusal_tokens in conf/family/"
+            )
+        ids.append(encoded[0])
+    return torch.tensor(ids)
+
+
+def encode_plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of text as it stands, without template or special tokens."""
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"]  # type: ignore[return-value]

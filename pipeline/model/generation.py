@@ -1,6 +1,6 @@
 """Greedy generation under an intervention."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,17 +28,22 @@ def generate(
     intervention: Intervention,
     max_new_tokens: int,
     batch_size: int,
+    done: Container[int] = (),
 ) -> Iterator[list[Generated]]:
     """Greedy continuations batch by batch, rows of like length together.
 
-    The intervention holds in the prefill and in every decode step. The generator holds no hook
-    between batches.
+    The intervention holds in the prefill and in every decode step; no hook is left between batches.
+    Batches are the same whatever is `done`, and one is skipped only when all its rows are: rounding
+    depends on what shares a batch, so a resumed run equals an uninterrupted one.
     """
     lengths = [len(tokens) for tokens in prompts]
     for batch in chat.length_sorted_batches(lengths, 10**9, max_rows=batch_size):
-        with intervene(model, intervention):
-            yield_rows = _generate_batch(model, [prompts[row] for row in batch], max_new_tokens)
-        yield [Generated(row, *out) for row, out in zip(batch, yield_rows, strict=True)]
+        missing = [row for row in batch if row not in done]
+        if missing:
+            with intervene(model, intervention):
+                outputs = _generate_batch(model, [prompts[row] for row in batch], max_new_tokens)
+            whole = [Generated(row, *output) for row, output in zip(batch, outputs, strict=True)]
+            yield [item for item in whole if item.row in missing]
 
 
 def _generate_batch(

@@ -1,0 +1,67 @@
+"""The model card that every export carries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.files import replacing
+from pipeline.maths.directions import Direction
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the card states; every number is measured."""
+
+    title: str
+    base_model: str
+    licence: str
+    pinned: str
+    direction: Direction
+    metric_before: float
+    metric_after: float
+    kl: float
+    n_val: int
+    equivalence: Mapping[str, Any]
+
+
+def write(path: Path, facts: Facts) -> None:
+    """Write the card as Markdown with the metadata block that model hubs read."""
+    with replacing(path) as temporary:
+        temporary.write_text(_text(facts), encoding="utf-8")
+
+
+def _text(facts: Facts) -> str:
+    equivalence = facts.equivalence
+    matched = equivalence["greedy_equal"] + equivalence["greedy_ties"]
+    return f"""---
+base_model: {facts.base_model}
+license: {facts.licence}
+library_name: transformers
+tags: [interpretability, refusal-direction, research-only]
+---
+
+# {facts.title}, refusal direction removed from the weights
+
+**Research only. This model's refusal of harmful requests has been disabled. Do not deploy it.**
+
+It exists to check one statement: editing the weights so that nothing writes along one direction of
+the residual stream does exactly what removing that direction from the activations does (Arditi et
+al. 2024, *Refusal in Language Models Is Mediated by a Single Direction*, section 4).
+
+| | |
+|---|---|
+| base model | {facts.base_model}, licence {facts.licence} (its terms apply here too) |
+| base weights | `{facts.pinned}` |
+| direction | difference in means at position {facts.direction.position}, layer {facts.direction.layer} |
+| edit | W_out - r_hat r_hat^T W_out on {equivalence["edited_parameters"]} parameters; lm_head has its own weights |
+| refusal metric (log-odds of a refusal's first token), mean of {facts.n_val} harmful val prompts | {facts.metric_before:.2f} before, {facts.metric_after:.2f} after |
+| KL(before, after) of next tokens, mean of harmless val prompts | {facts.kl:.3f} nats |
+| largest logit difference to the live ablation | {equivalence["logit_difference_max"]:.2g} |
+| greedy answers equal to the live ablation | {matched} of {equivalence["n_prompts"]} prompts x {equivalence["n_tokens"]} tokens |
+| largest abs(cos) with the direction in any layer | {max(equivalence["max_cosine_after"]):.1g} (before: {max(equivalence["max_cosine_before"]):.2f}) |
+
+It follows harmful requests that the base model refuses. Whoever holds it is responsible for keeping
+it from use outside research on safety training.
+"""
+

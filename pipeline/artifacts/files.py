@@ -1,0 +1,161 @@
+"""Reading and writing one file or folder: atomic writes, one-line errors, no pickle."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.errors import UserError
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a full disk or an unwritable folder into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left to write {path}: free some and run again, nothing is lost") from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise UserError(f"cannot write {path} ({error.strerror}): make its folder writable") from None
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name only when the block succeeds."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def publish_folder(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Fill a temporary folder with `write`, then give it its name: whole or not there."""
+    with explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            write(temporary)
+            temporary.chmod(0o755)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with sorted keys; NaN is an error, since JSON has none."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON. Raises UserError for a missing or malformed file."""
+    try:
+        return json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno} is not JSON ({error.msg})") from None
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object per line."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(jsonl_line(row) for row in rows))
+
+
+def jsonl_line(row: Mapping[str, Any]) -> str:
+    """One row as it stands in a JSONL file, newline included."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file. Raises UserError with the line number of a malformed one."""
+    rows = []
+    # Not splitlines(): completions may hold U+2028 and the like, which JSON does not escape.
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}:{number} is not JSON ({error.msg})") from None
+    return rows
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """A small table without its index."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Safetensors with string metadata."""
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata))
+
+
+def write_png(path: Path, figure: Figure) -> None:
+    """A figure as PNG; no software version or date is kept, so equal figures are equal bytes."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+
+
+def read_tensors(path: Path, **expected: str) -> dict[str, Tensor]:
+    """Tensors of a safetensors file whose metadata has each `expected` value.
+
+    Raises UserError for a missing or damaged file, and for one that belongs to something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}): delete it and run `dvc repro`") from None
+    for key, value in expected.items():
+        if metadata.get(key) != value:
+            raise UserError(
+                f"{path} belongs to {key} '{metadata.get(key)}', not '{value}': run `dvc repro` to make it again"
+            )
+    return tensors
+
+
+def content_hash(value: Any) -> str:
+    """sha256 of a value's canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None

@@ -1,0 +1,104 @@
+"""Where each artefact of a model lives, below one root folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SETS = ("harmful_train", "harmful_val", "harmful_test", "harmless_train", "harmless_val", "harmless_test")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one model's artefacts; every file name of the project is here."""
+
+    model: str
+    root: Path = Path()
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this model that DVC keeps."""
+        return self.root / "outputs" / "models" / self.model
+
+    @property
+    def config(self) -> Path:
+        """Resolved configuration, written by `compose`."""
+        return self.folder / "config.yaml"
+
+    def prompts(self, name: str) -> Path:
+        """Rows {id, instruction, category, source, licence} of one of SETS."""
+        return self.folder / "prompts" / f"{name}.jsonl"
+
+    @property
+    def audit(self) -> Path:
+        """Duplicates between sets, counts, licences, surface-form AUROC."""
+        return self.folder / "prompts" / "audit.json"
+
+    @property
+    def baseline(self) -> Path:
+        """Rows {set, id, refusal_metric, kept} of the unchanged model on train and val prompts."""
+        return self.folder / "activations" / "baseline.jsonl"
+
+    @property
+    def activations(self) -> Path:
+        """Mean `resid_pre` per class, position x layer x d_model, float64."""
+        return self.folder / "activations" / "means.safetensors"
+
+    @property
+    def filter_summary(self) -> Path:
+        """How many prompts the refusal filter kept, and the verdict when they are too few."""
+        return self.folder / "activations" / "summary.json"
+
+    @property
+    def scores(self) -> Path:
+        """Candidate scores, a row per (position, layer)."""
+        return self.folder / "scores" / "scores.csv"
+
+    @property
+    def baselines(self) -> Path:
+        """Mean refusal metric of the unchanged model on the val prompts."""
+        return self.folder / "scores" / "baselines.json"
+
+    @property
+    def selection(self) -> Path:
+        """The verdict, the chosen candidate and what each filter removed."""
+        return self.folder / "direction" / "selection.json"
+
+    @property
+    def direction(self) -> Path:
+        """The chosen raw direction; not there when none was chosen."""
+        return self.folder / "direction" / "direction.safetensors"
+
+    def completions(self, condition: str) -> Path:
+        """Rows {id, prompt_set, completion, n_tokens, finished} of one condition."""
+        return self.folder / "completions" / f"{condition}.jsonl"
+
+    def partial(self, key: str) -> Path:
+        """Rows of unfinished work, by the hash of all that makes them; not an artefact."""
+        return self.root / "outputs" / "partial" / f"{key}.jsonl"
+
+    def judgements(self, condition: str) -> Path:
+        """Rows {id, judge, refused, reason} of one condition."""
+        return self.folder / "judgements" / f"{condition}.jsonl"
+
+    @property
+    def loss(self) -> Path:
+        """Cross-entropy per text set and intervention, and changes."""
+        return self.folder / "loss.json"
+
+    @property
+    def export(self) -> Path:
+        """The model with orthogonalised weights, its card and equivalence.json."""
+        return self.folder / "export"
+
+    @property
+    def equivalence(self) -> Path:
+        """Export against live ablation."""
+        return self.export / "equivalence.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The model's numbers, small and committed."""
+        return self.root / "outputs" / "eval" / self.model / "metrics.json"
+
+    def figure(self, name: str) -> Path:
+        """A figure of this model."""
+        return self.root / "outputs" / "figures" / self.model / f"{name}.png"

@@ -1,0 +1,268 @@
+"""Rows and tables of each artefact: values in, files out, and back."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from pipeline.artifacts import files
+from pipeline.artifacts.layout import Layout
+from pipeline.errors import UserError
+from pipeline.maths.directions import Direction
+from pipeline.maths.selection import (
+    FOUND,
+    NO_DIRECTION,
+    Baselines,
+    CandidateScores,
+    FilterVerdict,
+    Selection,
+)
+from pipeline.maths.statistics import Estimate, rate
+from pipeline.prompts import Prompt
+
+FITTED_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
+
+
+def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
+    """One set of prompts."""
+    files.write_jsonl(path, [asdict(prompt) for prompt in prompts])
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """One set of prompts."""
+    return [Prompt(**row) for row in files.read_jsonl(path)]
+
+
+def kept_ids(baseline: Iterable[Mapping[str, Any]], limits: Mapping[str, int]) -> dict[str, list[str]]:
+    """Ids that pass the filter, in order, at most `limits` of each set: harmful > 0, harmless < 0."""
+    kept: dict[str, list[str]] = {name: [] for name in FITTED_SETS}
+    for row in baseline:
+        sign = 1 if row["set"].startswith("harmful_") else -1
+        ids = kept[row["set"]]
+        if sign * row["refusal_metric"] > 0 and len(ids) < limits[row["set"].split("_")[1]]:
+            ids.append(row["id"])
+    return kept
+
+
+def write_baseline(path: Path, baseline: Iterable[Mapping[str, Any]], kept: Mapping[str, list[str]]) -> None:
+    """Refusal metric of every train and val prompt, and whether the filter kept it."""
+    ids = {name: set(rows) for name, rows in kept.items()}
+    files.write_jsonl(path, [{**row, "kept": row["id"] in ids[row["set"]]} for row in baseline])
+
+
+def read_kept(path: Path) -> dict[str, set[str]]:
+    """Ids that the filter kept, by set."""
+    kept: dict[str, set[str]] = {name: set() for name in FITTED_SETS}
+    for row in files.read_jsonl(path):
+        if row["kept"]:
+            kept[row["set"]].add(row["id"])
+    return kept
+
+
+def write_means(path: Path, means: Mapping[str, Tensor], model: str, positions: Sequence[int]) -> None:
+    """Mean `resid_pre` per class; `model` pins the bytes of the weights they were read from."""
+    metadata = {
+        "model": model,
+        "axes": "position layer d_model",
+        "post_instruction_tokens": " ".join(map(str, positions)),
+    }
+    files.write_tensors(path, means, metadata)
+
+
+def write_filter_summary(
+    path: Path,
+    verdict: FilterVerdict,
+    prompts: Mapping[str, Sequence[Any]],
+    kept: Mapping[str, Sequence[str]],
+    position_tokens: Sequence[str],
+) -> None:
+    """Counts before and after the filter, the verdict it gives, and the post-instruction tokens."""
+    counts = {name: {"n": len(prompts[name]), "kept": len(kept[name])} for name in FITTED_SETS}
+    files.write_json(path, {**asdict(verdict), "sets": counts, "position_tokens": list(position_tokens)})
+
+
+def read_position_tokens(path: Path) -> list[str]:
+    """The post-instruction tokens as text, first position first."""
+    return files.read_json(path)["position_tokens"]
+
+
+def kept_instructions(layout: Layout, name: str) -> list[str]:
+    """Instructions of one set that the filter kept, in the set's order."""
+    kept = read_kept(layout.baseline)[name]
+    return [prompt.instruction for prompt in read_prompts(layout.prompts(name)) if prompt.id in kept]
+
+
+def read_filter_verdict(path: Path) -> FilterVerdict:
+    """The verdict of the filter."""
+    row = files.read_json(path)
+    return FilterVerdict(row["verdict"], row["reason"], row["refused"], row["n"])
+
+
+SCORE_COLUMNS = ("position", "layer", "bypass", "induce", "kl", "zero_norm")
+
+
+def score_row(scores: CandidateScores) -> dict[str, Any]:
+    """Scores as a JSON row; NaN, which JSON does not have, becomes null."""
+    return {key: None if value != value else value for key, value in asdict(scores).items()}
+
+
+def score_from_row(row: Mapping[str, Any]) -> CandidateScores:
+    """The inverse of `score_row`."""
+    return CandidateScores(**{key: math.nan if value is None else value for key, value in row.items()})
+
+
+def write_baselines(path: Path, baselines: Baselines | None, n_val: int) -> None:
+    """Mean refusal metric of the unchanged model on the kept val prompts; null without any."""
+    files.write_json(path, {"baselines": asdict(baselines) if baselines else None, "n_val": n_val})
+
+
+def read_baselines(path: Path) -> tuple[Baselines, int]:
+    """The baselines and the number of harmful val prompts behind them."""
+    record = files.read_json(path)
+    return Baselines(**record["baselines"]), record["n_val"]
+
+
+def write_scores(path: Path, scores: Iterable[CandidateScores]) -> None:
+    """Candidate scores, a row per (position, layer); a zero-norm candidate has none."""
+    files.write_csv(path, pd.DataFrame([asdict(row) for row in scores], columns=list(SCORE_COLUMNS)))
+
+
+def read_scores(path: Path) -> list[CandidateScores]:
+    """Candidate scores as written by `write_scores`."""
+    return [CandidateScores(**row) for row in pd.read_csv(path).to_dict("records")]  # type: ignore[misc]
+
+
+def selection_record(selection: Selection) -> dict[str, Any]:
+    """A selection as plain JSON values."""
+    chosen = selection.chosen
+    limits = asdict(selection.thresholds)
+    return {
+        "verdict": FOUND if chosen else NO_DIRECTION,
+        "rule": selection.rule,
+        "thresholds": {key: value if math.isfinite(value) else None for key, value in limits.items()},
+        "chosen": asdict(chosen) if chosen else None,
+        "n_candidates": len(selection.kept) + sum(map(len, selection.removed_by.values())),
+        "n_kept": len(selection.kept),
+        "removed": {name: len(rows) for name, rows in selection.removed_by.items()},
+        "nearest_misses": [asdict(row) for row in selection.nearest],
+    }
+
+
+def write_selection(
+    path: Path,
+    selection: Selection,
+    baselines: Baselines,
+    n_val: int,
+    filtered: FilterVerdict,
+) -> None:
+    """What was chosen, by which rule, and what each filter removed; `n_val` harmful prompts scored it."""
+    record = selection_record(selection)
+    record |= {
+        "baselines": asdict(baselines),
+        "n_val": n_val,
+        "reason": _empty_reason(record),
+        "filter": asdict(filtered),
+    }
+    files.write_json(path, record)
+
+
+def chosen_candidate(record: Mapping[str, Any]) -> CandidateScores | None:
+    """The chosen candidate of a selection record."""
+    return CandidateScores(**record["chosen"]) if record["chosen"] else None
+
+
+def write_no_selection(path: Path, rule: str, filtered: FilterVerdict) -> None:
+    """The verdict when the filter left nothing to choose from."""
+    files.write_json(
+        path,
+        {
+            "verdict": filtered.verdict,
+            "reason": filtered.reason,
+            "rule": rule,
+            "chosen": None,
+            "filter": asdict(filtered),
+        },
+    )
+
+
+def _empty_reason(record: Mapping[str, Any]) -> str:
+    if record["chosen"]:
+        return ""
+    removed = ", ".join(f"{name} {count}" for name, count in record["removed"].items() if count)
+    return f"rule {record['rule']} removes all {record['n_candidates']} candidates: {removed}"
+
+
+def write_direction(path: Path, direction: Direction, model: str) -> None:
+    """The raw direction with the layer and position it comes from."""
+    metadata = {"model": model, "layer": str(direction.layer), "position": str(direction.position)}
+    files.write_tensors(path, {"direction": direction.vector}, metadata)
+
+
+def read_direction(path: Path, selection: Path, model: str) -> Direction | None:
+    """The chosen direction, or None when selection.json says that none was chosen.
+
+    Raises UserError when the file belongs to another model.
+    """
+    chosen = files.read_json(selection)["chosen"]
+    if chosen is None:
+        return None
+    layer, position = chosen["layer"], chosen["position"]
+    tensors = files.read_tensors(path, model=model, layer=str(layer), position=str(position))
+    return Direction(tensors["direction"], layer, position)
+
+
+class PartialRows:
+    """Rows appended batch by batch under a name that is not the artefact's, for resume."""
+
+    def __init__(self, path: Path):
+        """Read what an interrupted run left; a line torn by the interruption is cut off."""
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        for line in whole:
+            self.rows.append(json.loads(line))
+        if path.exists():
+            with files.replacing(path) as temporary:
+                temporary.write_bytes(b"".join(line + b"\n" for line in whole))
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Put a batch of rows on disk."""
+        rows = [dict(row) for row in rows]
+        self.rows.extend(rows)
+        with files.explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write("".join(map(files.jsonl_line, rows)))
+
+    def discard(self) -> None:
+        """Remove the file once its rows stand in an artefact."""
+        self.path.unlink(missing_ok=True)
+
+
+def condition_names(layout: Layout) -> list[str]:
+    """Names of the conditions that were run, sorted."""
+    names = sorted(path.stem for path in layout.completions("any").parent.glob("*.jsonl"))
+    if not names:
+        raise UserError(f"{layout.completions('any').parent} has no completions: run `dvc repro`")
+    return names
+
+
+def instructions_of(layout: Layout, condition: str) -> dict[str, str]:
+    """Instruction by prompt id for one condition."""
+    prompts = read_prompts(layout.prompts(f"{condition.split('_')[0]}_test"))
+    return {prompt.id: prompt.instruction for prompt in prompts}
+
+
+def read_outcomes(layout: Layout, condition: str) -> dict[str, bool | None]:
+    """Whether each prompt of a condition was refused, by prompt id; None is unknown."""
+    return {row["id"]: row["refused"] for row in files.read_jsonl(layout.judgements(condition))}
+
+
+def read_rate(layout: Layout, condition: str) -> Estimate:
+    """Share of refusals among the judged completions of a condition."""
+    return rate([bool(refused) for refused in read_outcomes(layout, condition).values() if refused is not None])

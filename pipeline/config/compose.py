@@ -1,0 +1,74 @@
+"""conf/ + one model + a profile + overrides -> one resolved, checked configuration."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config.schema import Config
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+
+
+def compose(model: str, profile: str, overrides: Sequence[str], conf: Path = CONF) -> DictConfig:
+    """Resolved configuration of one model. Raises UserError naming the key, the value and the remedy."""
+    _known(conf, "model", model)
+    _known(conf, "profile", profile)
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+            raw = hydra.compose("config", [f"model={model}", f"profile={profile}", *overrides])
+        raw.model.name = model
+        resolved = OmegaConf.create(OmegaConf.to_container(raw, resolve=True))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"conf/ does not compose for model '{model}': {_one_line(error)}") from None
+    return checked(resolved, f"conf/ for model '{model}'")
+
+
+def checked(raw: Any, where: str) -> DictConfig:
+    """Hold values against the schema: unknown keys, wrong types, missing values, ranges."""
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(Config), raw)
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{where}: no value for {', '.join(missing)}: set it in conf/")
+        OmegaConf.to_object(config)
+    except (OmegaConfBaseException, MissingMandatoryValue, ValueError) as error:
+        raise UserError(f"{where}: {_one_line(error)}") from None
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def load(path: Path) -> Config:
+    """The typed configuration that `compose` wrote. Raises UserError when it is missing or invalid."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: run `dvc repro` (stage compose writes it)")
+    config = OmegaConf.to_object(checked(OmegaConf.load(path), str(path)))
+    assert isinstance(config, Config)
+    return config
+
+
+def section_hash_parts(section: Any) -> dict[str, Any]:
+    """A configuration section as plain values, for hashing and provenance."""
+    return dataclasses.asdict(section)
+
+
+def _known(conf: Path, group: str, name: str) -> None:
+    if not (conf / group / f"{name}.yaml").exists():
+        choices = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
+        raise UserError(f"unknown {group} '{name}': conf/{group}/ has {choices}")
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # OmegaConf adds the key and the object type on lines of their own; only the key helps a user.
+    keep = lines[:1] + [line for line in lines[1:] if line.startswith(("full_key", "Key ", "Could not"))]
+    return "; ".join(dict.fromkeys(keep))

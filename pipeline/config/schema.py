@@ -1,0 +1,172 @@
+"""Every configuration value with its type and range; `conf/` gives each its value and meaning."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from pipeline.prompts.spec import DataConfig, SplitSizes
+
+RULES = ("paper", "calibrated")
+SOURCE_KINDS = ("gguf", "hub", "folder", "random")
+DTYPES = ("float32", "bfloat16", "float16")
+JUDGES = ("substring",)
+
+
+def _check(holds: bool, key: str, value: object, remedy: str) -> None:
+    if not holds:
+        raise ValueError(f"{key} is {value!r}: {remedy}")
+
+
+@dataclass
+class FamilyConfig:
+    name: str = MISSING
+    blocks: str = MISSING
+    embedding: str = MISSING
+    attention: str = MISSING
+    mlp: str = MISSING
+    attention_out: str = MISSING
+    mlp_out: str = MISSING
+    refusal_tokens: list[str] = MISSING
+
+    def __post_init__(self):
+        _check(len(self.refusal_tokens) > 0, "model.family.refusal_tokens", [], "name at least one token")
+
+
+@dataclass
+class SourceConfig:
+    kind: str = MISSING
+    file: str = ""
+    sha256: str = ""
+    places: list[str] = field(default_factory=list)
+    repo: str = ""
+    revision: str = ""
+    path: str = ""
+    model_type: str = ""
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        _check(self.kind in SOURCE_KINDS, "model.source.kind", self.kind, f"use one of {', '.join(SOURCE_KINDS)}")
+        needs = {
+            "gguf": ("file", "sha256", "places"),
+            "hub": ("repo", "revision"),
+            "folder": ("path",),
+            "random": ("model_type",),
+        }[self.kind]
+        for key in needs:
+            _check(bool(getattr(self, key)), f"model.source.{key}", getattr(self, key), f"kind {self.kind} needs it")
+
+
+@dataclass
+class ModelConfig:
+    name: str = MISSING
+    title: str = MISSING
+    base_model: str = MISSING
+    licence: str = MISSING
+    family: FamilyConfig = field(default_factory=FamilyConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
+
+
+@dataclass
+class FetchConfig:
+    cache: str | None = None
+    mirror: str | None = None
+
+
+@dataclass
+class EngineConfig:
+    dtype: str = MISSING
+    device: str = MISSING
+    max_batch_tokens: int = MISSING
+
+    def __post_init__(self):
+        _check(self.dtype in DTYPES, "engine.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        _check(self.max_batch_tokens >= 1, "engine.max_batch_tokens", self.max_batch_tokens, "use at least 1")
+
+
+@dataclass
+class SelectConfig:
+    rule: str = MISSING
+    kl_threshold: float = MISSING
+    induce_threshold: float = MISSING
+    layer_share: float = MISSING
+    gap_share: float = MISSING
+    max_train: int = MISSING
+    max_val: int = MISSING
+    min_train: int = MISSING
+    min_val: int = MISSING
+    max_refusal_rate: float = MISSING
+
+    def __post_init__(self):
+        _check(self.rule in RULES, "select.rule", self.rule, f"use one of {', '.join(RULES)}")
+        _check(self.kl_threshold > 0, "select.kl_threshold", self.kl_threshold, "use a number above 0")
+        for key in ("layer_share", "gap_share", "max_refusal_rate"):
+            _check(0 < getattr(self, key) <= 1, f"select.{key}", getattr(self, key), "use a share above 0, at most 1")
+        for key in ("max_train", "max_val", "min_train", "min_val"):
+            _check(getattr(self, key) >= 1, f"select.{key}", getattr(self, key), "use at least 1")
+
+
+@dataclass
+class GenerateConfig:
+    max_new_tokens: int = MISSING
+    batch_size: int = MISSING
+    coefficient: float = MISSING
+
+    def __post_init__(self):
+        _check(self.max_new_tokens >= 1, "generate.max_new_tokens", self.max_new_tokens, "use at least 1")
+        _check(self.batch_size >= 1, "generate.batch_size", self.batch_size, "use at least 1")
+        _check(self.coefficient > 0, "generate.coefficient", self.coefficient, "use a number above 0")
+
+
+@dataclass
+class JudgeConfig:
+    refusal: str = MISSING
+    window: int | None = None
+
+    def __post_init__(self):
+        _check(self.refusal in JUDGES, "judge.refusal", self.refusal, f"use one of {', '.join(JUDGES)}")
+        _check(self.window is None or self.window >= 1, "judge.window", self.window, "use null or at least 1")
+
+
+@dataclass
+class LossConfig:
+    n_completions: int = MISSING
+    n_texts: int = MISSING
+    max_tokens: int = MISSING
+
+    def __post_init__(self):
+        for key in ("n_completions", "n_texts"):
+            _check(getattr(self, key) >= 1, f"loss.{key}", getattr(self, key), "use at least 1")
+        _check(self.max_tokens >= 2, "loss.max_tokens", self.max_tokens, "use at least 2")
+
+
+@dataclass
+class ExportConfig:
+    n_prompts: int = MISSING
+    n_tokens: int = MISSING
+
+    def __post_init__(self):
+        _check(self.n_prompts >= 1, "export.n_prompts", self.n_prompts, "use at least 1")
+        _check(self.n_tokens >= 1, "export.n_tokens", self.n_tokens, "use at least 1")
+
+
+@dataclass
+class SizesConfig:
+    harmful: SplitSizes = field(default_factory=SplitSizes)
+    harmless: SplitSizes = field(default_factory=SplitSizes)
+
+
+@dataclass
+class Config:
+    seed: int = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sizes: SizesConfig = field(default_factory=SizesConfig)
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)

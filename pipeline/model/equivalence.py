@@ -1,0 +1,81 @@
+"""Measuring that an exported model equals live directional ablation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pipeline.maths.interventions import Intervention
+from pipeline.model import tracing
+from pipeline.model.forward import last_logits
+from pipeline.model.generation import generate
+from pipeline.model.intervene import intervene
+from pipeline.model.loading import ChatModel
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What two models are compared by: next-token logits and greedy tokens of the same prompts."""
+
+    logits: Float[Tensor, "prompt d_vocab"]
+    tokens: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Greedy agreement: `equal` prompts match token by token, `ties` differ only within rounding."""
+
+    n_prompts: int
+    equal: int
+    ties: int
+    differing: int
+
+
+def behaviour(
+    model: ChatModel, prompts: Sequence[Sequence[int]], intervention: Intervention, n_tokens: int, max_tokens: int
+) -> Behaviour:
+    """Logits and greedy tokens of each prompt under the intervention."""
+    with intervene(model, intervention):
+        logits = last_logits(model, prompts, max_tokens)
+    rows = [item for batch in generate(model, prompts, intervention, n_tokens, len(prompts)) for item in batch]
+    return Behaviour(logits, tuple(item.tokens for item in sorted(rows, key=lambda item: item.row)))
+
+
+def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
+    """Index of the first token at which two sequences differ, None when they are equal."""
+    if tuple(a) == tuple(b):
+        return None
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def contested(
+    prompts: Sequence[Sequence[int]], live: Behaviour, export: Behaviour
+) -> list[tuple[int, tuple[int, ...]]]:
+    """(prompt, tokens up to the first difference) wherever the two models part."""
+    found = []
+    for row, prompt in enumerate(prompts):
+        index = first_difference(live.tokens[row], export.tokens[row])
+        if index is not None:
+            found.append((row, (*prompt, *live.tokens[row][:index])))
+    return found
+
+
+def is_tie(live: Float[Tensor, " d_vocab"], export: Float[Tensor, " d_vocab"]) -> bool:
+    """Both models' favourites lie, in both models, within twice the rounding between the two models."""
+    rounding = float((live - export).abs().max())
+    a, b = int(live.argmax()), int(export.argmax())
+    return all(abs(float(logits[a] - logits[b])) <= 2 * rounding for logits in (live, export))
+
+
+def max_cosine_per_layer(
+    model: ChatModel, prompts: Sequence[Sequence[int]], r_hat: Float[Tensor, " d_model"]
+) -> list[float]:
+    """max over prompts and all their tokens of |cos(resid_pre, r_hat)|, for every layer."""
+    worst = torch.zeros(model.n_layers, dtype=torch.float64)
+    for prompt in prompts:
+        x = tracing.resid_pre(model, [prompt], len(prompt))[0].double()
+        cosine = (x @ r_hat.double()).abs() / x.norm(dim=-1)
+        worst = torch.maximum(worst, cosine.amax(dim=0))
+    return worst.tolist()

@@ -1,0 +1,39 @@
+"""Cross-entropy of given text under whatever intervention is in force."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.maths.metrics import token_cross_entropy
+from pipeline.model.forward import all_logits
+from pipeline.model.loading import ChatModel
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Tokens whose loss is measured, after a context whose loss is not; neither is empty."""
+
+    context: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    @property
+    def n_targets(self) -> int:
+        """Number of tokens that the loss is a mean of."""
+        return len(self.targets)
+
+
+@torch.inference_mode()
+def passage_losses(
+    model: ChatModel, passages: Sequence[Passage], progress: Callable[[int], None] = lambda rows: None
+) -> list[float]:
+    """Mean cross-entropy per target token of each passage, in nats."""
+    losses = []
+    for passage in passages:
+        assert passage.context and passage.targets
+        logits = all_logits(model, (*passage.context, *passage.targets))
+        predicted = logits[len(passage.context) - 1 : -1]
+        targets = torch.tensor(passage.targets, device=logits.device)
+        losses.append(float(token_cross_entropy(predicted, targets).double().mean()))
+        progress(1)
+    return losses

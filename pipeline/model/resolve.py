@@ -1,0 +1,57 @@
+"""From a model's source to a verified local folder of safetensors, and a name for its exact bytes."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from pipeline.artifacts.files import content_hash, publish_folder
+from pipeline.errors import UserError
+from pipeline.model.loading import converted_gguf
+from pipeline.model.random_model import write_random_model
+from pipeline.sources import Artefact, fetch, fetch_repo
+
+
+def gguf_folder(file: str, sha256: str, places: tuple[str, ...], cache: Path, mirror: Path | None) -> Path:
+    """Fetch a GGUF file by its sha256 and convert it once per transformers version."""
+    path = fetch(Artefact(file, sha256, places), cache, mirror)
+    target = cache / "converted" / f"{sha256}-transformers-{transformers.__version__}"
+    return converted_gguf(path, target, publish_folder)
+
+
+def hub_folder(repo: str, revision: str, cache: Path, mirror: Path | None) -> Path:
+    """A hub repository of safetensors at a pinned revision."""
+    return fetch_repo(repo, revision, cache, mirror)
+
+
+def local_folder(path: Path) -> Path:
+    """A folder that already holds a model. Raises UserError when it does not."""
+    if not (path / "config.json").exists():
+        raise UserError(f"{path} holds no model (no config.json): set model.source.path to a model folder")
+    return path
+
+
+def random_folder(model_type: str, seed: int, options: Mapping[str, Any], cache: Path) -> Path:
+    """A random tiny model, made once per recipe."""
+    recipe = random_identity(model_type, seed, options)
+    target = cache / "random" / f"{recipe.removeprefix('random:')}-transformers-{transformers.__version__}"
+    if target.exists():
+        return target
+    return publish_folder(target, lambda folder: write_random_model(folder, model_type, seed, dict(options)))
+
+
+def random_identity(model_type: str, seed: int, options: Mapping[str, Any]) -> str:
+    """Name of a random model's recipe."""
+    return f"random:{content_hash([model_type, seed, dict(options)])[:16]}"
+
+
+def folder_identity(path: Path) -> str:
+    """sha256 over the weights of a local folder, so that edited weights are another model."""
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.safetensors")):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"folder:{digest.hexdigest()}"

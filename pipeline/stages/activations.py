@@ -1,0 +1,66 @@
+"""activations: keep the prompts the model refuses or answers, and take the means of resid_pre."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.artifacts import records
+from pipeline.artifacts.layout import Layout
+from pipeline.config.schema import Config
+from pipeline.maths.metrics import refusal_metric
+from pipeline.maths.selection import filter_verdict
+from pipeline.model import chat
+from pipeline.model.forward import last_logits
+from pipeline.model.loading import ChatModel
+from pipeline.model.tracing import mean_resid_pre
+from pipeline.progress import progress
+from pipeline.stages.entry import run_stage
+from pipeline.stages.models import identity, open_model
+
+
+def activations(config: Config, layout: Layout) -> None:
+    """Refusal metric of every train and val prompt, the filter, and the means of both classes."""
+    model = open_model(config)
+    prompts = {name: records.read_prompts(layout.prompts(name)) for name in records.FITTED_SETS}
+    baseline = [row for name in prompts for row in _baseline(config, model, name, prompts[name])]
+    kept = records.kept_ids(baseline, {"train": config.select.max_train, "val": config.select.max_val})
+    records.write_baseline(layout.baseline, baseline, kept)
+    verdict = filter_verdict(
+        refused=sum(row["refusal_metric"] > 0 for row in baseline if row["set"] == "harmful_train"),
+        n=len(prompts["harmful_train"]),
+        kept={name: len(ids) for name, ids in kept.items()},
+        min_train=config.select.min_train,
+        min_val=config.select.min_val,
+        max_rate=config.select.max_refusal_rate,
+    )
+    means = {}
+    for name in ("harmful", "harmless"):
+        texts = records.kept_instructions(layout, f"{name}_train")
+        if texts:
+            means[f"{name}_mean"] = _mean(config, model, name, texts)
+    records.write_means(layout.activations, means, identity(config.model.source), model.post_instruction)
+    position_tokens = [model.tokenizer.decode([token]) for token in model.post_instruction]
+    records.write_filter_summary(layout.filter_summary, verdict, prompts, kept, position_tokens)
+
+
+def _baseline(config: Config, model: ChatModel, name: str, prompts: Sequence[Any]) -> list[dict[str, Any]]:
+    tokens = chat.encode(model.tokenizer, [prompt.instruction for prompt in prompts])
+    refusal_tokens = chat.single_token_ids(model.tokenizer, config.model.family.refusal_tokens)
+    with progress(f"refusal metric, {name}", len(tokens)) as advance:
+        logits = last_logits(model, tokens, config.engine.max_batch_tokens, advance)
+    metric = refusal_metric(logits, refusal_tokens).tolist()
+    return [
+        {"set": name, "id": prompt.id, "refusal_metric": value}
+        for prompt, value in zip(prompts, metric, strict=True)
+    ]
+
+
+def _mean(config: Config, model: ChatModel, name: str, texts: Sequence[str]) -> Any:
+    tokens = chat.encode(model.tokenizer, texts)
+    with progress(f"resid_pre, {name}", len(tokens)) as advance:
+        return mean_resid_pre(
+            model, tokens, len(model.post_instruction), config.engine.max_batch_tokens, advance
+        )
+
+
+if __name__ == "__main__":
+    run_stage(activations)

@@ -1,0 +1,39 @@
+"""direction: choose one candidate by the configured rule, or say why none can be chosen."""
+
+from pipeline.artifacts import files, records
+from pipeline.artifacts.layout import Layout
+from pipeline.config.schema import Config
+from pipeline.maths.directions import Direction, difference_in_means
+from pipeline.maths.selection import select, thresholds_for
+from pipeline.stages.entry import run_stage
+from pipeline.stages.models import identity
+
+
+def direction(config: Config, layout: Layout) -> None:
+    """The selection with what each filter removed, and the raw direction when one was chosen."""
+    filtered = records.read_filter_verdict(layout.filter_summary)
+    if filtered.verdict:
+        records.write_no_selection(layout.selection, config.select.rule, filtered)
+        return
+    pinned = identity(config.model.source)
+    means = files.read_tensors(layout.activations, model=pinned)
+    r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
+    baselines, n_val = records.read_baselines(layout.baselines)
+    thresholds = thresholds_for(
+        config.select.rule,
+        n_layers=r.shape[1],
+        kl=config.select.kl_threshold,
+        induce=config.select.induce_threshold,
+        layer_share=config.select.layer_share,
+        gap_share=config.select.gap_share,
+        baselines=baselines,
+    )
+    selection = select(records.read_scores(layout.scores), thresholds, config.select.rule)
+    records.write_selection(layout.selection, selection, baselines, n_val, filtered)
+    if selection.chosen:
+        position, layer = selection.chosen.position, selection.chosen.layer
+        records.write_direction(layout.direction, Direction(r[position, layer], layer, position), pinned)
+
+
+if __name__ == "__main__":
+    run_stage(direction)

@@ -1,0 +1,55 @@
+"""How every stage starts: its model, its configuration, its paths, and its errors on one line."""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+from pipeline.artifacts.layout import Layout
+from pipeline.config.compose import load
+from pipeline.config.schema import Config
+from pipeline.errors import UserError
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Run `main`; a UserError ends the process with one line and status 1, no traceback."""
+    quiet_libraries()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: run the same command again to go on where it stopped")
+
+
+def run_stage(stage: Callable[[Config, Layout], None]) -> None:
+    """Run one stage for the model named on the command line."""
+    module = sys.modules[stage.__module__]
+    parser = argparse.ArgumentParser(description=module.__doc__)
+    parser.add_argument("model", help="name of a file in conf/model/")
+    layout = Layout(parser.parse_args().model)
+    guarded(lambda: stage(load(layout.config), layout))
+
+
+def cache_folder(config: Config) -> Path:
+    """Where downloads and converted models are kept between runs and clones."""
+    return Path(config.fetch.cache or platformdirs.user_cache_dir("refusal-direction")).expanduser()
+
+
+def mirror_folder(config: Config) -> Path | None:
+    """A local folder tried before any network place."""
+    return Path(config.fetch.mirror).expanduser() if config.fetch.mirror else None
+
+
+def quiet_libraries() -> None:
+    """Hide library chatter that a user can do nothing about."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("transformers", "nnsight", "huggingface_hub", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
