@@ -22,9 +22,7 @@ LABELS = {
 }
 
 
-def refusal_bars(
-    scores: Mapping[str, Mapping[str, Estimate]], title: str, judge: str, stamp: str
-) -> Figure:
+def refusal_bars(scores: Mapping[str, Mapping[str, Estimate]], title: str, judge: str, stamp: str) -> Figure:
     """Refusal score per condition, harmful and harmless side by side, with 95 % Wilson intervals."""
     widths = [len(rows) for rows in scores.values()]
     figure = Figure(figsize=(2.6 + 1.15 * sum(widths), 4.6), layout="constrained")

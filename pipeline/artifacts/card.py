@@ -34,6 +34,8 @@ def write(path: Path, facts: Facts) -> None:
 def _text(facts: Facts) -> str:
     equivalence = facts.equivalence
     matched = equivalence["greedy_equal"] + equivalence["greedy_ties"]
+    cosine_before, cosine_after = max(equivalence["max_cosine_before"]), max(equivalence["max_cosine_after"])
+    greedy = f"{matched} of {equivalence['n_prompts']} prompts x {equivalence['n_tokens']} tokens"
     return f"""---
 base_model: {facts.base_model}
 license: {facts.licence}
@@ -54,14 +56,14 @@ al. 2024, *Refusal in Language Models Is Mediated by a Single Direction*, sectio
 | base model | {facts.base_model}, licence {facts.licence} (its terms apply here too) |
 | base weights | `{facts.pinned}` |
 | direction | difference in means at position {facts.direction.position}, layer {facts.direction.layer} |
-| edit | W_out - r_hat r_hat^T W_out on {equivalence["edited_parameters"]} parameters; lm_head has its own weights |
-| refusal metric (log-odds of a refusal's first token), mean of {facts.n_val} harmful val prompts | {facts.metric_before:.2f} before, {facts.metric_after:.2f} after |
+| edit | W_out - r_hat r_hat^T W_out on {equivalence["edited_parameters"]} parameters; lm_head has its own |
+| refusal metric (log-odds of a refusal's first token), mean of {facts.n_val} harmful val prompts |\
+ {facts.metric_before:.2f} before, {facts.metric_after:.2f} after |
 | KL(before, after) of next tokens, mean of harmless val prompts | {facts.kl:.3f} nats |
 | largest logit difference to the live ablation | {equivalence["logit_difference_max"]:.2g} |
-| greedy answers equal to the live ablation | {matched} of {equivalence["n_prompts"]} prompts x {equivalence["n_tokens"]} tokens |
-| largest abs(cos) with the direction in any layer | {max(equivalence["max_cosine_after"]):.1g} (before: {max(equivalence["max_cosine_before"]):.2f}) |
+| greedy answers equal to the live ablation | {greedy} |
+| largest abs(cos) with the direction in any layer | {cosine_after:.1g} (before: {cosine_before:.2f}) |
 
 It follows harmful requests that the base model refuses. Whoever holds it is responsible for keeping
 it from use outside research on safety training.
 """
-

@@ -127,7 +127,8 @@ def read_tensors(path: Path, **expected: str) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro`") from None
     except SafetensorError as error:

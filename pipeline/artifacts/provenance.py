@@ -27,4 +27,5 @@ def provenance(config: Config, layout: Layout, model: str) -> dict[str, Any]:
 def stamp(config: Config, layout: Layout, model: str) -> str:
     """One line for figures: which model and which data."""
     facts = provenance(config, layout, model)
-    return f"model {model[:28]}  |  data {facts['data']} {facts['data_revision']}  |  {facts['dtype']}, seed {facts['seed']}"
+    data = f"data {facts['data']} {facts['data_revision']}"
+    return f"model {model[:28]}  |  {data}  |  {facts['dtype']}, seed {facts['seed']}"

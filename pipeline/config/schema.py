@@ -55,7 +55,12 @@ class SourceConfig:
             "random": ("model_type",),
         }[self.kind]
         for key in needs:
-            _check(bool(getattr(self, key)), f"model.source.{key}", getattr(self, key), f"kind {self.kind} needs it")
+            _check(
+                bool(getattr(self, key)),
+                f"model.source.{key}",
+                getattr(self, key),
+                f"kind {self.kind} needs it",
+            )
 
 
 @dataclass
@@ -102,7 +107,12 @@ class SelectConfig:
         _check(self.rule in RULES, "select.rule", self.rule, f"use one of {', '.join(RULES)}")
         _check(self.kl_threshold > 0, "select.kl_threshold", self.kl_threshold, "use a number above 0")
         for key in ("layer_share", "gap_share", "max_refusal_rate"):
-            _check(0 < getattr(self, key) <= 1, f"select.{key}", getattr(self, key), "use a share above 0, at most 1")
+            _check(
+                0 < getattr(self, key) <= 1,
+                f"select.{key}",
+                getattr(self, key),
+                "use a share above 0, at most 1",
+            )
         for key in ("max_train", "max_val", "min_train", "min_val"):
             _check(getattr(self, key) >= 1, f"select.{key}", getattr(self, key), "use at least 1")
 

@@ -64,9 +64,7 @@ def difference_in_means(
     return harmful.double() - harmless.double()
 
 
-def is_zero(
-    r: Float[Tensor, " d_model"], scale: Float[Tensor, " d_model"], tolerance: float = 1e-6
-) -> bool:
+def is_zero(r: Float[Tensor, " d_model"], scale: Float[Tensor, " d_model"], tolerance: float = 1e-6) -> bool:
     """|r| <= tolerance * |scale|: nothing but rounding separates the two means.
 
     At layer 0 the template tokens are constants, so their difference in means is zero.

@@ -41,12 +41,8 @@ def mean(values: Sequence[float], seed: int = 0, n_resamples: int = 2000) -> Est
     point = math.fsum(rows) / rows.size
     if np.ptp(rows) == 0:
         return Estimate(point, point, point, rows.size)
-    result = bootstrap(
-        (rows,), np.mean, n_resamples=n_resamples, method="percentile", rng=np.random.default_rng(seed)
-    )
-    return Estimate(
-        point, float(result.confidence_interval.low), float(result.confidence_interval.high), rows.size
-    )
+    result = bootstrap((rows,), np.mean, n_resamples=n_resamples, method="percentile", rng=np.random.default_rng(seed))
+    return Estimate(point, float(result.confidence_interval.low), float(result.confidence_interval.high), rows.size)
 
 
 def newcombe_difference(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, float]:
@@ -54,7 +50,7 @@ def newcombe_difference(a: Sequence[bool], b: Sequence[bool]) -> tuple[float, fl
 
     Newcombe's hybrid score interval for paired differences (Newcombe 1998, method 10).
     """
-    assert len(a) == len(b) and a, "paired outcomes come from the same prompts"
+    assert len(a) == len(b) > 0, "paired outcomes come from the same prompts"
     first, second = rate(a), rate(b)
     correlation = _phi(a, b)
     delta = second.value - first.value

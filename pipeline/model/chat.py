@@ -57,7 +57,7 @@ class Padded:
     """Left-padded prompts; `position_ids` count real tokens only, so padding changes nothing."""
 
     input_ids: Int[Tensor, "prompt token"]
-    attention_mask: Int[Tensor, "prompt token"]
+    attention_mask: Int[Tensor, "prompt cached_and_token"]
     position_ids: Int[Tensor, "prompt token"]
 
 

@@ -14,6 +14,9 @@ from pipeline.model.generation import generate
 from pipeline.model.intervene import intervene
 from pipeline.model.loading import ChatModel
 
+# Some tens of blocks in float32 move logits of order ten by about 1e-4 between equal computations.
+LOGIT_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -34,7 +37,11 @@ class Agreement:
 
 
 def behaviour(
-    model: ChatModel, prompts: Sequence[Sequence[int]], intervention: Intervention, n_tokens: int, max_tokens: int
+    model: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    intervention: Intervention,
+    n_tokens: int,
+    max_tokens: int,
 ) -> Behaviour:
     """Logits and greedy tokens of each prompt under the intervention."""
     with intervene(model, intervention):
@@ -63,10 +70,9 @@ def contested(
 
 
 def is_tie(live: Float[Tensor, " d_vocab"], export: Float[Tensor, " d_vocab"]) -> bool:
-    """Both models' favourites lie, in both models, within twice the rounding between the two models."""
-    rounding = float((live - export).abs().max())
+    """The two models' favourite tokens are level within rounding, in both models."""
     a, b = int(live.argmax()), int(export.argmax())
-    return all(abs(float(logits[a] - logits[b])) <= 2 * rounding for logits in (live, export))
+    return all(abs(float(logits[a] - logits[b])) <= LOGIT_ROUNDING for logits in (live, export))
 
 
 def max_cosine_per_layer(

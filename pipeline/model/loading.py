@@ -41,9 +41,7 @@ class ChatModel:
         return self.hf.device
 
 
-def load(
-    name: str, folder: Path, family: Family, dtype: str = "float32", device: str = "auto"
-) -> ChatModel:
+def load(name: str, folder: Path, family: Family, dtype: str = "float32", device: str = "auto") -> ChatModel:
     """Load a folder of safetensors for inference.
 
     Raises UserError for a folder that is not a causal language model, whose modules are not the

@@ -30,7 +30,7 @@ def passage_losses(
     """Mean cross-entropy per target token of each passage, in nats."""
     losses = []
     for passage in passages:
-        assert passage.context and passage.targets
+        assert min(len(passage.context), len(passage.targets)) > 0, "a passage needs context and targets"
         logits = all_logits(model, (*passage.context, *passage.targets))
         predicted = logits[len(passage.context) - 1 : -1]
         targets = torch.tensor(passage.targets, device=logits.device)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -68,5 +67,3 @@ def candidates(r: Float[Tensor, "position layer d_model"], max_layer: int) -> li
         for index in range(n_positions)
         for layer in range(min(max_layer, n_layers))
     ]
-
-

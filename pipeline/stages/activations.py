@@ -49,17 +49,14 @@ def _baseline(config: Config, model: ChatModel, name: str, prompts: Sequence[Any
         logits = last_logits(model, tokens, config.engine.max_batch_tokens, advance)
     metric = refusal_metric(logits, refusal_tokens).tolist()
     return [
-        {"set": name, "id": prompt.id, "refusal_metric": value}
-        for prompt, value in zip(prompts, metric, strict=True)
+        {"set": name, "id": prompt.id, "refusal_metric": value} for prompt, value in zip(prompts, metric, strict=True)
     ]
 
 
 def _mean(config: Config, model: ChatModel, name: str, texts: Sequence[str]) -> Any:
     tokens = chat.encode(model.tokenizer, texts)
     with progress(f"resid_pre, {name}", len(tokens)) as advance:
-        return mean_resid_pre(
-            model, tokens, len(model.post_instruction), config.engine.max_batch_tokens, advance
-        )
+        return mean_resid_pre(model, tokens, len(model.post_instruction), config.engine.max_batch_tokens, advance)
 
 
 if __name__ == "__main__":

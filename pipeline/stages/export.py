@@ -37,9 +37,7 @@ def _export(config: Config, layout: Layout, direction: Direction, folder: Path) 
     edited = surgery.orthogonalize_weights(model, direction)
     model.hf.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
-    reloaded = loading.load(
-        config.model.name, folder, family(config.model.family), "float32", config.engine.device
-    )
+    reloaded = loading.load(config.model.name, folder, family(config.model.family), "float32", config.engine.device)
     exported = equal.behaviour(reloaded, prompts, None, config.export.n_tokens, config.engine.max_batch_tokens)
     contested = equal.contested(prompts, live, exported)
     ties = _ties(config, reloaded, ablation, [tokens for _, tokens in contested])
@@ -71,7 +69,10 @@ def _prompts(config: Config, layout: Layout, model: loading.ChatModel) -> list[l
 
 
 def _ties(
-    config: Config, reloaded: loading.ChatModel, ablation: DirectionalAblation, contexts: Sequence[tuple[int, ...]]
+    config: Config,
+    reloaded: loading.ChatModel,
+    ablation: DirectionalAblation,
+    contexts: Sequence[tuple[int, ...]],
 ) -> list[bool]:
     if not contexts:
         return []

@@ -36,9 +36,7 @@ def _heatmaps(config: Config, layout: Layout, selection: dict[str, Any], line: s
     chosen = records.chosen_candidate(selection)
     tokens = records.read_position_tokens(layout.filter_summary)
     baselines = (selection["baselines"]["harmful"], selection["baselines"]["harmless"])
-    return draw.selection_heatmaps(
-        scores, chosen, baselines, tokens, config.model.title, line
-    )
+    return draw.selection_heatmaps(scores, chosen, baselines, tokens, config.model.title, line)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ def loss(config: Config, layout: Layout) -> None:
     for name, passages in _passages(config, layout, model).items():
         losses: dict[str, list[float]] = {}
         for condition in (known for known in NAMES if known in available):
-            with intervene(model, available[condition]), progress(f"loss, {name}, {condition}", len(passages)) as advance:
+            with (
+                intervene(model, available[condition]),
+                progress(f"loss, {name}, {condition}", len(passages)) as advance,
+            ):
                 losses[condition] = passage_losses(model, passages, advance)
         result[name] = _summary(losses, sum(passage.n_targets for passage in passages), config.seed)
     files.write_json(layout.loss, result)
@@ -46,8 +49,7 @@ def _passages(config: Config, layout: Layout, model: ChatModel) -> dict[str, lis
     limit = config.loss.max_tokens
     return {
         "own_completions": [
-            Passage(tuple(context), tuple(answer[:limit]))
-            for context, answer in zip(contexts, answers, strict=True)
+            Passage(tuple(context), tuple(answer[:limit])) for context, answer in zip(contexts, answers, strict=True)
         ],
         "instructions": [Passage(tuple(text[:1]), tuple(text[1:limit])) for text in instructions if len(text) > 1],
     }

@@ -13,7 +13,11 @@ def open_model(config: Config, dtype: str | None = None) -> loading.ChatModel:
     """Fetch, verify and load the configured model, in the engine's dtype unless told otherwise."""
     folder = model_folder(config)
     return loading.load(
-        config.model.name, folder, family(config.model.family), dtype or config.engine.dtype, config.engine.device
+        config.model.name,
+        folder,
+        family(config.model.family),
+        dtype or config.engine.dtype,
+        config.engine.device,
     )
 
 

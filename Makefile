@@ -1,0 +1,66 @@
+# Every target sets up what it needs. `make help` lists them.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Torch's own dependencies on a CUDA machine: installed with it, never on a machine without.
+CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver \
+	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 \
+	nvidia-nvtx triton torch
+
+.PHONY: help setup repro figures test test-all lint format check-format gate baseline fresh lock
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed ## make .venv with the locked packages
+
+$(VENV)/.installed: requirements.lock Makefile
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11 or set PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --no-deps $$(sed -nE 's/^((pip|uv)==[^ ;]+).*/\1/p' requirements.lock)
+	@# Without a GPU, take torch's CPU build: from pip where that is what pip finds, else from PyTorch's CPU index.
+	if command -v nvidia-smi >/dev/null 2>&1 || ! $(PIP) install --quiet --dry-run --ignore-installed --report - $(TORCH) 2>/dev/null | grep -q '"name": "nvidia-'; \
+	then $(PIP) install -q $(TORCH); \
+	else $(BIN)/uv pip install -q --python $(BIN)/python --torch-backend=cpu $(TORCH); fi
+	$(PIP) install -q --require-hashes --no-deps -r requirements.lock
+	touch $@
+
+repro: setup ## run every stage that is out of date, then print the results
+	@python -m dvc repro
+	@python -m pipeline.report
+
+figures: setup ## make the figures (and whatever they need)
+	@python -m dvc repro figures
+	@find outputs/figures -name '*.png' | sort
+
+test: setup ## all tests but the real models'
+	python -m pytest -m 'not slow'
+
+test-all: setup ## every test, real models included
+	python -m pytest
+
+lint: setup ## ruff and pyright, nothing is changed
+	python -m ruff check pipeline tests
+	python -m ruff format --check pipeline tests
+	python -m pyright
+
+format: setup ## rewrite in the project's format
+	python -m ruff check --fix pipeline tests
+	python -m ruff format pipeline tests
+
+gate: setup ## fail when a refusal rate moved from regression/baseline.json
+	@python -m pipeline.gate
+
+baseline: setup ## make the current metrics the baseline of the gate
+	@python -m pipeline.gate --update
+
+fresh: setup ## fail when dvc.lock, configuration, code and metrics do not belong together
+	@python -m pipeline.fresh
+
+lock: ## resolve pyproject.toml again into requirements.lock (torch apart)
+	uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes --no-header \
+		--no-annotate --quiet $(foreach name,$(CUDA),--no-emit-package $(name)) -o requirements.lock

@@ -1,0 +1,62 @@
+"""Shared fixtures. Shapes in signatures are checked while testing."""
+
+import beartype  # noqa: F401  (nnsight makes a later import of it fail)
+from jaxtyping import install_import_hook
+
+install_import_hook(["pipeline.maths", "pipeline.model"], "beartype.beartype")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.maths.directions import Direction
+from pipeline.model import loading
+from pipeline.model.random_model import write_random_model
+from pipeline.model.sites import Family
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+FAMILY = Family("tiny", "model.layers", "model.embed_tokens", "self_attn", "mlp", "self_attn.o_proj", "mlp.down_proj")
+OPTIONS = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+INSTRUCTIONS = [
+    "hello there",
+    "tell me how bread rises, in two short sentences",
+    "x",
+    "what is the capital of France?",
+    "name five colours that a painter would call warm",
+]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.exists():
+        pytest.skip("reference data is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session", params=["tied", "untied", "biased"])
+def tiny_folder(request, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "biased":  # llama's biases are on the matrices that write to the residual stream
+        write_random_model(folder, "llama", 1, {**OPTIONS, "attention_bias": True, "mlp_bias": True})
+    else:
+        write_random_model(folder, "qwen2", 0, {**OPTIONS, "tie_word_embeddings": request.param == "tied"})
+    return folder
+
+
+@pytest.fixture
+def model(tiny_folder) -> loading.ChatModel:
+    return loading.load("tiny", tiny_folder, FAMILY, "float32", "cpu")
+
+
+@pytest.fixture
+def direction() -> Direction:
+    generator = torch.Generator().manual_seed(3)
+    return Direction(3 * torch.randn(32, generator=generator, dtype=torch.float64), layer=2, position=-1)

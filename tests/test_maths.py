@@ -1,0 +1,146 @@
+"""The identities of the paper, in float64, each with a control."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import binomtest
+from torch.testing import assert_close
+
+from pipeline.maths import statistics
+from pipeline.maths.directions import Direction, MeanFitter, difference_in_means, is_zero, random_direction
+from pipeline.maths.interventions import ablate, add, orthogonalize
+from pipeline.maths.metrics import kl_divergence, refusal_metric, token_cross_entropy
+
+
+@pytest.fixture
+def x():
+    return torch.randn(5, 7, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.fixture
+def r_hat():
+    vector = torch.randn(16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return vector / vector.norm()
+
+
+def test_ablation_removes_the_component_that_was_there(x, r_hat):
+    assert (x @ r_hat).abs().max() > 0.1
+    assert_close(ablate(x, r_hat) @ r_hat, torch.zeros(5, 7, dtype=torch.float64), atol=1e-14, rtol=0)
+
+
+def test_ablation_is_idempotent(x, r_hat):
+    once = ablate(x, r_hat)
+    assert not torch.equal(once, x)
+    assert_close(ablate(once, r_hat), once)
+
+
+def test_ablation_moves_by_exactly_the_component(x, r_hat):
+    assert_close((x - ablate(x, r_hat)).norm(dim=-1), (x @ r_hat).abs())
+
+
+def test_ablation_does_not_depend_on_sign_or_length(x):
+    vector = torch.arange(1.0, 17.0, dtype=torch.float64)
+    expected = ablate(x, Direction(vector, 1, -1).r_hat)
+    for other in (-vector, 10 * vector):
+        assert_close(ablate(x, Direction(other, 1, -1).r_hat), expected)
+
+
+def test_bfloat16_activations_are_projected_in_the_precision_of_the_direction(x, r_hat):
+    narrow = x.bfloat16()
+    expected = ablate(narrow.double(), r_hat).bfloat16()
+    assert torch.equal(ablate(narrow, r_hat.float()), expected)
+
+
+def test_orthogonalizing_a_matrix_is_ablating_what_it_writes(x, r_hat):
+    w_out = torch.randn(16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert_close(x @ orthogonalize(w_out, r_hat).T, ablate(x @ w_out.T, r_hat))
+
+
+def test_addition_of_nothing_is_the_identity(x, r_hat):
+    assert torch.equal(add(x, r_hat, 0.0), x)
+    assert_close((add(x, r_hat, 2.0) - x) @ r_hat, torch.full((5, 7), 2.0, dtype=torch.float64))
+
+
+def test_streamed_mean_equals_stacked_mean_for_any_batching(x):
+    for size in (1, 2, 5):
+        fitter = MeanFitter()
+        for batch in x.float().split(size):
+            fitter.update(batch)
+        assert_close(fitter.mean(), x.float().double().mean(dim=0))
+
+
+def test_difference_in_means_has_its_sign():
+    harmful, harmless = torch.full((1, 1, 2), 3.0), torch.full((1, 1, 2), 1.0)
+    assert_close(difference_in_means(harmful, harmless), torch.full((1, 1, 2), 2.0, dtype=torch.float64))
+
+
+def test_a_zero_difference_is_seen_relative_to_the_activations():
+    assert is_zero(torch.full((4,), 1e-8), torch.ones(4))
+    assert not is_zero(torch.full((4,), 1e-3), torch.ones(4))
+
+
+def test_random_direction_has_the_norm_and_another_course(direction):
+    random = random_direction(direction, seed=0)
+    assert math.isclose(random.norm, direction.norm)
+    assert abs(float(random.r_hat @ direction.r_hat)) < 0.9
+    assert torch.equal(random.vector, random_direction(direction, seed=0).vector)
+    assert not torch.equal(random.vector, random_direction(direction, seed=1).vector)
+
+
+def test_refusal_metric_is_the_log_odds_of_the_refusal_tokens():
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [2.0, 0.0, -1.0, 0.5]])
+    metric = refusal_metric(logits, torch.tensor([0, 2]))
+    assert_close(metric[0], torch.tensor(0.0, dtype=torch.float64), atol=1e-7, rtol=0)
+    p = math.exp(2) + math.exp(-1)
+    rest = 1 + math.exp(0.5)
+    assert_close(metric[1], torch.tensor(math.log(p / rest), dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_kl_is_baseline_to_changed_and_not_the_other_way():
+    baseline, changed = torch.tensor([[3.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 1.0]])
+    p, q = (torch.distributions.Categorical(logits=row.double()) for row in (baseline, changed))
+    expected = torch.distributions.kl_divergence(p, q)
+    assert_close(kl_divergence(baseline, changed), expected, atol=1e-4, rtol=0)
+    assert abs(float(torch.distributions.kl_divergence(q, p) - expected)) > 0.1
+    assert_close(kl_divergence(baseline, baseline), torch.zeros(1, dtype=torch.float64))
+
+
+def test_cross_entropy_of_equal_logits_is_the_log_of_their_number():
+    assert_close(token_cross_entropy(torch.zeros(3, 8), torch.tensor([0, 3, 7])), torch.full((3,), math.log(8)))
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 100), (1, 20), (47, 100), (100, 100)])
+def test_rate_interval_is_wilsons(count, n):
+    estimate = statistics.rate([True] * count + [False] * (n - count))
+    expected = binomtest(count, n).proportion_ci(method="wilson")
+    assert (estimate.value, estimate.n) == (count / n, n)
+    assert math.isclose(estimate.low, expected.low, abs_tol=1e-12)
+    assert math.isclose(estimate.high, expected.high, abs_tol=1e-12)
+
+
+def test_paired_difference_equals_newcombes_published_example():
+    # Newcombe 1998, Statistics in Medicine 17:2635, table II: a=36, b=12, c=2, d=0 of 50, method 10.
+    first = [True] * 48 + [False] * 2
+    second = [True] * 36 + [False] * 12 + [True] * 2
+    low, high = statistics.newcombe_difference(first, second)
+    assert (round(-high, 4), round(-low, 4)) == (0.0569, 0.3404)
+
+
+def test_mean_interval_holds_the_mean_and_narrows_with_n():
+    rows = torch.randn(400, generator=torch.Generator().manual_seed(0)).tolist()
+    wide, narrow = statistics.mean(rows[:40]), statistics.mean(rows)
+    assert wide.low < wide.value < wide.high
+    assert narrow.high - narrow.low < wide.high - wide.low
+    standard_error = torch.tensor(rows).std() / 20
+    assert math.isclose(narrow.high - narrow.low, 2 * 1.96 * standard_error, rel_tol=0.1)
+
+
+def test_equal_rows_have_an_interval_of_no_width_and_bad_rows_are_refused():
+    estimate = statistics.mean([0.5, 0.5])
+    assert (estimate.low, estimate.value, estimate.high) == (0.5, 0.5, 0.5)
+    for rows in ([], [1.0, math.nan]):
+        with pytest.raises(ValueError, match="finite"):
+            statistics.mean(rows)
+    with pytest.raises(ValueError, match="at least one"):
+        statistics.rate([])

@@ -1,0 +1,98 @@
+"""The layout holds: who may import what, and dvc.yaml names what each stage uses."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+PIPELINE = ROOT / "pipeline"
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# Imported by every entry point, without a say in any result: a change there re-runs nothing.
+PLUMBING = {"pipeline/artifacts", "pipeline/config", "pipeline/errors.py", "pipeline/progress.py", "pipeline/stages"}
+
+
+def imports_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def module_path(name: str) -> Path | None:
+    base = ROOT / name.replace(".", "/")
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def closure(path: Path) -> set[Path]:
+    seen, todo = set(), [path]
+    while todo:
+        current = todo.pop()
+        if current not in seen:
+            seen.add(current)
+            found = (module_path(name) for name in imports_of(current) if name.startswith("pipeline"))
+            todo.extend(found_path for found_path in found if found_path)
+    return seen
+
+
+def unit(path: Path) -> str:
+    """The package of a module, or the module itself at the top level: what dvc.yaml lists."""
+    relative = path.relative_to(ROOT)
+    return "/".join(relative.parts[:2])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_name_the_packages_that_a_stage_calls(stage):
+    entry = PIPELINE / "stages" / f"{stage}.py"
+    # stages/models.py is how a stage opens a model; only stages that do depend on pipeline/model.
+    direct = {unit(path) for name in imports_of(entry) if (path := module_path(name))}
+    if "pipeline.stages.models.open_model" in imports_of(entry):
+        direct.add("pipeline/model")
+    declared = {dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline") and dep != "pipeline/data"}
+    assert direct - PLUMBING - declared == set(), "imported, not declared"
+    assert declared - direct - {"pipeline/config"} <= {"pipeline/sources"}, "declared, not imported"
+
+
+def keys_read(path: Path) -> set[str]:
+    """First-level configuration keys that a stage module reads as attributes of `config`."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "config"
+    }
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name != "compose"])
+def test_params_name_the_keys_that_a_stage_reads(stage):
+    entry = PIPELINE / "stages" / f"{stage}.py"
+    read = keys_read(entry)
+    if "pipeline.stages.models.open_model" in imports_of(entry):
+        read |= {"model", "engine"}
+    if any(name.startswith("pipeline.artifacts.provenance") for name in imports_of(entry)):
+        read |= {"data", "engine", "seed", "model"}
+    [params] = STAGES[stage]["params"]
+    declared = {key.split(".")[0] for key in next(iter(params.values()))}
+    assert declared == read - {"fetch"}
+
+
+@pytest.mark.parametrize("path", sorted(PIPELINE.rglob("*.py")), ids=lambda path: str(path.relative_to(PIPELINE)))
+def test_packages_import_only_what_their_seam_allows(path):
+    names = {name.split(".")[0] for name in imports_of(path)}
+    package = path.relative_to(PIPELINE).parts[0]
+    assert package == "model" or not names & {"transformers", "nnsight", "tokenizers"}
+    assert package not in ("stages", "sweep.py", "gate.py") or not names & {"torch", "numpy"} - {"torch"}
+    if package == "maths":
+        allowed = {"torch", "jaxtyping", "numpy", "scipy", "statsmodels", "pipeline"}
+        standard = {"math", "dataclasses", "collections", "typing"}
+        assert names <= allowed | standard
+        assert all(name.startswith("pipeline.maths") for name in imports_of(path) if name.startswith("pipeline"))
+
+
+def test_stages_are_short():
+    for path in (PIPELINE / "stages").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 130, path
