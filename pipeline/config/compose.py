@@ -1,6 +1,5 @@
 """conf/ + one model + a profile + overrides -> one resolved, checked configuration."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ def compose(model: str, profile: str, overrides: Sequence[str], conf: Path = CON
     try:
         with hydra.initialize_config_dir(str(conf), version_base="1.3"):
             raw = hydra.compose("config", [f"model={model}", f"profile={profile}", *overrides])
-        raw.model.name = model
-        resolved = OmegaConf.create(OmegaConf.to_container(raw, resolve=True))
+        resolved: Any = OmegaConf.to_container(raw, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"conf/ does not compose for model '{model}': {_one_line(error)}") from None
+    resolved["model"]["name"] = model
     return checked(resolved, f"conf/ for model '{model}'")
 
 
@@ -54,11 +53,6 @@ def load(path: Path) -> Config:
     config = OmegaConf.to_object(checked(OmegaConf.load(path), str(path)))
     assert isinstance(config, Config)
     return config
-
-
-def section_hash_parts(section: Any) -> dict[str, Any]:
-    """A configuration section as plain values, for hashing and provenance."""
-    return dataclasses.asdict(section)
 
 
 def _known(conf: Path, group: str, name: str) -> None:

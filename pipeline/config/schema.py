@@ -69,8 +69,8 @@ class ModelConfig:
     title: str = MISSING
     base_model: str = MISSING
     licence: str = MISSING
-    family: FamilyConfig = field(default_factory=FamilyConfig)
-    source: SourceConfig = field(default_factory=SourceConfig)
+    family: FamilyConfig = MISSING
+    source: SourceConfig = MISSING
 
 
 @dataclass
@@ -163,20 +163,20 @@ class ExportConfig:
 
 @dataclass
 class SizesConfig:
-    harmful: SplitSizes = field(default_factory=SplitSizes)
-    harmless: SplitSizes = field(default_factory=SplitSizes)
+    harmful: SplitSizes = MISSING
+    harmless: SplitSizes = MISSING
 
 
 @dataclass
 class Config:
     seed: int = MISSING
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    sizes: SizesConfig = field(default_factory=SizesConfig)
-    fetch: FetchConfig = field(default_factory=FetchConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    select: SelectConfig = field(default_factory=SelectConfig)
-    generate: GenerateConfig = field(default_factory=GenerateConfig)
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
+    model: ModelConfig = MISSING
+    data: DataConfig = MISSING
+    sizes: SizesConfig = MISSING
+    fetch: FetchConfig = MISSING
+    engine: EngineConfig = MISSING
+    select: SelectConfig = MISSING
+    generate: GenerateConfig = MISSING
+    judge: JudgeConfig = MISSING
+    loss: LossConfig = MISSING
+    export: ExportConfig = MISSING

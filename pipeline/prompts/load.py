@@ -1,0 +1,103 @@
+"""Reading instructions from JSONL, JSON, CSV, TXT and PyRIT's prompt files."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import UserError
+from pipeline.prompts.prompt import Prompt, prompt_id
+from pipeline.prompts.spec import FileSpec
+
+Rows = Iterator[tuple[int, Any]]
+
+
+def load(spec: FileSpec, path: Path) -> list[Prompt]:
+    """Every prompt of one file. Raises UserError naming file and line of what cannot be used."""
+    reader = READERS.get(Path(spec.file).suffix)
+    if reader is None:
+        raise UserError(f"{spec.file}: unknown kind of file: use {', '.join(READERS)}")
+    prompts = []
+    for line, row in reader(_text(path, spec.file), spec.file):
+        row = {spec.column: row} if isinstance(row, str) else row
+        if not isinstance(row, Mapping) or spec.column not in row:
+            raise UserError(f"{spec.file}:{line} has no '{spec.column}'")
+        if all(str(row.get(key)) == value for key, value in spec.only.items()):
+            prompts.append(_prompt(spec, row, line))
+    if not prompts:
+        raise UserError(f"{spec.file} holds no instruction: give it at least one")
+    return prompts
+
+
+def _prompt(spec: FileSpec, row: Mapping[str, Any], line: int) -> Prompt:
+    instruction = row[spec.column]
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise UserError(f"{spec.file}:{line} has an empty or non-text '{spec.column}'")
+    category = row.get(spec.category) if spec.category else ""
+    category = ", ".join(category) if isinstance(category, list) else str(category or "")
+    instruction = instruction.strip()
+    return Prompt(prompt_id(instruction), instruction, category, spec.source, spec.licence)
+
+
+def _text(path: Path, name: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{name} does not exist: mend its path in conf/data/ or on the command line") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 text (byte {error.start})") from None
+
+
+def _jsonl(text: str, name: str) -> Rows:
+    for line, content in enumerate(text.split("\n"), start=1):
+        if content.strip():
+            try:
+                yield line, json.loads(content)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{name}:{line} is not JSON ({error.msg})") from None
+
+
+def _json(text: str, name: str) -> Rows:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{name}:{error.lineno} is not JSON ({error.msg})") from None
+    if not isinstance(rows, list):
+        raise UserError(f"{name} is not a JSON list of rows")
+    yield from enumerate(rows, start=1)
+
+
+def _csv(text: str, name: str) -> Rows:
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(f"{name}:{reader.line_num} has another number of fields than the header")
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise UserError(f"{name}:{reader.line_num} is not CSV ({error})") from None
+
+
+def _txt(text: str, _name: str) -> Rows:
+    yield from ((line, content) for line, content in enumerate(text.split("\n"), start=1) if content.strip())
+
+
+def _seeds(text: str, name: str) -> Rows:
+    try:
+        document = yaml.safe_load(text)
+        yield from enumerate(document["seeds"], start=1)
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{name} is not a YAML file with seeds ({type(error).__name__})") from None
+
+
+READERS: dict[str, Callable[[str, str], Rows]] = {
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".csv": _csv,
+    ".txt": _txt,
+    ".prompt": _seeds,
+}

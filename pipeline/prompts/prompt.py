@@ -1,0 +1,26 @@
+"""One instruction and where it comes from."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An instruction; `id` is that of its words, so that equal instructions share it everywhere."""
+
+    id: str
+    instruction: str
+    category: str
+    source: str
+    licence: str
+
+
+def normalised(instruction: str) -> str:
+    """Lower case, words only: what two exact duplicates have in common."""
+    return " ".join(re.findall(r"\w+", instruction.lower()))
+
+
+def prompt_id(instruction: str) -> str:
+    """First 12 hex digits of the sha256 of the normalised instruction."""
+    return hashlib.sha256(normalised(instruction).encode()).hexdigest()[:12]
