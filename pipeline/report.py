@@ -37,7 +37,7 @@ def model_table(metrics: Mapping[str, Any]) -> Table:
             rate = metrics["refusal_score"][name]
             interval = f"{rate['low']:.1%} to {rate['high']:.1%}"
             table.add_row(
-                f"refusal score [{metrics['judge']}], {label}",
+                f"refusal score ({metrics['judge']}), {label}",
                 f"{rate['value']:.1%}",
                 interval,
                 str(rate["n"]),

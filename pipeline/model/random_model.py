@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+SHARPNESS = 6.0
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -38,6 +39,8 @@ def write_random_model(folder: Path, model_type: str, seed: int, options: dict[s
                 parameter.add_(0.2 * noise)
             else:
                 parameter.copy_(noise / parameter.shape[-1] ** 0.5)
+        # Sharp next-token distributions, as in trained models: with flat ones every prompt looks alike.
+        hf.get_output_embeddings().weight.mul_(SHARPNESS)
     hf.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -1,16 +1,15 @@
 """From a model's source to a verified local folder of safetensors, and a name for its exact bytes."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import transformers
 
-from pipeline.artifacts.files import content_hash, publish_folder
+from pipeline.artifacts.files import content_hash, file_hash, publish_folder
 from pipeline.errors import UserError
+from pipeline.model import random_model
 from pipeline.model.loading import converted_gguf
-from pipeline.model.random_model import write_random_model
 from pipeline.sources import Artefact, fetch, fetch_repo
 
 
@@ -39,19 +38,18 @@ def random_folder(model_type: str, seed: int, options: Mapping[str, Any], cache:
     target = cache / "random" / f"{recipe.removeprefix('random:')}-transformers-{transformers.__version__}"
     if target.exists():
         return target
-    return publish_folder(target, lambda folder: write_random_model(folder, model_type, seed, dict(options)))
+    return publish_folder(
+        target, lambda folder: random_model.write_random_model(folder, model_type, seed, dict(options))
+    )
 
 
 def random_identity(model_type: str, seed: int, options: Mapping[str, Any]) -> str:
-    """Name of a random model's recipe."""
-    return f"random:{content_hash([model_type, seed, dict(options)])[:16]}"
+    """Name of a random model's recipe, the code that follows it included."""
+    code = file_hash(Path(random_model.__file__))
+    return f"random:{content_hash([code, model_type, seed, dict(options)])[:16]}"
 
 
 def folder_identity(path: Path) -> str:
     """sha256 over the weights of a local folder, so that edited weights are another model."""
-    digest = hashlib.sha256()
-    for file in sorted(path.glob("*.safetensors")):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"folder:{digest.hexdigest()}"
+    weights = {file.name: file_hash(file) for file in path.glob("*.safetensors")}
+    return f"folder:{content_hash(weights)}"

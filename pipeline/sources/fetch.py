@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline.errors import UserError
-from pipeline.sources import hub, https, wheel
+from pipeline.sources import https, hub, wheel
 from pipeline.sources.places import HubFile, LocalFile, PlaceError, Url, parse
 
 
