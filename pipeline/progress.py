@@ -10,4 +10,8 @@ from tqdm import tqdm
 def progress(description: str, total: int, unit: str = "prompt", done: int = 0) -> Iterator[Callable[[int], None]]:
     """A bar on standard error; call the yielded function with the number of items just finished."""
     with tqdm(total=total, desc=description, unit=unit, initial=done, mininterval=1, dynamic_ncols=True) as bar:
-        yield lambda n: bar.update(n) and None
+
+        def advance(n: int) -> None:
+            bar.update(n)
+
+        yield advance

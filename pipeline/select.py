@@ -28,12 +28,14 @@ def read_candidates(path: Path) -> list[CandidateScores]:
         raise UserError(f"{path} does not exist") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a table of rows in CSV or JSON: {str(error).splitlines()[0]}") from None
-    table = table.rename(columns=PUBLISHED_NAMES)
+    table = pd.DataFrame(table.rename(columns=PUBLISHED_NAMES))
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     try:
-        rows = table[COLUMNS].astype({"position": int, "layer": int, "bypass": float, "induce": float, "kl": float})
+        rows = table.loc[:, COLUMNS].astype(
+            {"position": int, "layer": int, "bypass": float, "induce": float, "kl": float}
+        )
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} holds a value that is not a number: {str(error).splitlines()[0]}") from None
     zero_norm = table.get("zero_norm", pd.Series(False, index=table.index)).astype(bool)

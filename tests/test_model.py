@@ -1,5 +1,7 @@
 """Activations, interventions and weight edits against Hugging Face's own numbers."""
 
+import functools
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -15,7 +17,7 @@ from pipeline.model.sites import Family
 from tests.conftest import FAMILY, INSTRUCTIONS
 
 # float32 inside RMSNorm and softmax: some hundred rounding steps on values of order one.
-CLOSE = {"atol": 2e-5, "rtol": 1e-5}
+assert_near = functools.partial(assert_close, atol=2e-5, rtol=1e-5)
 
 
 @pytest.fixture
@@ -46,20 +48,20 @@ def test_one_prompt_alone_equals_the_same_prompt_in_a_padded_batch(model, prompt
     batch = tracing.resid_pre(model, prompts, n)
     assert len({len(tokens) for tokens in prompts}) > 1
     for row, tokens in enumerate(prompts):
-        assert_close(batch[row], tracing.resid_pre(model, [tokens], n)[0], **CLOSE)
+        assert_near(batch[row], tracing.resid_pre(model, [tokens], n)[0])
 
 
 @pytest.mark.parametrize("max_tokens", [1, 60, 10_000])
 def test_means_do_not_depend_on_the_batching(model, prompts, max_tokens):
     n = len(model.post_instruction)
     expected = tracing.resid_pre(model, prompts, n).double().mean(dim=0)
-    assert_close(tracing.mean_resid_pre(model, prompts, n, max_tokens), expected, **CLOSE)
+    assert_near(tracing.mean_resid_pre(model, prompts, n, max_tokens), expected)
 
 
 @pytest.mark.parametrize("max_tokens", [1, 60, 10_000])
 def test_shared_prefix_and_padding_do_not_change_logits(model, prompts, max_tokens):
     expected = torch.stack([all_logits(model, tokens)[-1] for tokens in prompts])
-    assert_close(last_logits(model, prompts, max_tokens), expected, **CLOSE)
+    assert_near(last_logits(model, prompts, max_tokens), expected)
 
 
 def test_there_is_one_bos_and_the_template_ends_the_prompt(model, prompts):
@@ -114,7 +116,7 @@ def test_addition_equals_adding_to_the_embedding_at_layer_zero(model, prompts, d
         live = last_logits(model, prompts, 10_000)
     surgery.untie(model)
     model.sites.embedding.weight += direction.vector.float()
-    assert_close(last_logits(model, prompts, 10_000), live, **CLOSE)
+    assert_near(last_logits(model, prompts, 10_000), live)
 
 
 def _tokens(model, prompts, intervention, n_tokens=12, batch_size=2, done=()):
@@ -152,7 +154,7 @@ def test_export_equals_live_ablation(model, prompts, direction, tmp_path):
     export = loading.load("export", tmp_path, FAMILY, "float32", "cpu")
     exported = equivalence.behaviour(export, prompts, None, 16, 10_000)
     assert (plain - live.logits).abs().max() > 0.1
-    assert_close(exported.logits, live.logits, **CLOSE)
+    assert_near(exported.logits, live.logits)
     assert exported.tokens == live.tokens
     assert min(before) > 0.01
     assert max(equivalence.max_cosine_per_layer(export, prompts, direction.r_hat)) < 1e-5

@@ -11,12 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from matplotlib.figure import Figure
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
 from pipeline.errors import UserError
 
 
@@ -99,46 +93,6 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError as error:
                 raise UserError(f"{path}:{number} is not JSON ({error.msg})") from None
     return rows
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """A small table without its index."""
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Safetensors with string metadata."""
-    with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata))
-
-
-def write_png(path: Path, figure: Figure) -> None:
-    """A figure as PNG; no software version or date is kept, so equal figures are equal bytes."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
-
-
-def read_tensors(path: Path, **expected: str) -> dict[str, Tensor]:
-    """Tensors of a safetensors file whose metadata has each `expected` value.
-
-    Raises UserError for a missing or damaged file, and for one that belongs to something else.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run `dvc repro`") from None
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}): delete it and run `dvc repro`") from None
-    for key, value in expected.items():
-        if metadata.get(key) != value:
-            raise UserError(
-                f"{path} belongs to {key} '{metadata.get(key)}', not '{value}': run `dvc repro` to make it again"
-            )
-    return tensors
 
 
 def content_hash(value: Any) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from pipeline.artifacts import files
+from pipeline.artifacts import files, tables, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
 from pipeline.maths.selection import (
+    FITTED_SETS,
     FOUND,
     NO_DIRECTION,
     Baselines,
@@ -23,9 +24,7 @@ from pipeline.maths.selection import (
     Selection,
 )
 from pipeline.maths.statistics import Estimate, rate
-from pipeline.prompts import Prompt
-
-FITTED_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
+from pipeline.prompts.prompt import Prompt
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
@@ -36,17 +35,6 @@ def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
 def read_prompts(path: Path) -> list[Prompt]:
     """One set of prompts."""
     return [Prompt(**row) for row in files.read_jsonl(path)]
-
-
-def kept_ids(baseline: Iterable[Mapping[str, Any]], limits: Mapping[str, int]) -> dict[str, list[str]]:
-    """Ids that pass the filter, in order, at most `limits` of each set: harmful > 0, harmless < 0."""
-    kept: dict[str, list[str]] = {name: [] for name in FITTED_SETS}
-    for row in baseline:
-        sign = 1 if row["set"].startswith("harmful_") else -1
-        ids = kept[row["set"]]
-        if sign * row["refusal_metric"] > 0 and len(ids) < limits[row["set"].split("_")[1]]:
-            ids.append(row["id"])
-    return kept
 
 
 def write_baseline(path: Path, baseline: Iterable[Mapping[str, Any]], kept: Mapping[str, list[str]]) -> None:
@@ -71,7 +59,7 @@ def write_means(path: Path, means: Mapping[str, Tensor], model: str, positions: 
         "axes": "position layer d_model",
         "post_instruction_tokens": " ".join(map(str, positions)),
     }
-    files.write_tensors(path, means, metadata)
+    tensors.write_tensors(path, means, metadata)
 
 
 def write_filter_summary(
@@ -113,7 +101,8 @@ def score_row(scores: CandidateScores) -> dict[str, Any]:
 
 def score_from_row(row: Mapping[str, Any]) -> CandidateScores:
     """The inverse of `score_row`."""
-    return CandidateScores(**{key: math.nan if value is None else value for key, value in row.items()})
+    values: dict[str, Any] = {key: math.nan if value is None else value for key, value in row.items()}
+    return CandidateScores(**values)
 
 
 def write_baselines(path: Path, baselines: Baselines | None, n_val: int) -> None:
@@ -129,7 +118,7 @@ def read_baselines(path: Path) -> tuple[Baselines, int]:
 
 def write_scores(path: Path, scores: Iterable[CandidateScores]) -> None:
     """Candidate scores, a row per (position, layer); a zero-norm candidate has none."""
-    files.write_csv(path, pd.DataFrame([asdict(row) for row in scores], columns=list(SCORE_COLUMNS)))
+    tables.write_csv(path, pd.DataFrame([asdict(row) for row in scores], columns=list(SCORE_COLUMNS)))
 
 
 def read_scores(path: Path) -> list[CandidateScores]:
@@ -200,7 +189,7 @@ def _empty_reason(record: Mapping[str, Any]) -> str:
 def write_direction(path: Path, direction: Direction, model: str) -> None:
     """The raw direction with the layer and position it comes from."""
     metadata = {"model": model, "layer": str(direction.layer), "position": str(direction.position)}
-    files.write_tensors(path, {"direction": direction.vector}, metadata)
+    tensors.write_tensors(path, {"direction": direction.vector}, metadata)
 
 
 def read_direction(path: Path, selection: Path, model: str) -> Direction | None:
@@ -212,8 +201,8 @@ def read_direction(path: Path, selection: Path, model: str) -> Direction | None:
     if chosen is None:
         return None
     layer, position = chosen["layer"], chosen["position"]
-    tensors = files.read_tensors(path, model=model, layer=str(layer), position=str(position))
-    return Direction(tensors["direction"], layer, position)
+    stored = tensors.read_tensors(path, model=model, layer=str(layer), position=str(position))
+    return Direction(stored["direction"], layer, position)
 
 
 class PartialRows:

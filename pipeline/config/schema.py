@@ -5,9 +5,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from pipeline.maths.selection import RULES
 from pipeline.prompts.spec import DataConfig, SplitSizes
 
-RULES = ("paper", "calibrated")
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 DTYPES = ("float32", "bfloat16", "float16")
 JUDGES = ("substring",)

@@ -1,13 +1,14 @@
 """Choosing one direction from the candidates' scores (paper, section 2.3 and appendix C)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from statsmodels.stats.proportion import proportion_confint
+from pipeline.maths.statistics import wilson
 
-Rule = Literal["paper", "calibrated"]
+RULES = ("paper", "calibrated")
+FITTED_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
 FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass")
 
 
@@ -68,7 +69,7 @@ def max_layer_for(layer_share: float, n_layers: int) -> int:
 
 
 def thresholds_for(
-    rule: Rule,
+    rule: str,
     n_layers: int,
     *,
     kl: float = 0.1,
@@ -82,9 +83,11 @@ def thresholds_for(
     `paper`: kl, induce >= 0, layer < int(0.8 L), the bounds as in the paper's code; bypass unbounded.
     `calibrated`: the same kl and layer bounds; adding the direction must close at least `gap_share`
     of the gap from the model's harmless to its harmful baseline, and ablating it the same share of
-    the gap from harmful to harmless. Raises ValueError when the rule lacks its baselines.
+    the gap from harmful to harmless. Raises ValueError for an unknown rule or one that lacks its baselines.
     """
     max_layer = max_layer_for(layer_share, n_layers)
+    if rule not in RULES:
+        raise ValueError(f"unknown rule '{rule}'")
     if rule == "paper":
         return Thresholds(kl=kl, induce=induce, bypass=math.inf, max_layer=max_layer)
     if baselines is None:
@@ -156,6 +159,17 @@ class FilterVerdict:
     n: int
 
 
+def kept_ids(baseline: Iterable[Mapping[str, Any]], limits: Mapping[str, int]) -> dict[str, list[str]]:
+    """Ids that pass the filter, in order, at most `limits` of each set: harmful > 0, harmless < 0."""
+    kept: dict[str, list[str]] = {name: [] for name in FITTED_SETS}
+    for row in baseline:
+        sign = 1 if row["set"].startswith("harmful_") else -1
+        ids = kept[row["set"]]
+        if sign * row["refusal_metric"] > 0 and len(ids) < limits[row["set"].split("_")[1]]:
+            ids.append(row["id"])
+    return kept
+
+
 def filter_verdict(
     refused: int, n: int, kept: dict[str, int], min_train: int, min_val: int, max_rate: float
 ) -> FilterVerdict:
@@ -164,7 +178,7 @@ def filter_verdict(
     Either the 95 % Wilson interval of its refusal rate by the metric lies below `max_rate`, or the
     filter keeps fewer than the minimum of a set.
     """
-    high = proportion_confint(refused, n, alpha=0.05, method="wilson")[1]
+    _, high = wilson(refused, n)
     needed = {
         "harmful_train": min_train,
         "harmless_train": min_train,

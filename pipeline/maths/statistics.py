@@ -25,8 +25,13 @@ def rate(outcomes: Sequence[bool]) -> Estimate:
     if n == 0:
         raise ValueError("a rate needs at least one outcome")
     count = sum(map(bool, outcomes))
-    low, high = proportion_confint(count, n, alpha=0.05, method="wilson")
-    return Estimate(count / n, float(low), float(high), n)
+    return Estimate(count / n, *wilson(count, n), n)
+
+
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a rate of `count` in `n`."""
+    low, high = proportion_confint(np.array(count), np.array(n), alpha=0.05, method="wilson")
+    return float(np.asarray(low)), float(np.asarray(high))
 
 
 def mean(values: Sequence[float], seed: int = 0, n_resamples: int = 2000) -> Estimate:

@@ -37,6 +37,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> l
     return tokenizer(texts, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
 
 
+def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], skip_special: bool = False) -> str:
+    """Tokens as text."""
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=skip_special))
+
+
 def post_instruction_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The template's tokens after the instruction: the positions the paper looks at (section 2.3).
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -54,10 +55,10 @@ def load(name: str, folder: Path, family: Family, dtype: str = "float32", device
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model '{name}' does not load from {folder}: {_first_line(error)}") from None
-    hf = hf.to(_device(device)).eval().requires_grad_(False)
-    head = hf.get_output_embeddings()
-    head.register_forward_pre_hook(_contiguous)
+    torch.nn.Module.to(hf, _device(device))
+    hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
+    sites.head.register_forward_pre_hook(_contiguous)
     return ChatModel(name, hf, tokenizer, sites, tuple(chat.post_instruction_tokens(tokenizer)))
 
 
@@ -73,7 +74,7 @@ def converted_gguf(gguf: Path, folder: Path, publish: Callable[[Path, Callable[[
 def _dequantise(gguf: Path, target: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        hf = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        hf: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise UserError(f"{gguf} does not load as a GGUF model: {_first_line(error)}") from None
     # Dequantised weights stay marked as quantised, which would make save_pretrained refuse them.

@@ -6,7 +6,8 @@ from typing import Any
 
 import transformers
 
-from pipeline.artifacts.files import content_hash, file_hash, publish_folder
+from pipeline.artifacts.files import publish_folder
+from pipeline.artifacts.provenance import random_recipe
 from pipeline.errors import UserError
 from pipeline.model import random_model
 from pipeline.model.loading import converted_gguf
@@ -34,22 +35,10 @@ def local_folder(path: Path) -> Path:
 
 def random_folder(model_type: str, seed: int, options: Mapping[str, Any], cache: Path) -> Path:
     """A random tiny model, made once per recipe."""
-    recipe = random_identity(model_type, seed, options)
-    target = cache / "random" / f"{recipe.removeprefix('random:')}-transformers-{transformers.__version__}"
+    recipe = random_recipe(model_type, seed, options)
+    target = cache / "random" / f"{recipe}-transformers-{transformers.__version__}"
     if target.exists():
         return target
     return publish_folder(
         target, lambda folder: random_model.write_random_model(folder, model_type, seed, dict(options))
     )
-
-
-def random_identity(model_type: str, seed: int, options: Mapping[str, Any]) -> str:
-    """Name of a random model's recipe, the code that follows it included."""
-    code = file_hash(Path(random_model.__file__))
-    return f"random:{content_hash([code, model_type, seed, dict(options)])[:16]}"
-
-
-def folder_identity(path: Path) -> str:
-    """sha256 over the weights of a local folder, so that edited weights are another model."""
-    weights = {file.name: file_hash(file) for file in path.glob("*.safetensors")}
-    return f"folder:{content_hash(weights)}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from pipeline.errors import UserError
 
@@ -30,6 +31,7 @@ class Sites:
     embedding: nn.Embedding
     attention: tuple[nn.Module, ...]
     mlp: tuple[nn.Module, ...]
+    head: nn.Linear
 
     @property
     def writers(self) -> tuple[nn.Module, ...]:
@@ -46,7 +48,7 @@ class Sites:
         ]
 
 
-def find_sites(model: nn.Module, family: Family) -> Sites:
+def find_sites(model: PreTrainedModel, family: Family) -> Sites:
     """Resolve the family's paths on the model. Raises UserError naming the path that is not there."""
     blocks: Any = _get(family, model, family.blocks)
     return Sites(
@@ -55,7 +57,15 @@ def find_sites(model: nn.Module, family: Family) -> Sites:
         embedding=_get(family, model, family.embedding),
         attention=tuple(_get(family, block, family.attention) for block in blocks),
         mlp=tuple(_get(family, block, family.mlp) for block in blocks),
+        head=_head(model),
     )
+
+
+def _head(model: PreTrainedModel) -> nn.Linear:
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise UserError(f"{type(model).__name__} has no linear unembedding (lm_head): it is no causal language model")
+    return head
 
 
 def _get(family: Family, module: nn.Module, path: str) -> Any:

@@ -14,7 +14,7 @@ def untie(model: ChatModel) -> bool:
     Orthogonalising a tied embedding would also change the unembedding, and the model would no
     longer equal directional ablation.
     """
-    head = model.hf.get_output_embeddings()
+    head = model.sites.head
     tied = head.weight.data_ptr() == model.sites.embedding.weight.data_ptr()
     if tied:
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
@@ -31,7 +31,7 @@ def orthogonalize_weights(model: ChatModel, direction: Direction) -> list[str]:
     """
     r_hat = direction.r_hat.to(model.device)
     embedding = model.sites.embedding
-    assert model.hf.get_output_embeddings().weight.data_ptr() != embedding.weight.data_ptr(), "untie first"
+    assert model.sites.head.weight.data_ptr() != embedding.weight.data_ptr(), "untie first"
     embedding.weight.copy_(ablate(embedding.weight, r_hat))
     edited = [f"{model.sites.family.embedding}.weight"]
     for name, layer in model.sites.output_layers():

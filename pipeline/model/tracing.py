@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import nnsight
 import torch
 from jaxtyping import Float
 from nnsight import TransformersModel
@@ -31,7 +32,7 @@ def resid_pre(
         slices = []
         for block in blocks:
             slices.append(block.input[:, -n_positions:, :].to("cpu", torch.float32, copy=True))
-        stacked = torch.stack(slices, dim=2).save()
+        stacked = nnsight.save(torch.stack(slices, dim=2))
         tracer.stop()
     return stacked
 

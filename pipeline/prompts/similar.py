@@ -114,7 +114,7 @@ def surface_auroc(harmful: Sequence[Prompt], harmless: Sequence[Prompt], seed: i
     labels = np.array([1] * len(harmful) + [0] * len(harmless))
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    scores = cross_val_predict(classifier, features, labels, cv=folds, method="predict_proba")[:, 1]
+    scores = np.asarray(cross_val_predict(classifier, features, labels, cv=folds, method="predict_proba"))[:, 1]
     auroc = float(roc_auc_score(labels, scores))
     half = 1.96 * _hanley_mcneil(auroc, len(harmful), len(harmless))
     return {

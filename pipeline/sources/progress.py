@@ -17,4 +17,8 @@ def download_bar(name: str, total: int | None, done: int = 0) -> Iterator[Callab
     with tqdm(
         total=total, initial=done, desc=name, unit="B", unit_scale=True, mininterval=interval, dynamic_ncols=True
     ) as bar:
-        yield lambda n: bar.update(n) and None
+
+        def advance(n: int) -> None:
+            bar.update(n)
+
+        yield advance

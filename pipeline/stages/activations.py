@@ -5,24 +5,25 @@ from typing import Any
 
 from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.metrics import refusal_metric
-from pipeline.maths.selection import filter_verdict
+from pipeline.maths.selection import FITTED_SETS, filter_verdict, kept_ids
 from pipeline.model import chat
 from pipeline.model.forward import last_logits
 from pipeline.model.loading import ChatModel
 from pipeline.model.tracing import mean_resid_pre
 from pipeline.progress import progress
 from pipeline.stages.entry import run_stage
-from pipeline.stages.models import identity, open_model
+from pipeline.stages.models import open_model
 
 
 def activations(config: Config, layout: Layout) -> None:
     """Refusal metric of every train and val prompt, the filter, and the means of both classes."""
     model = open_model(config)
-    prompts = {name: records.read_prompts(layout.prompts(name)) for name in records.FITTED_SETS}
+    prompts = {name: records.read_prompts(layout.prompts(name)) for name in FITTED_SETS}
     baseline = [row for name in prompts for row in _baseline(config, model, name, prompts[name])]
-    kept = records.kept_ids(baseline, {"train": config.select.max_train, "val": config.select.max_val})
+    kept = kept_ids(baseline, {"train": config.select.max_train, "val": config.select.max_val})
     records.write_baseline(layout.baseline, baseline, kept)
     verdict = filter_verdict(
         refused=sum(row["refusal_metric"] > 0 for row in baseline if row["set"] == "harmful_train"),
@@ -38,7 +39,7 @@ def activations(config: Config, layout: Layout) -> None:
         if texts:
             means[f"{name}_mean"] = _mean(config, model, name, texts)
     records.write_means(layout.activations, means, identity(config.model.source), model.post_instruction)
-    position_tokens = [model.tokenizer.decode([token]) for token in model.post_instruction]
+    position_tokens = [chat.decode(model.tokenizer, [token]) for token in model.post_instruction]
     records.write_filter_summary(layout.filter_summary, verdict, prompts, kept, position_tokens)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.experiment import Condition, conditions
 from pipeline.model import chat
@@ -12,7 +13,7 @@ from pipeline.model.generation import generate
 from pipeline.model.loading import ChatModel
 from pipeline.progress import progress
 from pipeline.stages.entry import run_stage
-from pipeline.stages.models import identity, open_model
+from pipeline.stages.models import open_model
 
 
 def completions(config: Config, layout: Layout) -> None:
@@ -54,7 +55,7 @@ def _generate(
                     "row": item.row,
                     "id": prompts[item.row].id,
                     "prompt_set": condition.prompt_set,
-                    "completion": model.tokenizer.decode(item.tokens, skip_special_tokens=True),
+                    "completion": chat.decode(model.tokenizer, item.tokens, skip_special=True),
                     "n_tokens": len(item.tokens),
                     "finished": item.finished,
                 }

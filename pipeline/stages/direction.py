@@ -1,12 +1,12 @@
 """direction: choose one candidate by the configured rule, or say why none can be chosen."""
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records, tensors
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.directions import Direction, difference_in_means
 from pipeline.maths.selection import select, thresholds_for
 from pipeline.stages.entry import run_stage
-from pipeline.stages.models import identity
 
 
 def direction(config: Config, layout: Layout) -> None:
@@ -16,7 +16,7 @@ def direction(config: Config, layout: Layout) -> None:
         records.write_no_selection(layout.selection, config.select.rule, filtered)
         return
     pinned = identity(config.model.source)
-    means = files.read_tensors(layout.activations, model=pinned)
+    means = tensors.read_tensors(layout.activations, model=pinned)
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
     baselines, n_val = records.read_baselines(layout.baselines)
     thresholds = thresholds_for(

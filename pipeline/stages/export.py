@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.artifacts import card, files, records
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import DirectionalAblation
@@ -14,7 +15,7 @@ from pipeline.model import equivalence as equal
 from pipeline.model.forward import last_logits
 from pipeline.model.intervene import intervene
 from pipeline.stages.entry import run_stage
-from pipeline.stages.models import family, identity, open_model
+from pipeline.stages.models import family, open_model
 
 
 def export(config: Config, layout: Layout) -> None:

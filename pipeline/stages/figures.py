@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline import figures as draw
-from pipeline.artifacts import files, records
+from pipeline.artifacts import files, records, tables
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
 from pipeline.config.schema import Config
@@ -25,8 +25,8 @@ def figures(config: Config, layout: Layout) -> None:
         for kind, names in PLAN.items()
     }
     bars = draw.refusal_bars(scores, config.model.title, metrics["judge"], line)
-    files.write_png(layout.figure("refusal"), bars)
-    files.write_png(layout.figure("selection"), _heatmaps(config, layout, metrics["selection"], line))
+    tables.write_png(layout.figure("refusal"), bars)
+    tables.write_png(layout.figure("selection"), _heatmaps(config, layout, metrics["selection"], line))
 
 
 def _heatmaps(config: Config, layout: Layout, selection: dict[str, Any], line: str) -> Any:

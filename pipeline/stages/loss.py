@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths import statistics
 from pipeline.maths.experiment import interventions
@@ -15,7 +16,7 @@ from pipeline.model.loading import ChatModel
 from pipeline.model.loss import Passage, passage_losses
 from pipeline.progress import progress
 from pipeline.stages.entry import run_stage
-from pipeline.stages.models import identity, open_model
+from pipeline.stages.models import open_model
 
 NAMES = ("baseline", "ablation", "addition", "random_ablation", "random_addition")
 

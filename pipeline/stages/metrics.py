@@ -5,11 +5,10 @@ from typing import Any
 
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.provenance import provenance
+from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
 from pipeline.maths.statistics import newcombe_difference
 from pipeline.stages.entry import run_stage
-from pipeline.stages.models import identity
 
 
 def metrics(config: Config, layout: Layout) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.config.schema import Config, FamilyConfig, SourceConfig
+from pipeline.config.schema import Config, FamilyConfig
 from pipeline.errors import UserError
 from pipeline.model import loading, resolve
 from pipeline.model.sites import Family
@@ -34,19 +34,6 @@ def model_folder(config: Config) -> Path:
         case "random":
             return resolve.random_folder(source.model_type, source.seed, source.options, cache)
     raise UserError(f"model.source.kind '{source.kind}' is not known")
-
-
-def identity(source: SourceConfig) -> str:
-    """What pins the model's bytes: a sha256, a repository at a revision, or a recipe."""
-    match source.kind:
-        case "gguf":
-            return f"sha256:{source.sha256}"
-        case "hub":
-            return f"{source.repo}@{source.revision}"
-        case "folder":
-            return resolve.folder_identity(Path(source.path))
-        case _:
-            return resolve.random_identity(source.model_type, source.seed, source.options)
 
 
 def family(config: FamilyConfig) -> Family:

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
-from pipeline.prompts import build
+from pipeline.prompts.build import build
 from pipeline.prompts.spec import FileSpec
 from pipeline.sources import Artefact, fetch
 from pipeline.stages.entry import cache_folder, mirror_folder, run_stage

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import files, records, tensors
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.directions import difference_in_means, is_zero
 from pipeline.maths.selection import CandidateScores, max_layer_for
@@ -11,7 +12,7 @@ from pipeline.model import chat, scoring
 from pipeline.model.loading import ChatModel
 from pipeline.progress import progress
 from pipeline.stages.entry import run_stage
-from pipeline.stages.models import identity, open_model
+from pipeline.stages.models import open_model
 
 ADDED = 1.0  # the paper scores induce with the raw direction, whatever is added when generating
 
@@ -42,7 +43,7 @@ def _sweep(
     config: Config, layout: Layout, model: ChatModel, validation: scoring.Validation
 ) -> Sequence[CandidateScores]:
     """Scores in (position, layer) order; each is kept as it comes, so that a run can be resumed."""
-    means = files.read_tensors(layout.activations, model=identity(config.model.source))
+    means = tensors.read_tensors(layout.activations, model=identity(config.model.source))
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
     todo = scoring.candidates(r, max_layer_for(config.select.layer_share, model.n_layers))
     partial = records.PartialRows(layout.partial(_key(config, layout)))

@@ -1,0 +1,39 @@
+"""Tensors as safetensors with string metadata; never pickle."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.artifacts.files import replacing
+from pipeline.errors import UserError
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Safetensors with string metadata."""
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata))
+
+
+def read_tensors(path: Path, **expected: str) -> dict[str, Tensor]:
+    """Tensors of a safetensors file whose metadata has each `expected` value.
+
+    Raises UserError for a missing or damaged file, and for one that belongs to something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}): delete it and run `dvc repro`") from None
+    for key, value in expected.items():
+        if metadata.get(key) != value:
+            raise UserError(
+                f"{path} belongs to {key} '{metadata.get(key)}', not '{value}': run `dvc repro` to make it again"
+            )
+    return tensors

@@ -1,0 +1,49 @@
+"""A copy of the project in a folder of its own, to run the real graph in."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+PARAMS = "models: [{models}]\nprofile: smoke\noverrides: [{overrides}]\n"
+
+
+class Project:
+    """The project's files in `folder`, with a DVC cache of their own and the tiny model selected."""
+
+    def __init__(self, folder: Path, git: bool = False):
+        self.folder = folder
+        for name in ("pipeline", "conf", "tests/data"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+            shutil.copy(ROOT / name, folder / name)
+        self.params()
+        if git:
+            self.run("git", "init", "-q")
+        self.run(sys.executable, "-m", "dvc", "init", "-q", *([] if git else ["--no-scm"]))
+
+    def params(self, models: str = "tiny", overrides: str = "") -> None:
+        (self.folder / "params.yaml").write_text(PARAMS.format(models=models, overrides=overrides))
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        environment.pop("PYTHONPATH", None)
+        result = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert not check or result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def module(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        return self.run(sys.executable, "-m", name, *arguments, check=check)
+
+    def repro(self, *arguments: str) -> list[str]:
+        """`dvc repro`; the stages that really ran."""
+        out = self.module("dvc", "repro", *arguments).stdout
+        lines = out.splitlines()
+        return [line.split("'")[1].split("@")[0] for line in lines if line.startswith("Running stage")]
+
+    def outs(self) -> dict[str, bytes]:
+        files = (path for path in (self.folder / "outputs").rglob("*") if path.is_file() and path.name != ".gitignore")
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}

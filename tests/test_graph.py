@@ -1,0 +1,157 @@
+"""The whole graph on the tiny model, through `dvc repro` itself."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.graph import Project
+
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    built = Project(tmp_path_factory.mktemp("project"))
+    assert built.repro() == STAGES
+    return built
+
+
+def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):
+    metrics = json.loads((project.folder / "outputs/eval/tiny/metrics.json").read_text())
+    assert metrics["verdict"] == "direction_selected"
+    assert metrics["export"]["exported"]
+    assert metrics["export"]["greedy_different"] == 0
+    assert max(metrics["export"]["max_cosine_after"]) < 1e-5 < max(metrics["export"]["max_cosine_before"])
+    assert {path.name for path in (project.folder / "outputs/figures/tiny").iterdir()} == {
+        "refusal.png",
+        "selection.png",
+    }
+    assert project.repro() == []
+
+
+def test_deleted_outs_come_back_byte_identical(project):
+    before = project.outs()
+    shutil.rmtree(project.folder / "outputs")
+    shutil.rmtree(project.folder / ".dvc" / "cache")
+    (project.folder / "dvc.lock").unlink()
+    assert project.repro() == STAGES
+    after = project.outs()
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+def test_a_judge_value_reruns_judging_and_what_follows(project):
+    project.params(overrides="judge.window=5")
+    assert project.repro() == ["compose", "judge", "metrics", "figures"]
+    project.params()
+    assert project.repro() == [] or project.outs()
+
+
+def test_another_model_leaves_the_first_one_alone(project):
+    (project.folder / "conf/model/tiny_two.yaml").write_text(
+        (project.folder / "conf/model/tiny.yaml").read_text().replace("kind: random", "kind: random\n  seed: 0")
+    )
+    project.repro()  # conf/ changed, so compose looks again; no other stage does
+    project.params(models="tiny, tiny_two")
+    out = project.module("dvc", "repro", "--dry").stdout
+    running = [line for line in out.splitlines() if line.startswith("Running stage")]
+    assert running
+    assert all("@tiny_two'" in line for line in running)
+
+
+def test_killed_completions_resume_and_equal_an_uninterrupted_run(project):
+    overrides = '"generate.max_new_tokens=24","generate.batch_size=2"'
+    project.params(overrides=overrides)
+    project.module("pipeline.stages.compose", "tiny")
+    command = [sys.executable, "-m", "pipeline.stages.completions", "tiny"]
+    folder, partial = (project.folder / f"outputs/{name}" for name in ("models/tiny/completions", "partial"))
+    shutil.rmtree(folder)
+    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
+    while len(list(partial.glob("completions-*.jsonl"))) < 3:
+        assert process.poll() is None, "finished before it could be interrupted"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not folder.exists(), "nothing under the final name before all is done"
+    unfinished = sorted(partial.glob("completions-*.jsonl"))
+    torn = unfinished[0].read_bytes()
+    unfinished[0].write_bytes(torn[:-7])  # as if the last write had been cut short
+    project.module("pipeline.stages.completions", "tiny")
+    resumed = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert not list(partial.glob("completions-*.jsonl"))
+    shutil.rmtree(folder)
+    project.module("pipeline.stages.completions", "tiny")
+    assert resumed == {path.name: path.read_bytes() for path in folder.iterdir()}
+    project.params()
+    project.repro()
+
+
+def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
+    project.params(overrides='"select.min_train=20"')
+    project.repro()
+    metrics = json.loads((project.folder / "outputs/eval/tiny/metrics.json").read_text())
+    assert metrics["verdict"] == "no_refusal_behaviour"
+    assert sorted(metrics["refusal_score"]) == ["harmful_baseline", "harmless_baseline"]
+    assert not metrics["export"]["exported"]
+    assert [path.name for path in (project.folder / "outputs/models/tiny/export").iterdir()] == ["equivalence.json"]
+    assert not (project.folder / "outputs/models/tiny/direction/direction.safetensors").exists()
+    assert "no_refusal_behaviour" in project.module("pipeline.report").stdout
+    project.params()
+    project.repro()
+
+
+def test_gate_and_fresh(project):
+    (project.folder / "regression").mkdir(exist_ok=True)
+    project.module("pipeline.gate", "--update")
+    assert project.module("pipeline.gate").returncode == 0
+    assert project.module("pipeline.fresh").returncode == 0
+    path = project.folder / "outputs/eval/tiny/metrics.json"
+    metrics = json.loads(path.read_text())
+    cases = {
+        "moved": lambda m: m["outcomes"].update(
+            harmful_baseline=dict.fromkeys(m["outcomes"]["harmful_baseline"], True)
+        ),
+        "other prompts": lambda m: m["prompts"]["hashes"].update(harmful_test="0"),
+        "verdict is": lambda m: m.update(verdict="no_direction_selected"),
+        "not a finite number": lambda m: m["loss"]["instructions"].update(n_tokens=float("nan")),
+        "was not measured": lambda m: m["outcomes"].pop("harmful_ablation"),
+    }
+    other = project.folder / "other.json"
+    for message, change in cases.items():
+        changed = json.loads(json.dumps(metrics))
+        change(changed)
+        other.write_text(json.dumps(changed))
+        result = project.module("pipeline.gate", "--metrics", str(other), check=False)
+        assert result.returncode == 1
+        assert message in result.stdout
+    path.unlink()
+    result = project.module("pipeline.gate", check=False)
+    assert (result.returncode, "is missing" in result.stdout) == (1, True)
+    path.write_text(json.dumps(metrics))
+    project.params(overrides="generate.max_new_tokens=7")
+    result = project.module("pipeline.fresh", check=False)
+    assert (result.returncode, "compose@tiny is out of date" in result.stdout) == (1, True)
+    project.params()
+    project.repro()
+
+
+def test_sweep_runs_isolated_jobs_and_computes_nothing_twice(tmp_path):
+    project = Project(tmp_path / "project", git=True)
+    before = sorted(project.outs())
+    command = ("pipeline.sweep", "-m", "model=tiny", "profile=smoke", "judge.window=null,5")
+    first = project.module(*command)
+    assert first.stdout.count("direction_selected") == 2
+    second = project.module(*command)
+    assert "Running stage" not in second.stdout
+    assert second.stdout.count("direction_selected") == 2
+    assert "Running stage 'scores@tiny'" in first.stdout
+    assert first.stdout.count("Running stage 'scores@tiny'") == 1, "the second job shares what the first computed"
+    assert sorted(project.outs()) == before
