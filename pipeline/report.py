@@ -53,7 +53,9 @@ def _add_effects(table: Table, metrics: Mapping[str, Any]) -> None:
     selection, export = metrics["selection"], metrics["export"]
     chosen = selection["chosen"]
     table.add_section()
-    table.add_row("KL(baseline || ablated), harmless val, nats", f"{chosen['kl']:.3f}", "", str(selection["n_val"]))
+    table.add_row(
+        "KL(baseline || ablated), harmless val, nats", f"{chosen['kl']:.3f}", "", str(selection["n_val"]["harmless"])
+    )
     for text, losses in metrics["loss"].items():
         for name in ("ablation", "random_ablation"):
             change = losses["change"][name]

@@ -6,7 +6,9 @@ steering_score and kl_div_score are accepted. Prints one JSON line.
 
 import argparse
 import json
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -33,16 +35,15 @@ def read_candidates(path: Path) -> list[CandidateScores]:
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     try:
-        rows = table.loc[:, COLUMNS].astype(
-            {"position": int, "layer": int, "bypass": float, "induce": float, "kl": float}
-        )
+        return [_candidate(row) for row in table.to_dict("records")]
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} holds a value that is not a number: {str(error).splitlines()[0]}") from None
-    zero_norm = table.get("zero_norm", pd.Series(False, index=table.index)).astype(bool)
-    return [
-        CandidateScores(*row, zero_norm=bool(zero))
-        for row, zero in zip(rows.itertuples(index=False), zero_norm, strict=True)
-    ]
+
+
+def _candidate(row: dict[Hashable, Any]) -> CandidateScores:
+    scores = {name: float(row[name]) for name in COLUMNS[2:]}
+    zero_norm = str(row.get("zero_norm", False)).lower() == "true"
+    return CandidateScores(int(row["position"]), int(row["layer"]), **scores, zero_norm=zero_norm)
 
 
 def _arguments() -> argparse.Namespace:

@@ -105,13 +105,13 @@ def score_from_row(row: Mapping[str, Any]) -> CandidateScores:
     return CandidateScores(**values)
 
 
-def write_baselines(path: Path, baselines: Baselines | None, n_val: int) -> None:
+def write_baselines(path: Path, baselines: Baselines | None, n_val: Mapping[str, int]) -> None:
     """Mean refusal metric of the unchanged model on the kept val prompts; null without any."""
-    files.write_json(path, {"baselines": asdict(baselines) if baselines else None, "n_val": n_val})
+    files.write_json(path, {"baselines": asdict(baselines) if baselines else None, "n_val": dict(n_val)})
 
 
-def read_baselines(path: Path) -> tuple[Baselines, int]:
-    """The baselines and the number of harmful val prompts behind them."""
+def read_baselines(path: Path) -> tuple[Baselines, dict[str, int]]:
+    """The baselines and the number of val prompts of each class behind them."""
     record = files.read_json(path)
     return Baselines(**record["baselines"]), record["n_val"]
 
@@ -146,14 +146,14 @@ def write_selection(
     path: Path,
     selection: Selection,
     baselines: Baselines,
-    n_val: int,
+    n_val: Mapping[str, int],
     filtered: FilterVerdict,
 ) -> None:
-    """What was chosen, by which rule, and what each filter removed; `n_val` harmful prompts scored it."""
+    """What was chosen, by which rule, and what each filter removed; `n_val` prompts of each class scored it."""
     record = selection_record(selection)
     record |= {
         "baselines": asdict(baselines),
-        "n_val": n_val,
+        "n_val": dict(n_val),
         "reason": _empty_reason(record),
         "filter": asdict(filtered),
     }

@@ -25,6 +25,11 @@ class Validation:
     harmless_logits: Float[Tensor, "prompt d_vocab"]
     baselines: Baselines
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of prompts of each class."""
+        return {"harmful": len(self.harmful), "harmless": len(self.harmless)}
+
 
 def prepare(
     model: ChatModel,

@@ -62,15 +62,20 @@ def _split(
     similarity: Similarity,
     dropped: Counter[str],
 ) -> dict[str, tuple[Prompt, ...]]:
-    """Draw test, val and train in turn; what is taken, and what is like it, is not drawn again."""
+    """Draw test, val and train in turn; what is taken, and what is like it, is not drawn again.
+
+    `dropped` counts, per pool, the rows that repeat another row or one of a set drawn before.
+    """
     taken: list[Prompt] = []
     sets = {}
     for part in PARTS:
-        pool = pools[f"{kind}_{part}"] if getattr(spec, part) else pools[f"{kind}_train"]
-        clean = _without_repeats(pool, taken, config, similarity, dropped)
+        own = bool(getattr(spec, part))
+        clean = _without_repeats(pools[f"{kind}_{part if own else 'train'}"], taken, config, similarity)
+        if own:
+            dropped[f"{kind}_{part}"] = len(pools[f"{kind}_{part}"]) - len(clean)
         sets[f"{kind}_{part}"] = _draw(f"{kind}_{part}", clean, getattr(sizes, part), seed)
         # A set of files of its own keeps all its prompts out of the later sets, drawn or not.
-        taken += clean if getattr(spec, part) and part != "train" else sets[f"{kind}_{part}"]
+        taken += clean if own and part != "train" else sets[f"{kind}_{part}"]
     return sets
 
 
@@ -79,22 +84,18 @@ def _without_repeats(
     taken: Sequence[Prompt],
     config: DataConfig,
     similarity: Similarity,
-    dropped: Counter[str],
 ) -> list[Prompt]:
     seen = {prompt.id for prompt in taken}
     unique: dict[str, Prompt] = {}
     for prompt in pool:
         if prompt.id not in seen:
             unique.setdefault(prompt.id, prompt)
-    dropped["exact"] += len(pool) - len(unique)
     prompts = list(unique.values())
     if not config.drop_near_duplicates:
         return prompts
     kept = [prompts[index] for index in similarity.distinct(prompts, config.near_duplicate)]
     near = {pair.first for pair in similarity.pairs(kept, taken, config.near_duplicate)} if taken and kept else set()
-    result = [prompt for index, prompt in enumerate(kept) if index not in near]
-    dropped["near"] += len(prompts) - len(result)
-    return result
+    return [prompt for index, prompt in enumerate(kept) if index not in near]
 
 
 def _draw(name: str, pool: Sequence[Prompt], size: int, seed: int) -> tuple[Prompt, ...]:
@@ -133,7 +134,7 @@ def _audit(
         "preset": config.name,
         "near_duplicate": config.near_duplicate,
         "overlaps": overlaps,
-        "dropped": {"exact": dropped["exact"], "near": dropped["near"]},
+        "not_drawn_as_repeats": dict(sorted(dropped.items())),
         "pools": {name: len(pool) for name, pool in pools.items()},
         "counts": {name: dict(sorted(Counter(p.source for p in rows).items())) for name, rows in sets.items()},
         "licences": dict(sorted({p.source: p.licence for rows in sets.values() for p in rows}.items())),

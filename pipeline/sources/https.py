@@ -10,7 +10,6 @@ from pipeline.sources.progress import download_bar
 
 ATTEMPTS = 5
 TIMEOUT = httpx.Timeout(30, connect=10)
-CHUNK = 1 << 20
 # Worth another try: the server is busy or failing, not refusing.
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 
@@ -55,7 +54,7 @@ def _receive(client: httpx.Client, address: str, partial: Path, name: str) -> No
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else None
         with partial.open("ab" if resumed else "wb") as out, download_bar(name, total, done) as advance:
-            for chunk in response.iter_bytes(CHUNK):
+            for chunk in response.iter_raw():
                 out.write(chunk)
                 advance(len(chunk))
     if total is not None and partial.stat().st_size != total:

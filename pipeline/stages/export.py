@@ -95,7 +95,7 @@ def _facts(config: Config, layout: Layout, direction: Direction, result: dict[st
         metric_before=selection["baselines"]["harmful"],
         metric_after=selection["chosen"]["bypass"],
         kl=selection["chosen"]["kl"],
-        n_val=selection["n_val"],
+        n_val=selection["n_val"]["harmful"],
         equivalence=result,
     )
 

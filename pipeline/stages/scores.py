@@ -21,13 +21,13 @@ def scores(config: Config, layout: Layout) -> None:
     """A row per (position, layer) below the layer bound; none when the filter left too few prompts."""
     if records.read_filter_verdict(layout.filter_summary).verdict:
         records.write_scores(layout.scores, [])
-        records.write_baselines(layout.baselines, None, 0)
+        records.write_baselines(layout.baselines, None, {})
         return
     model = open_model(config)
     validation = _validation(config, layout, model)
     rows = _sweep(config, layout, model, validation)
     records.write_scores(layout.scores, rows)
-    records.write_baselines(layout.baselines, validation.baselines, len(validation.harmful))
+    records.write_baselines(layout.baselines, validation.baselines, validation.sizes)
 
 
 def _validation(config: Config, layout: Layout, model: ChatModel) -> scoring.Validation:

@@ -1,0 +1,109 @@
+"""Configuration: every model and preset composes, and each mistake is one clear line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.config.compose import CONF, compose, load
+from pipeline.config.params import read_params
+from pipeline.errors import UserError
+from tests.conftest import ROOT
+
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_model_and_profile_composes(model, profile):
+    config = compose(model, profile, [])
+    assert config.model.name == model
+
+
+def test_model_files_are_at_most_ten_lines_and_name_pinned_bytes():
+    for model in MODELS:
+        lines = (CONF / "model" / f"{model}.yaml").read_text().splitlines()
+        assert len(lines) <= 10, model
+
+
+def test_profile_paper_has_the_papers_sizes():
+    config = compose("qwen2_5_coder_0_5b", "paper", [])
+    assert (config.sizes.harmful.train, config.sizes.harmful.val, config.sizes.harmful.test) == (128, 32, 100)
+    assert (config.generate.max_new_tokens, config.select.rule, config.data.name) == (512, "paper", "paper")
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "message"),
+    [
+        ("no_such_model", [], "unknown model 'no_such_model': conf/model/ has"),
+        ("tiny", ["select.rul=paper"], "select.rul"),
+        ("tiny", ["+new.key=1"], "new"),
+        ("tiny", ["+select.new=1"], "select.new"),
+        ("tiny", ["select.kl_threshold=-1"], "select.kl_threshold is -1.0: use a number above 0"),
+        ("tiny", ["select.kl_threshold=low"], "select.kl_threshold"),
+        ("tiny", ["generate.max_new_tokens=0"], "generate.max_new_tokens is 0: use at least 1"),
+        ("tiny", ["engine.dtype=int4"], "engine.dtype is 'int4': use one of"),
+        ("tiny", ["judge.refusal=oracle"], "judge.refusal is 'oracle': use one of"),
+        ("tiny", ["data=nowhere"], "data/nowhere"),
+        ("tiny", ["data=custom"], "no value for data.harmful.train[0].file, data.harmless.train[0].file"),
+        ("tiny", ["sizes.harmful.train=0"], "train is 0: use at least 1"),
+        ("tiny", ["model.source.kind=hub"], "model.source.repo"),
+    ],
+)
+def test_a_mistake_is_one_line_naming_the_key(model, overrides, message):
+    with pytest.raises(UserError) as caught:
+        compose(model, "smoke", overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_typo_in_conf_fails_in_compose(tmp_path):
+    import shutil
+
+    shutil.copytree(CONF, tmp_path / "conf")
+    path = tmp_path / "conf" / "engine" / "default.yaml"
+    path.write_text(path.read_text().replace("dtype:", "dtyp:"))
+    with pytest.raises(UserError, match=r"engine\.dtyp"):
+        compose("tiny", "smoke", [], tmp_path / "conf")
+
+
+def test_compose_writes_nothing_when_it_fails(tmp_path):
+    (tmp_path / "params.yaml").write_text("models: [tiny]\nprofile: smoke\noverrides: ['select.rule=best']\n")
+    command = [sys.executable, "-m", "pipeline.stages.compose", "tiny"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("models: []\n", "names no model"),
+        ("models: [tiny]\nprofil: smoke\n", "profil"),
+        ("models: 3\n", "params.yaml"),
+        ("models: [\n", "params.yaml"),
+    ],
+)
+def test_bad_params_are_one_line(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_params(path)
+
+
+def test_a_missing_configuration_says_how_to_make_it(tmp_path):
+    with pytest.raises(UserError, match="dvc repro"):
+        load(tmp_path / "config.yaml")
+
+
+def test_every_value_in_conf_has_a_line_of_meaning():
+    for path in CONF.rglob("*.yaml"):
+        if path.parent.name in ("select", "engine", "profile"):
+            for line in path.read_text().splitlines():
+                name = line.split(":")[0].strip()
+                explained = "#" in line or line.endswith(":") or name in ("rule", "defaults", "- override /data")
+                nested = name in ("harmful", "harmless", "- override /select", "min_train", "min_val")
+                assert explained or nested or not line.strip(), f"{path.name}: {line}"
