@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.maths.selection import CandidateScores
 from pipeline.maths.statistics import Estimate
@@ -75,6 +76,7 @@ def selection_heatmaps(
         figure.colorbar(image, ax=axis, label="nats", shrink=0.9)
         axis.set_title(label, fontsize=10)
         axis.set_xlabel("layer")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if chosen:
             row = chosen.position + len(tokens)
             axis.plot(chosen.layer, row, marker="*", color="#D55E00", markeredgecolor="white", markersize=15)

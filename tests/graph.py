@@ -18,7 +18,8 @@ class Project:
         self.folder = folder
         for name in ("pipeline", "conf", "tests/data"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         self.params()
         if git:

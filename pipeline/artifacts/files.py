@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from pipeline.errors import UserError
 
 
@@ -19,12 +21,20 @@ def explained(path: Path) -> Iterator[None]:
     """Turn a full disk or an unwritable folder into one clear line."""
     try:
         yield
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" in str(error):
+            raise _no_space(path) from None
+        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left to write {path}: free some and run again, nothing is lost") from None
+            raise _no_space(path) from None
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"cannot write {path} ({error.strerror}): make its folder writable") from None
         raise
+
+
+def _no_space(path: Path) -> UserError:
+    return UserError(f"no space left to write {path}: free some and run again, nothing finished is lost")
 
 
 @contextmanager
