@@ -52,8 +52,8 @@ format: setup ## rewrite in the project's format
 	python -m ruff check --fix pipeline tests
 	python -m ruff format pipeline tests
 
-gate: setup ## fail when a refusal rate moved from regression/baseline.json
-	@python -m pipeline.gate
+gate: setup ## fail when a refusal rate moved from regression/baseline.json (METRICS=file: hold that against it)
+	@python -m pipeline.gate $(if $(METRICS),--metrics $(METRICS))
 
 baseline: setup ## make the current metrics the baseline of the gate
 	@python -m pipeline.gate --update

@@ -143,6 +143,17 @@ def test_gate_and_fresh(project):
     project.repro()
 
 
+def test_fresh_needs_no_data(project):
+    models = project.folder / "outputs/models/tiny"
+    for path in models.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    (models / "loss.json").unlink()
+    shutil.rmtree(project.folder / ".dvc" / "cache")
+    result = project.module("pipeline.fresh", check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def test_sweep_runs_isolated_jobs_and_computes_nothing_twice(tmp_path):
     project = Project(tmp_path / "project", git=True)
     before = sorted(project.outs())
