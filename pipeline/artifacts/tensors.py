@@ -1,5 +1,6 @@
 """Tensors as safetensors with string metadata; never pickle."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,11 +11,17 @@ from torch import Tensor
 from pipeline.artifacts.files import replacing
 from pipeline.errors import UserError
 
+KEY = "provenance"
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Safetensors with string metadata."""
+    """Safetensors with string metadata, kept as one JSON value: the format does not keep the order of several."""
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata))
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary,
+            {KEY: json.dumps(dict(metadata), sort_keys=True)},
+        )
 
 
 def read_tensors(path: Path, **expected: str) -> dict[str, Tensor]:
@@ -24,7 +31,7 @@ def read_tensors(path: Path, **expected: str) -> dict[str, Tensor]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
             names = list(file.keys())
             tensors = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
