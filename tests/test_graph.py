@@ -52,19 +52,18 @@ def test_a_judge_value_reruns_judging_and_what_follows(project):
     project.params(overrides="judge.window=5")
     assert project.repro() == ["compose", "judge", "metrics", "figures"]
     project.params()
-    assert project.repro() == [] or project.outs()
+    assert "completions" not in project.repro()
 
 
 def test_another_model_leaves_the_first_one_alone(project):
     (project.folder / "conf/model/tiny_two.yaml").write_text(
         (project.folder / "conf/model/tiny.yaml").read_text().replace("kind: random", "kind: random\n  seed: 0")
     )
-    project.repro()  # conf/ changed, so compose looks again; no other stage does
     project.params(models="tiny, tiny_two")
-    out = project.module("dvc", "repro", "--dry").stdout
-    running = [line for line in out.splitlines() if line.startswith("Running stage")]
-    assert running
-    assert all("@tiny_two'" in line for line in running)
+    out = project.module("dvc", "repro").stdout
+    running = [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
+    # conf/ is an input of every compose; its output for the first model is the same, so nothing follows.
+    assert set(running) == {"compose@tiny", *(f"{stage}@tiny_two" for stage in STAGES)}
 
 
 def test_killed_completions_resume_and_equal_an_uninterrupted_run(project):
