@@ -1,69 +1,120 @@
 """Download over HTTPS, going on where a dropped connection stopped."""
 
-import time
+import re
 from pathlib import Path
 
 import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from pipeline.sources.places import PlaceError
 from pipeline.sources.progress import download_bar
 
 ATTEMPTS = 5
-TIMEOUT = httpx.Timeout(30, connect=10)
-# Worth another try: the server is busy or failing, not refusing.
+WAIT = wait_exponential(multiplier=0.5, max=8)
+TIMEOUT = httpx.Timeout(30, connect=8)
+# The server is busy or failing, not refusing.
 PASSING = {408, 425, 429, 500, 502, 503, 504}
+# An attempt that brought this many bytes has earned the next one a full set of retries.
+PROGRESS = 1 << 20
 
 
-def download(address: str, partial: Path, name: str, pause: float = 1.0) -> None:
-    """Fill `partial` with the body at `address`; what it already holds is kept when the server can resume.
+class TryAgain(PlaceError):
+    """A failure that may pass."""
 
-    Raises PlaceError when the address does not exist or the connection fails ATTEMPTS times in a row
-    without a byte of progress.
+
+def download(address: str, partial: Path, name: str) -> None:
+    """Fill `partial` with the body at `address`; what it already holds is kept where the server can resume.
+
+    Raises PlaceError when the server refuses, or fails ATTEMPTS times in a row without progress.
     """
-    failures = 0
+    retrying = Retrying(
+        stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry_if_exception_type(TryAgain), reraise=True
+    )
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT) as client:
-        while True:
-            before = partial.stat().st_size if partial.exists() else 0
-            try:
-                _receive(client, address, partial, name)
-                return
-            except httpx.HTTPStatusError as error:
-                status = error.response.status_code
-                if status not in PASSING:
-                    raise PlaceError(f"the server answered {status}") from None
-                reason = f"the server answered {status}"
-            except httpx.TransportError as error:
-                reason = _reason(error)
-            moved = partial.exists() and partial.stat().st_size > before
-            failures = 1 if moved else failures + 1
-            if failures >= ATTEMPTS:
-                raise PlaceError(reason)
-            time.sleep(pause * 2 ** (failures - 1))
+        transfer = Transfer(client, address, partial, name)
+        while not retrying(transfer.attempt):
+            pass
 
 
-def _receive(client: httpx.Client, address: str, partial: Path, name: str) -> None:
-    done = partial.stat().st_size if partial.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
-    with client.stream("GET", address, headers=headers) as response:
-        if response.status_code == 416:  # the partial file is not a beginning of this body: start again
-            partial.unlink()
-            raise httpx.ReadError("cannot resume")
-        response.raise_for_status()
-        resumed = response.status_code == 206
-        done = done if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length else None
-        with partial.open("ab" if resumed else "wb") as out, download_bar(name, total, done) as advance:
-            for chunk in response.iter_raw():
-                out.write(chunk)
-                advance(len(chunk))
-    if total is not None and partial.stat().st_size != total:
-        raise httpx.ReadError("the connection was dropped")
+class Transfer:
+    """One body on its way into one file, in as many requests as it takes."""
+
+    def __init__(self, client: httpx.Client, address: str, partial: Path, name: str):
+        self.client, self.address, self.partial, self.name = client, address, partial, name
+        self.version: tuple[str | None, int | None] | None = None
+
+    def attempt(self) -> bool:
+        """Whether the body is now complete; False when the connection was dropped after some progress.
+
+        Raises TryAgain or PlaceError.
+        """
+        before = self._size()
+        try:
+            self._receive(before)
+            return True
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status == 416:
+                self._restart("there is nothing to resume")
+            kind = TryAgain if status in PASSING else PlaceError
+            raise kind(f"the server answered {status}") from None
+        except httpx.TransportError as error:
+            if self._size() - before >= PROGRESS:
+                return False
+            raise TryAgain(_reason(error)) from None
+        except httpx.HTTPError as error:
+            raise PlaceError(str(error) or type(error).__name__) from None
+
+    def _receive(self, done: int) -> None:
+        with self.client.stream("GET", self.address, headers=self._headers(done)) as response:
+            response.raise_for_status()
+            start, total = _extent(response)
+            version = (response.headers.get("ETag"), total)
+            resumed = response.status_code == 206
+            if resumed and (start != done or self.version not in (None, version)):
+                self._restart("the file changed on the server")
+            self.version = version
+            kept = done if resumed else 0
+            with self.partial.open("ab" if resumed else "wb") as out, download_bar(self.name, total, kept) as advance:
+                for chunk in response.iter_bytes():
+                    out.write(chunk)
+                    advance(len(chunk))
+
+    def _headers(self, done: int) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity"}
+        if done:
+            headers["Range"] = f"bytes={done}-"
+            etag = self.version and self.version[0]
+            if etag and not etag.startswith("W/"):  # a weak one does not promise the same bytes
+                headers["If-Range"] = etag
+        return headers
+
+    def _restart(self, reason: str) -> None:
+        self.partial.unlink(missing_ok=True)
+        self.version = None
+        raise TryAgain(reason)
+
+    def _size(self) -> int:
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+
+def _extent(response: httpx.Response) -> tuple[int | None, int | None]:
+    """First byte of the answer and size of the whole body, as far as the server tells."""
+    if response.status_code == 206:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if not found:
+            return None, None
+        return int(found[1]), None if found[2] == "*" else int(found[2])
+    length = response.headers.get("Content-Length")
+    return 0, int(length) if length and "Content-Encoding" not in response.headers else None
 
 
 def _reason(error: httpx.TransportError) -> str:
-    if isinstance(error, httpx.ConnectError):
-        return "no connection"
+    text = str(error)
+    if "CERTIFICATE" in text:
+        return "its certificate is not trusted"
     if isinstance(error, httpx.TimeoutException):
         return "timed out"
-    return str(error) or type(error).__name__
+    if isinstance(error, httpx.ConnectError):
+        return "no connection"
+    return text or type(error).__name__

@@ -1,24 +1,31 @@
-"""A model hub: one file of a repository, or a repository of safetensors at a pinned revision."""
+"""A model hub: one file of a repository, or a repository of safetensors at a commit."""
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-from huggingface_hub import hf_hub_download, snapshot_download
+import httpx2
+from huggingface_hub import constants, get_session, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    XetDownloadError,
 )
 
 from pipeline.errors import UserError
-from pipeline.sources.places import PlaceError
+from pipeline.sources.cache import WORK, writing_to
+from pipeline.sources.places import REPO, HubFile, PlaceError, pinned
 
-# Weights as safetensors only, and no code: nothing here can run.
 WANTED = [
     "*.safetensors",
     "*.safetensors.index.json",
@@ -30,51 +37,101 @@ WANTED = [
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template*",
+    "*.model",
 ]
-ERRORS = (HfHubHTTPError, LocalEntryNotFoundError, EntryNotFoundError, httpx.HTTPError, OSError)
+# Nothing that can run when it is loaded, and no second copy of the weights (folders, consolidated files).
+UNWANTED = ["*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.gguf", "consolidated*", "*/*"]
+REACH_SECONDS = 10
+# Not OSError as such: a full disk is no failure of the hub.
+ERRORS = (
+    httpx2.HTTPError,
+    EntryNotFoundError,
+    FileMetadataError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    XetDownloadError,
+)
 
 
-def download_file(repo: str, revision: str, file: str, cache: Path) -> Path:
-    """One file of a repository. Raises PlaceError with the reason in a few words."""
+def download_file(place: HubFile, partial: Path) -> None:
+    """Fill `partial` with one file of a repository. Raises PlaceError with the reason in a few words."""
+    # A folder of its own rather than the hub's cache, which would keep a second copy.
+    folder = partial.with_name(WORK) / "hub"
+    with _explained():
+        _reach()
+        path = hf_hub_download(place.repo, place.file, revision=place.revision, local_dir=folder)
+    shutil.move(path, partial)
+
+
+def fetch_repo(repo: str, revision: str, cache: Path, mirror: Path | None = None) -> Path:
+    """Folder of a repository's safetensors, configuration and tokenizer at a commit of 40 hex digits.
+
+    `mirror/owner/name` is used when it is there; its revision is the mirror's to vouch for.
+    Raises UserError in one line: not pinned, not to be had, shards missing, or a cache that cannot be written.
+    """
+    if not re.fullmatch(REPO, repo):
+        raise UserError(f"'{repo}' is not a repository of a model hub: use owner/name")
+    pinned(revision, repo)
+    if mirror and (mirror / repo).is_dir():
+        return complete(mirror / repo, "copy the repository into the mirror again")
     try:
-        return Path(hf_hub_download(repo, file, revision=revision, cache_dir=cache / "hub"))
+        with writing_to(cache), _explained():
+            folder = _snapshot(repo, revision, cache / "hub")
+    except PlaceError as error:
+        raise UserError(
+            f"{repo}@{revision[:12]} could not be fetched: {error}. Try: check the network, or put the "
+            f"repository's files into {repo}/ of a folder and set fetch.mirror to it"
+        ) from None
+    return complete(folder, f"choose a revision of {repo} with safetensors, or delete the folder and try again")
+
+
+def _snapshot(repo: str, revision: str, hub_cache: Path) -> Path:
+    def snapshot(local_files_only: bool) -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                cache_dir=hub_cache,
+                allow_patterns=WANTED,
+                ignore_patterns=UNWANTED,
+                local_files_only=local_files_only,
+            )
+        )
+
+    try:
+        return snapshot(local_files_only=True)
+    except LocalEntryNotFoundError:
+        _reach()
+        return snapshot(local_files_only=False)
+
+
+def _reach() -> None:
+    """Raise at once when there is no way to the hub: its client would try for half a minute, with many warnings."""
+    get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
+
+
+def complete(folder: Path, remedy: str) -> Path:
+    """The folder itself, when it has a config.json and all the weights. Raises UserError otherwise."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        shards = json.loads(index.read_text())["weight_map"].values() if index.exists() else ["model.safetensors"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{index} is not an index of weights: {remedy}") from None
+    missing = [name for name in sorted({"config.json", *shards}) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder} lacks {', '.join(missing)}: {remedy}")
+    return folder
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except ERRORS as error:
         raise PlaceError(_reason(error)) from None
 
 
-def fetch_repo(repo: str, revision: str, cache: Path, mirror: Path | None = None) -> Path:
-    """Folder of a repository's weights, tokenizer and configuration at a 40-digit commit.
-
-    `mirror/owner/name` is used when it is there. Raises UserError in one line.
-    """
-    if mirror and (mirror / repo / "config.json").is_file():
-        return complete(mirror / repo)
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise UserError(
-            f"model.source.revision '{revision}' of {repo} is not a commit of 40 hex digits: pin one, "
-            "so that the weights cannot change"
-        )
-    try:
-        folder = snapshot_download(repo, revision=revision, cache_dir=cache / "hub", allow_patterns=WANTED)
-    except ERRORS as error:
-        raise UserError(
-            f"{repo}@{revision[:12]} could not be had: {_reason(error)}. Try: check the network, or put the "
-            f"repository's files into {repo}/ of a folder and set fetch.mirror to it"
-        ) from None
-    return complete(Path(folder))
-
-
-def complete(folder: Path) -> Path:
-    """The folder itself, when every shard that its index names is there. Raises UserError otherwise."""
-    index = folder / "model.safetensors.index.json"
-    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
-    missing = sorted(name for name in shards if not (folder / name).exists())
-    if missing:
-        raise UserError(f"{folder} lacks {', '.join(missing)}: fetch the repository again")
-    return folder
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException | None) -> str:
     match error:
         case GatedRepoError():
             return "the repository is gated: accept its terms and log in with `hf auth login`"
@@ -82,13 +139,15 @@ def _reason(error: Exception) -> str:
             return "no such repository (or it is private and you are not logged in)"
         case RevisionNotFoundError():
             return "no such revision"
-        case LocalEntryNotFoundError():
+        case LocalEntryNotFoundError() if error.__cause__:
+            return _reason(error.__cause__)
+        case LocalEntryNotFoundError() | httpx2.TransportError():
             return "no connection"
         case EntryNotFoundError():
             return "no such file"
         case HfHubHTTPError():
             return f"the hub answered {error.response.status_code}"
-        case httpx.HTTPError():
-            return "no connection"
+        case OfflineModeIsEnabled():
+            return "HF_HUB_OFFLINE is set"
         case _:
-            return str(error).splitlines()[0] if str(error) else type(error).__name__
+            return (str(error).splitlines() or [type(error).__name__])[0]

@@ -4,21 +4,45 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+Advance = Callable[[int], None]
 
 
 @contextmanager
-def download_bar(name: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A bar in bytes on standard error; the yielded function takes the bytes just received.
+def download_bar(name: str, total: int | None, done: int = 0) -> Iterator[Advance]:
+    """A bar on standard error, or a line every tenth where that is no terminal.
 
-    Where standard error is no terminal a line every ten seconds is enough.
+    The yielded function takes the number of bytes just received; `done` are there already.
     """
-    interval = 0.2 if sys.stderr.isatty() else 10
-    with tqdm(
-        total=total, initial=done, desc=name, unit="B", unit_scale=True, mininterval=interval, dynamic_ncols=True
-    ) as bar:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(name, total, done)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(name, total=total, completed=done)
+        yield lambda n: bar.advance(task, n)
 
-        def advance(n: int) -> None:
-            bar.update(n)
 
-        yield advance
+def _lines(name: str, total: int | None, done: int) -> Advance:
+    if not total:
+        return lambda n: None
+    tenths = done * 10 // total
+
+    def advance(n: int) -> None:
+        nonlocal done, tenths
+        done += n
+        if done * 10 // total > tenths:
+            tenths = done * 10 // total
+            print(f"{name}: {10 * tenths} % of {decimal(total)}", file=sys.stderr, flush=True)
+
+    return advance
