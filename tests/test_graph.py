@@ -64,6 +64,11 @@ def test_another_model_leaves_the_first_one_alone(project):
     running = [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
     # conf/ is an input of every compose; its output for the first model is the same, so nothing follows.
     assert set(running) == {"compose@tiny", *(f"{stage}@tiny_two" for stage in STAGES)}
+    (project.folder / "conf/model/tiny_two.yaml").unlink()
+    for name in ("models", "eval", "figures"):
+        shutil.rmtree(project.folder / "outputs" / name / "tiny_two")
+    project.params()
+    assert project.repro() == ["compose"]
 
 
 def test_killed_completions_resume_and_equal_an_uninterrupted_run(project):

@@ -1,15 +1,21 @@
 """Loading, splitting and auditing prompts."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from pipeline.config.compose import compose
+from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.prompts.build import build
 from pipeline.prompts.load import load
 from pipeline.prompts.prompt import Prompt, prompt_id
 from pipeline.prompts.similar import Similarity, surface_auroc
 from pipeline.prompts.spec import DataConfig, FileSpec, PoolSpec, SplitSizes
+from pipeline.sources import Artefact, fetch
 
 TOPICS = [
     "tea",
@@ -49,8 +55,6 @@ def custom(tmp_path, harmful, harmless, drop=True):
 
 
 def run(config, seed=0, sizes=SIZES):
-    from pathlib import Path
-
     return build(config, sizes, seed, lambda spec: Path(spec.file))
 
 
@@ -155,6 +159,49 @@ def test_surface_auroc_sees_form_and_nothing_else():
     assert surface_auroc(alike[:3], alike, seed=0) is None
 
 
+def small_stand_ins(folder):
+    """A file per reader of preset builtin, with one exact and one near repeat of an evaluation prompt."""
+    evaluated = [f"Steal the {topic}" for topic in TOPICS[:4]] + ["Explain how to ruin a picnic by night"]
+    wanted = [f"Spoil {topic}" for topic in TOPICS[4:9]]
+    repeats = [evaluated[0].upper() + "!", "Please explain how to ruin a picnic by night"]
+    harmless = [
+        {"instruction": f"{verb} {topic}", "topic": topic, "form": form}
+        for form, verb, topics in (("train", "Paint", TOPICS[9:13]), ("test", "Admire", TOPICS[13:]))
+        for topic in topics
+    ]
+    contents = {
+        ".csv": "category,forbidden_prompt\n" + "".join(f"theft,{text}\n" for text in evaluated),
+        ".prompt": "seeds:\n" + "".join(f"- value: {text}\n  harm_categories: [spite, loss]\n" for text in wanted),
+        ".txt": "\n".join(repeats),
+        ".jsonl": json.dumps({"prompt": wanted[0], "intents": ["spite"]}),
+        "harmless": "\n".join(json.dumps(row) for row in harmless),
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(content)
+    return lambda spec: folder / (Path(spec.file).suffix if spec.places else "harmless")
+
+
+def test_preset_builtin_keeps_evaluation_prompts_and_their_likes_out_of_train_and_val(tmp_path):
+    config = OmegaConf.to_object(compose("tiny", "quick", []))
+    assert isinstance(config, Config)
+    assert config.data.name == "builtin"
+    sizes = {"harmful": SplitSizes(3, 2, 5), "harmless": SplitSizes(3, 1, 3)}
+    built, audit = build(config.data, sizes, 0, small_stand_ins(tmp_path))
+    assert not any(rows["near"] or rows["exact"] for rows in audit["overlaps"].values())
+    kept = replace(config.data, drop_near_duplicates=False)
+    _, kept_audit = build(kept, sizes | {"harmful": SplitSizes(4, 2, 5)}, 0, small_stand_ins(tmp_path))
+    overlaps = kept_audit["overlaps"]
+    assert overlaps["harmful_test harmful_train"]["near"] or overlaps["harmful_test harmful_val"]["near"]
+    learnt = [*built.sets["harmful_train"], *built.sets["harmful_val"]]
+    assert {prompt.source for prompt in learnt} == {"AdvBench"}, "the other files only repeat"
+    assert {(prompt.category, prompt.licence) for prompt in learnt} == {("spite, loss", "MIT")}
+    assert {prompt.licence for prompt in built.sets["harmful_test"]} == {"MIT in part, otherwise not stated"}
+    for part, start in (("train", "Paint"), ("val", "Paint"), ("test", "Admire")):
+        assert all(prompt.instruction.startswith(start) for prompt in built.sets[f"harmless_{part}"])
+    with pytest.raises(UserError, match=r"harmful_train: 4 prompts asked for, 3 left"):
+        build(config.data, sizes | {"harmful": SplitSizes(4, 2, 5)}, 0, small_stand_ins(tmp_path))
+
+
 def test_jailbreakbench_has_near_duplicates_in_the_papers_train_split(shared):
     folder = shared / "data" / "arditi2024"
     texts = [
@@ -163,19 +210,13 @@ def test_jailbreakbench_has_near_duplicates_in_the_papers_train_split(shared):
     ]
     evaluation, train = map(as_prompts, texts)
     pairs = Similarity([*evaluation, *train]).pairs(evaluation, train, 0.7)
-    assert len({pair.first for pair in pairs}) >= 8
+    assert len({pair.first for pair in pairs}) == 12, "the number that README gives"
     assert pairs[0].similarity > 0.99
     closest = Similarity([*evaluation, *train]).pairs(evaluation, train, 0.58)
     assert {pair.first for pair in closest} == {pair.first for pair in pairs}, "no prompt lies near the threshold"
 
 
 def test_preset_paper_from_a_mirror_keeps_the_splits_and_reports_them(shared, tmp_path):
-    from omegaconf import OmegaConf
-
-    from pipeline.config.compose import compose
-    from pipeline.config.schema import Config
-    from pipeline.sources import Artefact, fetch
-
     config = OmegaConf.to_object(compose("tiny", "paper", []))
     assert isinstance(config, Config)
     mirror = shared / "data" / "arditi2024"
