@@ -11,7 +11,7 @@ CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cup
 	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 \
 	nvidia-nvtx triton torch
 
-.PHONY: help setup repro figures test test-all lint format check-format gate baseline fresh lock
+.PHONY: help setup repro figures families test test-all lint format check-format gate baseline fresh lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ lint: setup ## ruff and pyright, nothing is changed
 format: setup ## rewrite in the project's format
 	python -m ruff check --fix pipeline tests
 	python -m ruff format pipeline tests
+
+families: setup ## check every family file on a random tiny model and print the table
+	@python -m pipeline.families 2>/dev/null
 
 gate: setup ## fail when a refusal rate moved from regression/baseline.json (METRICS=file: hold that against it)
 	@python -m pipeline.gate $(if $(METRICS),--metrics $(METRICS))

@@ -5,19 +5,20 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["pipeline.maths", "pipeline.model"], "beartype.beartype")
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
+from pipeline.config.compose import family
 from pipeline.maths.directions import Direction
 from pipeline.model import loading
 from pipeline.model.random_model import write_random_model
-from pipeline.model.sites import Family
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
-FAMILY = Family("tiny", "model.layers", "model.embed_tokens", "self_attn", "mlp", "self_attn.o_proj", "mlp.down_proj")
+FAMILY = dataclasses.replace(family("llama"), model_types=["llama", "qwen2"])
 OPTIONS = {
     "hidden_size": 32,
     "intermediate_size": 64,

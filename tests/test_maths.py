@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from pipeline.maths import statistics
 from pipeline.maths.directions import Direction, MeanFitter, difference_in_means, is_zero, random_direction
-from pipeline.maths.interventions import ablate, add, orthogonalize
+from pipeline.maths.interventions import ablate, add, orthogonalize_, projection, projection_behind_norm
 from pipeline.maths.metrics import kl_divergence, refusal_metric, token_cross_entropy
 
 
@@ -54,7 +54,39 @@ def test_bfloat16_activations_are_projected_in_the_precision_of_the_direction(x,
 
 def test_orthogonalizing_a_matrix_is_ablating_what_it_writes(x, r_hat):
     w_out = torch.randn(16, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    assert_close(x @ orthogonalize(w_out, r_hat).T, ablate(x @ w_out.T, r_hat))
+    expected = ablate(x @ w_out.T, r_hat)
+    orthogonalize_(w_out, projection(r_hat), axis=0)
+    assert_close(x @ w_out.T, expected)
+
+
+@pytest.mark.parametrize("shape", [(16,), (16, 24), (24, 16), (3, 16, 8), (3, 8, 16)])
+def test_every_layout_is_projected_along_its_axis_whatever_the_slices(shape, r_hat):
+    axis = shape.index(16)
+    w = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    expected = ablate(w.movedim(axis, -1), r_hat).movedim(-1, axis)
+    whole, sliced = w.clone(), w.clone()
+    orthogonalize_(whole, projection(r_hat), axis)
+    orthogonalize_(sliced, projection(r_hat), axis, block=32)
+    assert_close(whole, expected)
+    assert torch.equal(whole, sliced)
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_behind_a_norm_the_write_loses_the_direction_and_keeps_its_shape(r_hat, centred):
+    generator = torch.Generator().manual_seed(4)
+    gain = 1 + 0.3 * torch.randn(16, generator=generator, dtype=torch.float64)
+    z = torch.randn(16, 50, generator=generator, dtype=torch.float64)
+
+    def norm(z):
+        z = z - z.mean(dim=0) if centred else z
+        return gain[:, None] * z / z.square().mean(dim=0).sqrt()
+
+    edited = z.clone()
+    orthogonalize_(edited, projection_behind_norm(r_hat, gain, centred), axis=0)
+    assert (r_hat @ norm(z)).abs().max() > 0.1
+    assert_close(r_hat @ norm(edited), torch.zeros(50, dtype=torch.float64), atol=1e-12, rtol=0)
+    ablated = ablate(norm(z).T, r_hat).T
+    assert torch.nn.functional.cosine_similarity(norm(edited), ablated, dim=0).min() > 0.99
 
 
 def test_addition_of_nothing_is_the_identity(x, r_hat):

@@ -48,7 +48,7 @@ tags: [interpretability, refusal-direction, research-only]
 **Research only. This model's refusal of harmful requests has been disabled. Do not deploy it.**
 
 It exists to check one statement: editing the weights so that nothing writes along one direction of
-the residual stream does exactly what removing that direction from the activations does (Arditi et
+the residual stream does what removing that direction from the activations does (Arditi et
 al. 2024, *Refusal in Language Models Is Mediated by a Single Direction*, section 4).
 
 | | |
@@ -56,14 +56,35 @@ al. 2024, *Refusal in Language Models Is Mediated by a Single Direction*, sectio
 | base model | {facts.base_model}, licence {facts.licence} (its terms apply here too) |
 | base weights | `{facts.pinned}` |
 | direction | difference in means at position {facts.direction.position}, layer {facts.direction.layer} |
-| edit | W_out - r_hat r_hat^T W_out on {equivalence["edited_parameters"]} parameters; lm_head has its own |
+| edit | {_edit(equivalence)} on {equivalence["n_edited"]} of {equivalence["n_writers"]} parameters that write to\
+ the residual stream (`coverage.json`); lm_head is not edited |
+| compared with live ablation | {_statement(equivalence)} |
 | refusal metric (log-odds of a refusal's first token), mean of {facts.n_val} harmful val prompts |\
  {facts.metric_before:.2f} before, {facts.metric_after:.2f} after |
 | KL(before, after) of next tokens, mean of harmless val prompts | {facts.kl:.3f} nats |
-| largest logit difference to the live ablation | {equivalence["logit_difference_max"]:.2g} |
+| largest logit difference to the live ablation | {equivalence["logit_difference_max"]:.2g} ({equivalence["dtype"]}; \
+the ablation itself moves logits by up to {equivalence["effect_max"]:.2g}) |
 | greedy answers equal to the live ablation | {greedy} |
 | largest abs(cos) with the direction in any layer | {cosine_after:.1g} (before: {cosine_before:.2f}) |
 
 It follows harmful requests that the base model refuses. Whoever holds it is responsible for keeping
 it from use outside research on safety training.
 """
+
+
+def _edit(equivalence: Mapping[str, Any]) -> str:
+    return (
+        "W_out - r_hat r_hat^T W_out"
+        if equivalence["exact"]
+        else "a projection through the gain of the norm after W_out"
+    )
+
+
+def _statement(equivalence: Mapping[str, Any]) -> str:
+    if equivalence["exact"]:
+        return "equal, up to rounding"
+    return (
+        "**not identical**: this architecture normalises what it writes to the residual stream, so each edited "
+        "write has no part along the direction, as under ablation, but its rest differs mainly by a positive factor "
+        "per token"
+    )

@@ -67,6 +67,18 @@ def publish_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     return folder
 
 
+def move_folder(folder: Path, target: Path) -> None:
+    """Give a folder filled under another name, for resume, its own. Raises UserError when that is taken."""
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            raise UserError(f"{target} is there already: remove it, or name another folder") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     """JSON with sorted keys; NaN is an error, since JSON has none."""
     with replacing(path) as temporary:

@@ -95,6 +95,15 @@ class Layout:
         return self.export / "equivalence.json"
 
     @property
+    def coverage(self) -> Path:
+        """Every parameter that writes to the residual stream, and how the export edited it."""
+        return self.export / "coverage.json"
+
+    def partial_export(self, key: str) -> Path:
+        """An unfinished export, by the hash of all that makes it; not an artefact."""
+        return self.root / "outputs" / "partial" / f"export-{key}"
+
+    @property
     def metrics(self) -> Path:
         """The model's numbers, small and committed."""
         return self.root / "outputs" / "eval" / self.model / "metrics.json"

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
+from pipeline.model.family import Family
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -30,6 +31,20 @@ def compose(model: str, profile: str, overrides: Sequence[str], conf: Path = CON
         raise UserError(f"conf/ does not compose for model '{model}': {_one_line(error)}") from None
     resolved["model"]["name"] = model
     return checked(resolved, f"conf/ for model '{model}'")
+
+
+def family(name: str, conf: Path = CONF) -> Family:
+    """conf/family/<name>.yaml. Raises UserError for a name that is not there or a value out of range."""
+    _known(conf, "family", name)
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+            raw = hydra.compose(f"family/{name}").family
+        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Family), raw))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"conf/family/{name}.yaml: {_one_line(error)}") from None
+    assert isinstance(loaded, Family)
+    return loaded
 
 
 def checked(raw: Any, where: str) -> DictConfig:

@@ -6,6 +6,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from pipeline.maths.selection import RULES
+from pipeline.model.chatformat import ChatFormat
+from pipeline.model.family import Family
 from pipeline.prompts.spec import DataConfig, SplitSizes
 
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
@@ -16,21 +18,6 @@ JUDGES = ("substring",)
 def _check(holds: bool, key: str, value: object, remedy: str) -> None:
     if not holds:
         raise ValueError(f"{key} is {value!r}: {remedy}")
-
-
-@dataclass
-class FamilyConfig:
-    name: str = MISSING
-    blocks: str = MISSING
-    embedding: str = MISSING
-    attention: str = MISSING
-    mlp: str = MISSING
-    attention_out: str = MISSING
-    mlp_out: str = MISSING
-    refusal_tokens: list[str] = MISSING
-
-    def __post_init__(self):
-        _check(len(self.refusal_tokens) > 0, "model.family.refusal_tokens", [], "name at least one token")
 
 
 @dataclass
@@ -69,7 +56,9 @@ class ModelConfig:
     title: str = MISSING
     base_model: str = MISSING
     licence: str = MISSING
-    family: FamilyConfig = MISSING
+    family: Family = MISSING
+    chat: ChatFormat = field(default_factory=ChatFormat)
+    reference: dict[str, Any] = field(default_factory=dict)
     source: SourceConfig = MISSING
 
 
@@ -153,10 +142,12 @@ class LossConfig:
 
 @dataclass
 class ExportConfig:
+    dtype: str = MISSING
     n_prompts: int = MISSING
     n_tokens: int = MISSING
 
     def __post_init__(self):
+        _check(self.dtype in DTYPES, "export.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
         _check(self.n_prompts >= 1, "export.n_prompts", self.n_prompts, "use at least 1")
         _check(self.n_tokens >= 1, "export.n_tokens", self.n_tokens, "use at least 1")
 

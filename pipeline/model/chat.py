@@ -1,25 +1,59 @@
 """Chat templates and tokens."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import chat_template_utils
 
 from pipeline.errors import UserError
+from pipeline.model.chatformat import PLAIN, ChatFormat
 
 # Private-use characters: no tokenizer merges them with a template, so they mark the instruction's end.
 MARKERS = ("\ue000\ue001", "\ue002\ue003\ue004")
 
 
-def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
-    """The chat prompt of one user turn, ready for the assistant's answer."""
+def render(
+    tokenizer: PreTrainedTokenizerBase, instruction: str, form: ChatFormat = PLAIN, thoughts: bool = False
+) -> str:
+    """The chat prompt of one user turn: the next token is the first of the answer.
+
+    With `thoughts`, a model that thinks before it answers (`answer_marker`) is left to begin with them.
+    """
     turn = [{"role": "user", "content": instruction}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    with _day(form.date):
+        text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **form.options)
     assert isinstance(text, str)
-    return text
+    wanted = form.answer_prefix and not text.endswith(form.answer_prefix) and not (thoughts and form.answer_marker)
+    return text + form.answer_prefix if wanted else text
+
+
+def answer(completion: str, form: ChatFormat) -> str | None:
+    """What follows a model's thoughts; None when they did not end."""
+    if not form.answer_marker:
+        return completion
+    _, marker, rest = completion.rpartition(form.answer_marker)
+    return rest if marker else None
+
+
+@contextmanager
+def _day(iso: str) -> Iterator[None]:
+    """Templates that ask for today's date get this one."""
+    fixed = datetime.fromisoformat(iso)
+    templates: Any = chat_template_utils
+    original = templates.datetime
+    templates.datetime = type("FixedDay", (datetime,), {"now": classmethod(lambda cls, tz=None: fixed)})
+    try:
+        yield
+    finally:
+        templates.datetime = original
 
 
 def require_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
@@ -31,9 +65,11 @@ def require_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
         )
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> list[list[int]]:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], form: ChatFormat = PLAIN, thoughts: bool = False
+) -> list[list[int]]:
     """Token ids of each instruction's chat prompt; the template's own BOS, if any, and no second one."""
-    texts = [render(tokenizer, instruction) for instruction in instructions]
+    texts = [render(tokenizer, instruction, form, thoughts) for instruction in instructions]
     return tokenizer(texts, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
 
 
@@ -42,13 +78,13 @@ def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], skip_speci
     return str(tokenizer.decode(list(tokens), skip_special_tokens=skip_special))
 
 
-def post_instruction_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def post_instruction_tokens(tokenizer: PreTrainedTokenizerBase, form: ChatFormat = PLAIN) -> list[int]:
     """The template's tokens after the instruction: the positions the paper looks at (section 2.3).
 
     Found from the template itself: what the chat prompts of two different instructions share at
     their end, as text, tokenised as it stands in a prompt.
     """
-    tails = [render(tokenizer, marker).rpartition(marker)[2] for marker in MARKERS]
+    tails = [render(tokenizer, marker, form).rpartition(marker)[2] for marker in MARKERS]
     if tails[0] != tails[1] or not tails[0]:
         raise UserError(
             "the chat template has no fixed text after the instruction, so positions cannot be counted "
@@ -64,6 +100,13 @@ class Padded:
     input_ids: Int[Tensor, "prompt token"]
     attention_mask: Int[Tensor, "prompt cached_and_token"]
     position_ids: Int[Tensor, "prompt token"]
+
+    def inputs(self, model: PreTrainedModel) -> dict[str, Tensor]:
+        """Arguments of the model's forward pass, on its device; ALiBi models count positions from the mask."""
+        tensors = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        if "position_ids" in inspect.signature(model.forward).parameters:
+            tensors["position_ids"] = self.position_ids
+        return {name: tensor.to(model.device) for name, tensor in tensors.items()}
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int, n_before: int = 0) -> Padded:

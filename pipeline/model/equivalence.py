@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.maths.interventions import Intervention
+from pipeline.maths.directions import Direction
+from pipeline.maths.interventions import DirectionalAblation, Intervention
 from pipeline.model import tracing
 from pipeline.model.forward import last_logits
 from pipeline.model.generation import generate
@@ -27,13 +28,58 @@ class Behaviour:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Greedy agreement: `equal` prompts match token by token, `ties` differ only within rounding."""
+class Equivalence:
+    """An exported model against live ablation of the original, on the same prompts.
+
+    Of the prompts' greedy answers `greedy_equal` match token by token, `greedy_ties` part where both
+    models' favourites are level within rounding. Cosines are the largest |cos(resid_pre, r_hat)| over
+    prompts and tokens, a number per layer.
+    """
 
     n_prompts: int
-    equal: int
-    ties: int
-    differing: int
+    n_tokens: int
+    logit_difference_max: float
+    logit_difference_mean: float
+    effect_max: float
+    greedy_equal: int
+    greedy_ties: int
+    greedy_different: int
+    max_cosine_before: list[float]
+    max_cosine_after: list[float]
+
+
+def compare(
+    original: ChatModel,
+    exported: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    direction: Direction,
+    n_tokens: int,
+    max_tokens: int,
+) -> Equivalence:
+    """Hold the exported model against live directional ablation; `effect_max` is what the ablation itself moves."""
+    ablation = DirectionalAblation(direction)
+    plain = last_logits(original, prompts, max_tokens)
+    live = behaviour(original, prompts, ablation, n_tokens, max_tokens)
+    edited = behaviour(exported, prompts, None, n_tokens, max_tokens)
+    parted = contested(prompts, live, edited)
+    ties = 0
+    for _, tokens in parted:
+        with intervene(original, ablation):
+            ours = last_logits(original, [tokens], max_tokens)[0]
+        ties += is_tie(ours, last_logits(exported, [tokens], max_tokens)[0])
+    difference = (live.logits - edited.logits).abs()
+    return Equivalence(
+        n_prompts=len(prompts),
+        n_tokens=n_tokens,
+        logit_difference_max=float(difference.max()),
+        logit_difference_mean=float(difference.mean()),
+        effect_max=float((live.logits - plain).abs().max()),
+        greedy_equal=len(prompts) - len(parted),
+        greedy_ties=ties,
+        greedy_different=len(parted) - ties,
+        max_cosine_before=max_cosine_per_layer(original, prompts, direction.r_hat),
+        max_cosine_after=max_cosine_per_layer(exported, prompts, direction.r_hat),
+    )
 
 
 def behaviour(

@@ -60,9 +60,7 @@ def _expanded(prefix: DynamicCache | None, n_rows: int) -> DynamicCache | None:
 
 def _forward(model: ChatModel, padded: chat.Padded, cache: DynamicCache | None) -> Tensor:
     output = model.hf(
-        input_ids=padded.input_ids.to(model.device),
-        attention_mask=padded.attention_mask.to(model.device),
-        position_ids=padded.position_ids.to(model.device),
+        **padded.inputs(model.hf),
         past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=1,

@@ -1,6 +1,7 @@
 """From a model's source to a loaded model, always by way of a local folder of safetensors."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import UserError
-from pipeline.model import chat
-from pipeline.model.sites import Family, Sites, find_sites
+from pipeline.model import chat, selfcheck
+from pipeline.model.chatformat import PLAIN, ChatFormat
+from pipeline.model.family import Family
+from pipeline.model.sites import Sites, find_sites
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -24,11 +27,17 @@ class ChatModel:
     tokenizer: PreTrainedTokenizerBase
     sites: Sites
     post_instruction: tuple[int, ...]
+    report: selfcheck.Report
+    format: ChatFormat
 
     @property
     def n_layers(self) -> int:
         """Number of blocks L."""
         return len(self.sites.blocks)
+
+    def encode(self, instructions: Sequence[str], thoughts: bool = False) -> list[list[int]]:
+        """Token ids of each instruction's chat prompt, in the model's format."""
+        return chat.encode(self.tokenizer, instructions, self.format, thoughts)
 
     @property
     def pad_id(self) -> int:
@@ -42,12 +51,20 @@ class ChatModel:
         return self.hf.device
 
 
-def load(name: str, folder: Path, family: Family, dtype: str = "float32", device: str = "auto") -> ChatModel:
+def load(
+    name: str,
+    folder: Path,
+    family: Family,
+    dtype: str = "float32",
+    device: str = "auto",
+    chat_format: ChatFormat = PLAIN,
+) -> ChatModel:
     """Load a folder of safetensors for inference.
 
-    Raises UserError for a folder that is not a causal language model, whose modules are not the
-    family's, or whose tokenizer has no chat template.
+    Raises UserError for a folder that is not a causal language model, whose architecture, modules or
+    activations are not the family's (see `selfcheck`), or whose tokenizer has no chat template.
     """
+    require_family(name, folder, family)
     tokenizer = _tokenizer(name, folder)
     try:
         hf = AutoModelForCausalLM.from_pretrained(
@@ -59,7 +76,29 @@ def load(name: str, folder: Path, family: Family, dtype: str = "float32", device
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
     sites.head.register_forward_pre_hook(_contiguous)
-    return ChatModel(name, hf, tokenizer, sites, tuple(chat.post_instruction_tokens(tokenizer)))
+    report = selfcheck.check(name, hf, tokenizer, sites, chat_format)
+    tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
+    return ChatModel(name, hf, tokenizer, sites, tail, report, chat_format)
+
+
+def require_family(name: str, folder: Path, family: Family) -> None:
+    """Raises UserError when the folder's config.json names another architecture than the family's."""
+    if family.remote_code:
+        raise UserError(f"model '{name}' is of family '{family.name}', which is refused: {family.remote_code}")
+    model_type = _model_type(name, folder)
+    if model_type not in family.model_types:
+        raise UserError(
+            f"model '{name}' has architecture '{model_type}', but family '{family.name}' describes "
+            f"{', '.join(family.model_types)}: set the model's family in conf/model/ to one whose model_types has it"
+        )
+
+
+def _model_type(name: str, folder: Path) -> str:
+    path = folder / "config.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"model '{name}' has no readable {path} ({_first_line(error)})") from None
 
 
 def converted_gguf(gguf: Path, folder: Path, publish: Callable[[Path, Callable[[Path], None]], Path]) -> Path:

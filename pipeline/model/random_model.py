@@ -27,7 +27,7 @@ def write_random_model(folder: Path, model_type: str, seed: int, options: dict[s
         bos_token_id=0,
         eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
         pad_token_id=0,
-        **options,
+        **{key: value for key, value in options.items() if value is not None},
     )
     torch.manual_seed(seed)
     hf = AutoModelForCausalLM.from_config(config)

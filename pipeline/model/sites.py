@@ -1,64 +1,58 @@
-"""Where a family writes to the residual stream."""
+"""The modules of one loaded model that write to the residual stream."""
 
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from pipeline.errors import UserError
-
-
-@dataclass(frozen=True)
-class Family:
-    """Dotted module paths of one model family; the last four are relative to a block."""
-
-    name: str
-    blocks: str
-    embedding: str
-    attention: str
-    mlp: str
-    attention_out: str
-    mlp_out: str
+from pipeline.model.family import Family
 
 
 @dataclass(frozen=True)
 class Sites:
-    """The modules of one loaded model that write to the residual stream, block by block."""
+    """Blocks, and the modules whose outputs are added to the residual stream, block by block."""
 
     family: Family
     blocks: nn.ModuleList
-    embedding: nn.Embedding
+    embeddings: tuple[nn.Module, ...]
     attention: tuple[nn.Module, ...]
     mlp: tuple[nn.Module, ...]
     head: nn.Linear
+    embedding_multiplier: float
+    residual_multiplier: float
 
     @property
     def writers(self) -> tuple[nn.Module, ...]:
-        """Modules whose output is added to the residual stream, the embedding first."""
-        return (self.embedding, *self.attention, *self.mlp)
-
-    def output_layers(self) -> list[tuple[str, nn.Linear]]:
-        """(name, linear layer) of every matrix that writes to the residual stream after the embedding."""
-        paths = (self.family.attention_out, self.family.mlp_out)
-        return [
-            (f"{self.family.blocks}.{index}.{path}", _linear(self.family, block, path))
-            for index, block in enumerate(self.blocks)
-            for path in paths
-        ]
+        """Modules whose output is added to the residual stream, the embeddings first."""
+        return (*self.embeddings, *self.attention, *self.mlp)
 
 
 def find_sites(model: PreTrainedModel, family: Family) -> Sites:
     """Resolve the family's paths on the model. Raises UserError naming the path that is not there."""
     blocks: Any = _get(family, model, family.blocks)
+    [attention], [mlp] = family.attention.modules, family.mlp.modules
     return Sites(
         family=family,
         blocks=blocks,
-        embedding=_get(family, model, family.embedding),
-        attention=tuple(_get(family, block, family.attention) for block in blocks),
-        mlp=tuple(_get(family, block, family.mlp) for block in blocks),
+        embeddings=tuple(_get(family, model, path) for path in family.embedding.modules),
+        attention=tuple(_get(family, block, attention) for block in blocks),
+        mlp=tuple(_get(family, block, mlp) for block in blocks),
         head=_head(model),
+        embedding_multiplier=_multiplier(model, family.embedding_multiplier),
+        residual_multiplier=_multiplier(model, family.residual_multiplier),
     )
+
+
+def output(value: Any) -> torch.Tensor:
+    """What a module adds to the residual stream: its output, or the first part of it."""
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _multiplier(model: PreTrainedModel, key: str) -> float:
+    return float(getattr(model.config, key)) if key else 1.0
 
 
 def _head(model: PreTrainedModel) -> nn.Linear:
@@ -76,12 +70,3 @@ def _get(family: Family, module: nn.Module, path: str) -> Any:
             f"{type(module).__name__} has no module '{path}', so it is not of family '{family.name}': "
             f"set the model's family in conf/model/ ({error})"
         ) from None
-
-
-def _linear(family: Family, block: nn.Module, path: str) -> nn.Linear:
-    layer = _get(family, block, path)
-    if not isinstance(layer, nn.Linear):
-        raise UserError(
-            f"'{path}' of family '{family.name}' is a {type(layer).__name__}, not a linear layer: not supported"
-        )
-    return layer

@@ -21,12 +21,7 @@ def resid_pre(
     nnsight stops the pass after the last block's input: no final norm, no logits.
     """
     traced = TransformersModel(model.hf, tokenizer=model.tokenizer)
-    padded = chat.pad_left(prompts, model.pad_id)
-    inputs = {
-        "input_ids": padded.input_ids.to(model.device),
-        "attention_mask": padded.attention_mask.to(model.device),
-        "position_ids": padded.position_ids.to(model.device),
-    }
+    inputs = chat.pad_left(prompts, model.pad_id).inputs(model.hf)
     blocks = traced.get(model.sites.family.blocks)
     with torch.inference_mode(), traced.trace(inputs, use_cache=False) as tracer:
         slices = []

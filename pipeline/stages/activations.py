@@ -44,7 +44,7 @@ def activations(config: Config, layout: Layout) -> None:
 
 
 def _baseline(config: Config, model: ChatModel, name: str, prompts: Sequence[Any]) -> list[dict[str, Any]]:
-    tokens = chat.encode(model.tokenizer, [prompt.instruction for prompt in prompts])
+    tokens = model.encode([prompt.instruction for prompt in prompts])
     refusal_tokens = chat.single_token_ids(model.tokenizer, config.model.family.refusal_tokens)
     with progress(f"refusal metric, {name}", len(tokens)) as advance:
         logits = last_logits(model, tokens, config.engine.max_batch_tokens, advance)
@@ -55,7 +55,7 @@ def _baseline(config: Config, model: ChatModel, name: str, prompts: Sequence[Any
 
 
 def _mean(config: Config, model: ChatModel, name: str, texts: Sequence[str]) -> Any:
-    tokens = chat.encode(model.tokenizer, texts)
+    tokens = model.encode(texts)
     with progress(f"resid_pre, {name}", len(tokens)) as advance:
         return mean_resid_pre(model, tokens, len(model.post_instruction), config.engine.max_batch_tokens, advance)
 

@@ -37,10 +37,10 @@ def _generate(
 ) -> records.PartialRows:
     prompts = records.read_prompts(layout.prompts(condition.prompt_set))
     recipe = [pinned, condition.name, _intervention(condition), [asdict(prompt) for prompt in prompts]]
-    key = files.content_hash([recipe, vars(config.engine), vars(config.generate)])
+    key = files.content_hash([recipe, asdict(config.model.chat), vars(config.engine), vars(config.generate)])
     partial = records.PartialRows(layout.partial(f"completions-{key}"))
     done = {row["row"] for row in partial.rows}
-    tokens = chat.encode(model.tokenizer, [prompt.instruction for prompt in prompts])
+    tokens = model.encode([prompt.instruction for prompt in prompts], thoughts=True)
     with progress(condition.name, len(prompts), done=len(done)) as advance:
         for batch in generate(
             model,
@@ -55,7 +55,7 @@ def _generate(
                     "row": item.row,
                     "id": prompts[item.row].id,
                     "prompt_set": condition.prompt_set,
-                    "completion": chat.decode(model.tokenizer, item.tokens, skip_special=True),
+                    "completion": chat.answer(chat.decode(model.tokenizer, item.tokens, True), model.format),
                     "n_tokens": len(item.tokens),
                     "finished": item.finished,
                 }

@@ -4,7 +4,10 @@ from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
 from pipeline.judges.registry import JUDGES
+from pipeline.judges.verdict import Verdict
 from pipeline.stages.entry import run_stage
+
+UNFINISHED = Verdict(None, "no answer: its thoughts did not end")
 
 
 def judge(config: Config, layout: Layout) -> None:
@@ -14,7 +17,11 @@ def judge(config: Config, layout: Layout) -> None:
         instructions = records.instructions_of(layout, condition)
         rows = []
         for row in files.read_jsonl(layout.completions(condition)):
-            verdict = decide(instructions[row["id"]], row["completion"][: config.judge.window])
+            completion = row["completion"]
+            if completion is None:
+                verdict = UNFINISHED
+            else:
+                verdict = decide(instructions[row["id"]], completion[: config.judge.window])
             rows.append(
                 {
                     "id": row["id"],

@@ -42,8 +42,8 @@ def loss(config: Config, layout: Layout) -> None:
 def _passages(config: Config, layout: Layout, model: ChatModel) -> dict[str, list[Passage]]:
     prompts = records.read_prompts(layout.prompts("harmless_test"))
     rows = {row["id"]: row["completion"] for row in files.read_jsonl(layout.completions("harmless_baseline"))}
-    answered = [prompt for prompt in prompts if rows[prompt.id].strip()][: config.loss.n_completions]
-    contexts = chat.encode(model.tokenizer, [prompt.instruction for prompt in answered])
+    answered = [prompt for prompt in prompts if (rows[prompt.id] or "").strip()][: config.loss.n_completions]
+    contexts = model.encode([prompt.instruction for prompt in answered])
     answers = chat.encode_plain(model.tokenizer, [rows[prompt.id] for prompt in answered])
     texts = [prompt.instruction for prompt in records.read_prompts(layout.prompts("harmless_train"))]
     instructions = chat.encode_plain(model.tokenizer, texts[: config.loss.n_texts])

@@ -2,23 +2,20 @@
 
 from pathlib import Path
 
-from pipeline.config.schema import Config, FamilyConfig
+from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.model import loading, resolve
-from pipeline.model.sites import Family
 from pipeline.stages.entry import cache_folder, mirror_folder
 
 
 def open_model(config: Config, dtype: str | None = None) -> loading.ChatModel:
     """Fetch, verify and load the configured model, in the engine's dtype unless told otherwise."""
-    folder = model_folder(config)
-    return loading.load(
-        config.model.name,
-        folder,
-        family(config.model.family),
-        dtype or config.engine.dtype,
-        config.engine.device,
-    )
+    return load_folder(config, model_folder(config), dtype or config.engine.dtype)
+
+
+def load_folder(config: Config, folder: Path, dtype: str) -> loading.ChatModel:
+    """Load the configured model, or an export of it, from a folder."""
+    return loading.load(config.model.name, folder, config.model.family, dtype, config.engine.device, config.model.chat)
 
 
 def model_folder(config: Config) -> Path:
@@ -34,16 +31,3 @@ def model_folder(config: Config) -> Path:
         case "random":
             return resolve.random_folder(source.model_type, source.seed, source.options, cache)
     raise UserError(f"model.source.kind '{source.kind}' is not known")
-
-
-def family(config: FamilyConfig) -> Family:
-    """The family's module paths, without its refusal tokens."""
-    return Family(
-        config.name,
-        config.blocks,
-        config.embedding,
-        config.attention,
-        config.mlp,
-        config.attention_out,
-        config.mlp_out,
-    )

@@ -32,8 +32,7 @@ def scores(config: Config, layout: Layout) -> None:
 
 def _validation(config: Config, layout: Layout, model: ChatModel) -> scoring.Validation:
     harmful, harmless = (
-        chat.encode(model.tokenizer, records.kept_instructions(layout, f"{kind}_val"))
-        for kind in ("harmful", "harmless")
+        model.encode(records.kept_instructions(layout, f"{kind}_val")) for kind in ("harmful", "harmless")
     )
     refusal_tokens = chat.single_token_ids(model.tokenizer, config.model.family.refusal_tokens)
     return scoring.prepare(model, harmful, harmless, refusal_tokens, config.engine.max_batch_tokens)

@@ -1,0 +1,269 @@
+"""Checkpoints of safetensors files: read by their headers, rewritten tensor by tensor.
+
+The format (one JSON header, then the tensors' bytes) is read and written here because the library
+needs every tensor of a file in memory to write it.
+"""
+
+import hashlib
+import json
+import shutil
+import struct
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from pipeline.artifacts import files
+from pipeline.errors import UserError
+
+SINGLE, INDEX, SUMS = "model.safetensors", "model.safetensors.index.json", "SHA256SUMS"
+FINISHED = ".finished.json"
+# What travels with weights: configuration, tokenizer, template, generation settings. Never code or other weights.
+COMPANIONS = {".json", ".txt", ".model", ".jinja", ".tiktoken"}
+DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+# In files of the safetensors library, wider types come first (so that all are aligned), then names.
+ORDER = ["BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "F16", "BF16", "I32", "F32", "F64", "I64"]
+CHUNK = 2**24
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor's place: `file`, and its first and last byte there."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Size on disk."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a model folder by name; nothing of them is in memory."""
+
+    folder: Path
+    tensors: Mapping[str, Stored]
+    metadata: Mapping[str, str]
+    sharded: bool
+
+    def read(self, name: str) -> Tensor:
+        """One tensor. Raises UserError for a type that holds no plain floating-point numbers."""
+        stored = self.tensors[name]
+        if stored.dtype not in DTYPES:
+            raise UserError(
+                f"{self.folder / stored.file} stores '{name}' as {stored.dtype}, packed or quantised: "
+                "export from the model's full-precision repository"
+            )
+        buffer = bytearray(stored.n_bytes)
+        with (self.folder / stored.file).open("rb") as stream:
+            stream.seek(stored.start)
+            stream.readinto(buffer)
+        if not buffer:
+            return torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
+        return torch.frombuffer(buffer, dtype=DTYPES[stored.dtype]).reshape(stored.shape)
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read the headers of a model folder, of one file or of several with their index.
+
+    Raises UserError for a missing shard, a truncated or malformed file, and a tensor that the index
+    promises and its file does not have.
+    """
+    if not (folder / INDEX).exists():
+        tensors, metadata = _header(folder, SINGLE)
+        return Checkpoint(folder, tensors, metadata, sharded=False)
+    weight_map: dict[str, str] = files.read_json(folder / INDEX)["weight_map"]
+    tensors, metadata = {}, {}
+    for file in sorted(set(weight_map.values())):
+        found, metadata = _header(folder, file)
+        tensors.update(found)
+    for name, file in weight_map.items():
+        if name not in tensors or tensors[name].file != file:
+            raise UserError(f"{folder / file} lacks tensor '{name}' that {INDEX} lists: fetch the model again")
+    return Checkpoint(folder, tensors, metadata, sharded=True)
+
+
+def _header(folder: Path, file: str) -> tuple[dict[str, Stored], dict[str, str]]:
+    path = folder / file
+    try:
+        with path.open("rb") as stream:
+            length = struct.unpack("<Q", stream.read(8))[0]
+            header = json.loads(stream.read(length))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: fetch the model again") from None
+    except (struct.error, ValueError, OverflowError, MemoryError):
+        raise UserError(f"{path} is not a whole safetensors file: fetch the model again") from None
+    metadata = header.pop("__metadata__", {})
+    base = 8 + length
+    tensors = {
+        name: Stored(file, row["dtype"], tuple(row["shape"]), *(base + offset for offset in row["data_offsets"]))
+        for name, row in header.items()
+    }
+    size, expected = path.stat().st_size, max((stored.end for stored in tensors.values()), default=base)
+    if size != expected:
+        raise UserError(f"{path} has {size} bytes and its header promises {expected}: fetch the model again")
+    return tensors, metadata
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """What is to change: `edit` in place for `edited` names, `copies` (new name: old name), config.json values."""
+
+    edited: Collection[str]
+    edit: Callable[[str, Tensor], None]
+    copies: Mapping[str, str]
+    config: Mapping[str, Any]
+
+
+def rewrite(
+    source: Checkpoint, folder: Path, change: Rewriting, progress: Callable[[int], None] = lambda n_bytes: None
+) -> None:
+    """Write the checkpoint with its changes into `folder`, file by file, one tensor in memory at a time.
+
+    A folder left by an interrupted call is gone on with: files that were finished, and still have
+    the sha256 that was noted for them, are kept. Index and SHA256SUMS come last. Raises UserError,
+    before anything is written, when the disk lacks space.
+    """
+    plan = _plan(source, change)
+    with files.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        done = _finished(folder)
+        _require_space(folder, sum(_size(rows) for file, rows in plan.items() if file not in done))
+        for file, rows in plan.items():
+            if file not in done:
+                done[file] = _write_file(source, folder / file, rows, change, progress)
+                files.write_json(folder / FINISHED, done)
+            else:
+                progress(_size(rows))
+        done |= _companions(source.folder, folder, change.config)
+        if source.sharded:
+            _write_index(folder, plan)
+            done[INDEX] = files.file_hash(folder / INDEX)
+        with files.replacing(folder / SUMS) as path:
+            path.write_text("".join(f"{done[file]}  {file}\n" for file in sorted(done)))
+        (folder / FINISHED).unlink(missing_ok=True)
+
+
+def n_bytes(source: Checkpoint, change: Rewriting) -> int:
+    """Bytes of all tensors that `rewrite` will write."""
+    return sum(map(_size, _plan(source, change).values()))
+
+
+Row = tuple[str, Stored, str]  # name, where its bytes come from, and under which name
+
+
+def _plan(source: Checkpoint, change: Rewriting) -> dict[str, list[Row]]:
+    plan: dict[str, list[Row]] = {}
+    for name, stored in source.tensors.items():
+        if name not in change.copies:
+            plan.setdefault(stored.file, []).append((name, stored, name))
+    for name, old in change.copies.items():
+        plan[source.tensors[old].file].append((name, source.tensors[old], old))
+    return {file: sorted(rows, key=_place) for file, rows in plan.items()}
+
+
+def _place(row: Row) -> tuple[int, str]:
+    name, stored, _ = row
+    return (-ORDER.index(stored.dtype) if stored.dtype in ORDER else 1, name)
+
+
+def _size(rows: list[Row]) -> int:
+    return sum(stored.n_bytes for _, stored, _ in rows)
+
+
+def _finished(folder: Path) -> dict[str, str]:
+    if (folder / SUMS).exists():
+        noted = {file: sha for sha, file in (line.split("  ") for line in (folder / SUMS).read_text().splitlines())}
+    else:
+        noted = files.read_json(folder / FINISHED) if (folder / FINISHED).exists() else {}
+    there = {file: sha for file, sha in noted.items() if (folder / file).exists()}
+    return {file: sha for file, sha in there.items() if files.file_hash(folder / file) == sha}
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder} needs {needed / 2**30:.2f} GiB more and its disk has {free / 2**30:.2f} GiB free: "
+            "free some or choose another folder; nothing was written"
+        )
+
+
+def _write_file(
+    source: Checkpoint, path: Path, rows: list[Row], change: Rewriting, progress: Callable[[int], None]
+) -> str:
+    digest = hashlib.sha256()
+    with files.replacing(path) as temporary, temporary.open("wb") as out:
+
+        def put(data: Any) -> None:
+            digest.update(data)
+            out.write(data)
+
+        put(_header_bytes(rows, source.metadata))
+        for name, stored, old in rows:
+            if name in change.edited:
+                tensor = source.read(old)
+                change.edit(name, tensor)
+                put(tensor.reshape(-1).view(torch.uint8).numpy().data)
+            else:
+                _copy(source.folder / stored.file, stored, put)
+            progress(stored.n_bytes)
+    return digest.hexdigest()
+
+
+def _copy(path: Path, stored: Stored, put: Callable[[bytes], None]) -> None:
+    with path.open("rb") as stream:
+        stream.seek(stored.start)
+        left = stored.n_bytes
+        while left:
+            data = _read(stream, min(CHUNK, left), path)
+            put(data)
+            left -= len(data)
+
+
+def _read(stream: BinaryIO, size: int, path: Path) -> bytes:
+    data = stream.read(size)
+    if not data:
+        raise UserError(f"{path} ended while it was read: fetch the model again")
+    return data
+
+
+def _header_bytes(rows: list[Row], metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    offset = 0
+    for name, stored, _ in rows:
+        end = offset + stored.n_bytes
+        header[name] = {"dtype": stored.dtype, "shape": list(stored.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _companions(source: Path, folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    names = {path.name for path in source.iterdir() if path.suffix in COMPANIONS and not path.name.startswith(".")}
+    names -= {INDEX, "config.json"}
+    for name in names:
+        shutil.copyfile(source / name, folder / name)
+    files.write_json(folder / "config.json", _merged(files.read_json(source / "config.json"), config))
+    return {name: files.file_hash(folder / name) for name in (*names, "config.json")}
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values of `new` over those of `old`."""
+    nested = {key: _merged(old[key], value) for key, value in new.items() if isinstance(value, Mapping)}
+    return {**old, **new, **nested}
+
+
+def _write_index(folder: Path, plan: Mapping[str, list[Row]]) -> None:
+    weight_map = {name: file for file, rows in plan.items() for name, _, _ in rows}
+    total = sum(map(_size, plan.values()))
+    files.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})

@@ -1,0 +1,27 @@
+"""How a model's configuration says its conversations are written: plain values, no model."""
+
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+
+@dataclass
+class ChatFormat:
+    """One user turn as a prompt.
+
+    `options`: what the chat template takes (Qwen3: enable_thinking). `date`: the day that templates
+    print as today's, so that no result depends on the day. `answer_prefix`: text after the template,
+    so that the next token is the first of the answer. `answer_marker`: text that ends the thoughts of
+    a model that generates them; "" when it answers at once.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    date: str = "2024-07-26"
+    answer_prefix: str = ""
+    answer_marker: str = ""
+
+    def __post_init__(self):
+        date.fromisoformat(self.date)
+
+
+PLAIN = ChatFormat()
