@@ -6,3 +6,8 @@ class UserError(Exception):
 
     Entry points print it without a traceback and exit with status 1.
     """
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type's name."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from torch.testing import assert_close
 
 from pipeline.maths import statistics
-from pipeline.maths.directions import Direction, MeanFitter, difference_in_means, is_zero, random_direction
+from pipeline.maths.directions import Direction, MomentFitter, difference_in_means, is_zero, random_direction
 from pipeline.maths.interventions import ablate, add, orthogonalize_, projection, projection_behind_norm
 from pipeline.maths.metrics import kl_divergence, refusal_metric, token_cross_entropy
 
@@ -94,12 +94,13 @@ def test_addition_of_nothing_is_the_identity(x, r_hat):
     assert_close((add(x, r_hat, 2.0) - x) @ r_hat, torch.full((5, 7), 2.0, dtype=torch.float64))
 
 
-def test_streamed_mean_equals_stacked_mean_for_any_batching(x):
+def test_streamed_moments_equal_stacked_ones_for_any_batching(x):
     for size in (1, 2, 5):
-        fitter = MeanFitter()
+        fitter = MomentFitter()
         for batch in x.float().split(size):
             fitter.update(batch)
-        assert_close(fitter.mean(), x.float().double().mean(dim=0))
+        assert_close(fitter.moments().mean, x.float().double().mean(dim=0))
+        assert_close(fitter.moments().variance, x.float().double().var(dim=0, correction=0))
 
 
 def test_difference_in_means_has_its_sign():

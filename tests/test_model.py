@@ -54,7 +54,11 @@ def test_one_prompt_alone_equals_the_same_prompt_in_a_padded_batch(model, prompt
 def test_means_do_not_depend_on_the_batching(model, prompts, max_tokens):
     n = len(model.post_instruction)
     expected = tracing.resid_pre(model, prompts, n).double().mean(dim=0)
-    assert_near(tracing.mean_resid_pre(model, prompts, n, max_tokens), expected)
+    moments, rows = tracing.resid_pre_moments(model, prompts, n, max_tokens, keep=True)
+    assert_near(moments.mean, expected)
+    assert rows is not None
+    assert_near(rows, tracing.resid_pre(model, prompts, n))
+    assert_near(moments.variance, rows.double().var(dim=0, correction=0))
 
 
 @pytest.mark.parametrize("max_tokens", [1, 60, 10_000])

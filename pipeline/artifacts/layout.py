@@ -39,8 +39,12 @@ class Layout:
 
     @property
     def activations(self) -> Path:
-        """Mean `resid_pre` per class, position x layer x d_model, float64."""
+        """Mean and variance of `resid_pre` per class, position x layer x d_model, float64."""
         return self.folder / "activations" / "means.safetensors"
+
+    def resid_pre(self, kind: str) -> Path:
+        """`resid_pre` of every kept train prompt of a class; there only when asked for."""
+        return self.folder / "activations" / f"resid_pre_{kind}.safetensors"
 
     @property
     def filter_summary(self) -> Path:

@@ -48,6 +48,7 @@ def provenance(config: Config, layout: Layout, model: str) -> dict[str, Any]:
         "data": config.data.name,
         "data_revision": files.content_hash(audit["hashes"])[:16],
         "dtype": config.engine.dtype,
+        "quantize": config.engine.quantize,
         "seed": config.seed,
         "packages": {name: version(name) for name in PACKAGES},
     }

@@ -53,13 +53,18 @@ def read_kept(path: Path) -> dict[str, set[str]]:
 
 
 def write_means(path: Path, means: Mapping[str, Tensor], model: str, positions: Sequence[int]) -> None:
-    """Mean `resid_pre` per class; `model` pins the bytes of the weights they were read from."""
+    """Mean and variance of `resid_pre` per class; `model` pins the bytes of the weights they were read from."""
     metadata = {
         "model": model,
         "axes": "position layer d_model",
         "post_instruction_tokens": " ".join(map(str, positions)),
     }
     tensors.write_tensors(path, means, metadata)
+
+
+def write_resid_pre(path: Path, rows: Tensor, model: str) -> None:
+    """`resid_pre` of every kept train prompt of a class, in the order of the kept prompts."""
+    tensors.write_tensors(path, {"resid_pre": rows}, {"model": model, "axes": "prompt position layer d_model"})
 
 
 def write_filter_summary(

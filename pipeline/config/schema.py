@@ -11,6 +11,7 @@ from pipeline.model.family import Family
 from pipeline.prompts.spec import DataConfig, SplitSizes
 
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
+QUANTIZED = ("8bit", "4bit")
 DTYPES = ("float32", "bfloat16", "float16")
 JUDGES = ("substring",)
 
@@ -69,13 +70,27 @@ class FetchConfig:
 
 
 @dataclass
+class MemoryConfig:
+    limits: dict[str, float] = field(default_factory=dict)
+    offload_folder: str | None = None
+
+    def __post_init__(self):
+        for name, gib in self.limits.items():
+            known = name in ("cpu", "disk") or name.removeprefix("cuda:").isdigit()
+            _check(known and gib >= 0, f"memory.limits.{name}", gib, "name cuda:0, ..., cpu or disk, and GiB from 0")
+
+
+@dataclass
 class EngineConfig:
     dtype: str = MISSING
     device: str = MISSING
     max_batch_tokens: int = MISSING
+    quantize: str = ""
 
     def __post_init__(self):
         _check(self.dtype in DTYPES, "engine.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        choices = ", ".join(QUANTIZED)
+        _check(self.quantize in ("", *QUANTIZED), "engine.quantize", self.quantize, f'use "" or one of {choices}')
         _check(self.max_batch_tokens >= 1, "engine.max_batch_tokens", self.max_batch_tokens, "use at least 1")
 
 
@@ -104,6 +119,11 @@ class SelectConfig:
             )
         for key in ("max_train", "max_val", "min_train", "min_val"):
             _check(getattr(self, key) >= 1, f"select.{key}", getattr(self, key), "use at least 1")
+
+
+@dataclass
+class ActivationsConfig:
+    per_prompt: bool = False
 
 
 @dataclass
@@ -165,8 +185,10 @@ class Config:
     data: DataConfig = MISSING
     sizes: SizesConfig = MISSING
     fetch: FetchConfig = MISSING
+    memory: MemoryConfig = MISSING
     engine: EngineConfig = MISSING
     select: SelectConfig = MISSING
+    activations: ActivationsConfig = field(default_factory=ActivationsConfig)
     generate: GenerateConfig = MISSING
     judge: JudgeConfig = MISSING
     loss: LossConfig = MISSING

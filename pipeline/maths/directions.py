@@ -37,23 +37,36 @@ class Direction:
         return vector / norm
 
 
-class MeanFitter:
-    """mean = sum of rows / number of rows, accumulated in float64, one batch at a time."""
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and variance (population) of each number over prompts, float64."""
+
+    mean: Float[Tensor, "*axes"]
+    variance: Float[Tensor, "*axes"]
+
+
+class MomentFitter:
+    """Sums of rows and of their squares in float64, one batch at a time; its size does not grow with rows."""
 
     def __init__(self):
         self.total: Tensor | None = None
+        self.squares: Tensor | None = None
         self.count = 0
 
     def update(self, rows: Float[Tensor, "prompt *axes"]) -> None:
         """Add a batch of rows; the result does not depend on how rows are split into batches."""
-        batch = rows.double().sum(dim=0)
+        wide = rows.double()
+        batch, squares = wide.sum(dim=0), wide.square().sum(dim=0)
         self.total = batch if self.total is None else self.total + batch
+        self.squares = squares if self.squares is None else self.squares + squares
         self.count += rows.shape[0]
 
-    def mean(self) -> Float[Tensor, "*axes"]:
-        """The mean of every row seen so far, float64."""
+    def moments(self) -> Moments:
+        """Of every row seen so far."""
         assert self.total is not None, "no rows to take the mean of"
-        return self.total / self.count
+        assert self.squares is not None
+        mean = self.total / self.count
+        return Moments(mean, (self.squares / self.count - mean.square()).clamp(min=0))
 
 
 def difference_in_means(

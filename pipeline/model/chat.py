@@ -15,6 +15,7 @@ from transformers.utils import chat_template_utils
 
 from pipeline.errors import UserError
 from pipeline.model.chatformat import PLAIN, ChatFormat
+from pipeline.model.sites import input_device
 
 # Private-use characters: no tokenizer merges them with a template, so they mark the instruction's end.
 MARKERS = ("\ue000\ue001", "\ue002\ue003\ue004")
@@ -106,7 +107,7 @@ class Padded:
         tensors = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         if "position_ids" in inspect.signature(model.forward).parameters:
             tensors["position_ids"] = self.position_ids
-        return {name: tensor.to(model.device) for name, tensor in tensors.items()}
+        return {name: tensor.to(input_device(model)) for name, tensor in tensors.items()}
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad_id: int, n_before: int = 0) -> Padded:
@@ -130,19 +131,6 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
         if any(tokens[index] != first[index] for tokens in prompts):
             return index
     return shortest - 1
-
-
-def length_sorted_batches(lengths: Sequence[int], max_tokens: int, max_rows: int = 10**9) -> list[list[int]]:
-    """Row numbers in batches of rising length, each at most `max_tokens` tokens once padded (or one row)."""
-    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
-    batches: list[list[int]] = []
-    for row in order:
-        fits = batches and (len(batches[-1]) + 1) * lengths[row] <= max_tokens and len(batches[-1]) < max_rows
-        if fits:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
 
 
 def single_token_ids(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Int[Tensor, " token"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from pipeline.model import chat
+from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.loading import ChatModel
 
 
@@ -28,9 +29,12 @@ def last_logits(
     prefix = _run_prefix(model, list(prompts[0][:n_shared])) if n_shared else None
     rests = [tokens[n_shared:] for tokens in prompts]
     rows: dict[int, Tensor] = {}
-    for batch in chat.length_sorted_batches([len(rest) for rest in rests], max_tokens):
+
+    def run(batch: list[int]) -> Tensor:
         padded = chat.pad_left([rests[row] for row in batch], model.pad_id, n_before=n_shared)
-        logits = _forward(model, padded, _expanded(prefix, len(batch))).float().cpu()
+        return _forward(model, padded, _expanded(prefix, len(batch))).float().cpu()
+
+    for batch, logits in run_batches(length_sorted_batches([len(rest) for rest in rests], max_tokens), run):
         rows.update(zip(batch, logits, strict=True))
         progress(len(batch))
     return torch.stack([rows[row] for row in range(len(prompts))])

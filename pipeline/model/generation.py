@@ -8,6 +8,7 @@ from transformers import GenerationConfig
 
 from pipeline.maths.interventions import Intervention
 from pipeline.model import chat
+from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.intervene import intervene
 from pipeline.model.loading import ChatModel
 
@@ -37,13 +38,16 @@ def generate(
     depends on what shares a batch, so a resumed run equals an uninterrupted one.
     """
     lengths = [len(tokens) for tokens in prompts]
-    for batch in chat.length_sorted_batches(lengths, 10**9, max_rows=batch_size):
-        missing = [row for row in batch if row not in done]
-        if missing:
-            with intervene(model, intervention):
-                outputs = _generate_batch(model, [prompts[row] for row in batch], max_new_tokens)
-            whole = [Generated(row, *output) for row, output in zip(batch, outputs, strict=True)]
-            yield [item for item in whole if item.row in missing]
+    batches = length_sorted_batches(lengths, 10**9, max_rows=batch_size)
+    wanted = [batch for batch in batches if any(row not in done for row in batch)]
+
+    def run(batch: list[int]) -> list[tuple[tuple[int, ...], bool]]:
+        with intervene(model, intervention):
+            return _generate_batch(model, [prompts[row] for row in batch], max_new_tokens)
+
+    for batch, outputs in run_batches(wanted, run):
+        whole = [Generated(row, *output) for row, output in zip(batch, outputs, strict=True)]
+        yield [item for item in whole if item.row not in done]
 
 
 def _generate_batch(

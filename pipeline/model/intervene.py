@@ -26,12 +26,12 @@ def _hooks(model: ChatModel, intervention: Intervention) -> list[Any]:
             return []
         case DirectionalAblation(direction):
             r_hat = direction.r_hat.to(model.device, torch.float32)
-            hook = _on_output(lambda x: ablate(x, r_hat))
+            hook = _on_output(lambda x: ablate(x, r_hat.to(x.device)))
             return [writer.register_forward_hook(hook) for writer in model.sites.writers]
         case ActivationAddition(direction, coefficient):
             r = direction.vector.to(model.device)
             block = model.sites.blocks[direction.layer]
-            hook = _on_input(lambda x: add(x, r, coefficient))
+            hook = _on_input(lambda x: add(x, r.to(x.device), coefficient))
             return [block.register_forward_pre_hook(hook, with_kwargs=True)]
 
 

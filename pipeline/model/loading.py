@@ -1,21 +1,36 @@
 """From a model's source to a loaded model, always by way of a local folder of safetensors."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 from pipeline.model import chat, selfcheck
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.family import Family
-from pipeline.model.sites import Sites, find_sites
+from pipeline.model.memory import Placement, arguments, free_memory, place, weight_bytes
+from pipeline.model.quantized import BYTES, quantization
+from pipeline.model.sites import Sites, find_sites, input_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`limits`: GiB of weights per device ("cuda:0", "cpu", "disk"); `offload`: folder for those on disk."""
+
+    limits: Mapping[str, float] = field(default_factory=dict)
+    offload: Path = Path(tempfile.gettempdir()) / "refusal-direction-offload"
+
+
+UNLIMITED = Memory()
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,7 @@ class ChatModel:
     @property
     def device(self) -> torch.device:
         """Where inputs go."""
-        return self.hf.device
+        return input_device(self.hf)
 
 
 def load(
@@ -58,27 +73,53 @@ def load(
     dtype: str = "float32",
     device: str = "auto",
     chat_format: ChatFormat = PLAIN,
+    memory: Memory = UNLIMITED,
+    quantize: str = "",
 ) -> ChatModel:
-    """Load a folder of safetensors for inference.
+    """Load a folder of safetensors for inference, spread over GPUs, CPU and disk when one device is too small.
 
     Raises UserError for a folder that is not a causal language model, whose architecture, modules or
     activations are not the family's (see `selfcheck`), or whose tokenizer has no chat template.
     """
     require_family(name, folder, family)
     tokenizer = _tokenizer(name, folder)
+    placement = _placement(name, folder, DTYPES[dtype], _device(device), memory, quantize)
+    packing = quantization(folder, DTYPES[dtype], quantize)
     try:
         hf = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[dtype], local_files_only=True, use_safetensors=True
+            folder,
+            dtype=DTYPES[dtype],
+            local_files_only=True,
+            use_safetensors=True,
+            **({"quantization_config": packing} if packing else {}),
+            **(
+                {"device_map": {"": placement.device}}
+                if quantize
+                else arguments(placement, memory.limits, memory.offload)
+            ),
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"model '{name}' does not load from {folder}: {_first_line(error)}") from None
-    torch.nn.Module.to(hf, _device(device))
+        raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
+    if not placement.spread and not quantize:
+        torch.nn.Module.to(hf, placement.device)
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
     sites.head.register_forward_pre_hook(_contiguous)
     report = selfcheck.check(name, hf, tokenizer, sites, chat_format)
     tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
     return ChatModel(name, hf, tokenizer, sites, tail, report, chat_format)
+
+
+def _placement(name: str, folder: Path, dtype: torch.dtype, device: str, memory: Memory, quantize: str) -> Placement:
+    needed = int(weight_bytes(folder, dtype) * (BYTES[quantize] / dtype.itemsize if quantize else 1))
+    placement = place(needed, free_memory(memory.offload), device, memory.limits)
+    if placement.spread and quantize:
+        raise UserError(
+            f"model '{name}' in {quantize} does not fit on {device}, and quantised weights stay on one device"
+        )
+    if placement.spread:
+        tqdm.write(f"model '{name}' is spread: {placement}; what is not on {device} is slow", file=sys.stderr)
+    return placement
 
 
 def require_family(name: str, folder: Path, family: Family) -> None:
@@ -98,37 +139,14 @@ def _model_type(name: str, folder: Path) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))
     except (OSError, ValueError) as error:
-        raise UserError(f"model '{name}' has no readable {path} ({_first_line(error)})") from None
-
-
-def converted_gguf(gguf: Path, folder: Path, publish: Callable[[Path, Callable[[Path], None]], Path]) -> Path:
-    """Dequantise a GGUF file to float32 safetensors once; later loads are plain ones.
-
-    `publish(folder, write)` calls `write` on a temporary folder and renames it, so that an
-    interrupted conversion leaves nothing that looks whole.
-    """
-    return folder if folder.exists() else publish(folder, lambda target: _dequantise(gguf, target))
-
-
-def _dequantise(gguf: Path, target: Path) -> None:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        hf: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{gguf} does not load as a GGUF model: {_first_line(error)}") from None
-    # Dequantised weights stay marked as quantised, which would make save_pretrained refuse them.
-    hf.hf_quantizer = None
-    hf.is_quantized = False
-    del hf.config.quantization_config
-    hf.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+        raise UserError(f"model '{name}' has no readable {path} ({first_line(error)})") from None
 
 
 def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"the tokenizer of '{name}' does not load from {folder}: {_first_line(error)}") from None
+        raise UserError(f"the tokenizer of '{name}' does not load from {folder}: {first_line(error)}") from None
     chat.require_template(tokenizer, name)
     tokenizer.padding_side = "left"
     return tokenizer
@@ -141,9 +159,5 @@ def _contiguous(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tup
 
 def _device(device: str) -> str:
     if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return "cuda:0" if device == "cuda" else device
+    return "cuda:0" if torch.cuda.is_available() else "cpu"

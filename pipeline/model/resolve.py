@@ -9,8 +9,7 @@ import transformers
 from pipeline.artifacts.files import publish_folder
 from pipeline.artifacts.provenance import random_recipe
 from pipeline.errors import UserError
-from pipeline.model import random_model
-from pipeline.model.loading import converted_gguf
+from pipeline.model import gguf, random_model
 from pipeline.sources import Artefact, fetch, fetch_repo
 
 
@@ -18,7 +17,7 @@ def gguf_folder(file: str, sha256: str, places: tuple[str, ...], cache: Path, mi
     """Fetch a GGUF file by its sha256 and convert it once per transformers version."""
     path = fetch(Artefact(file, sha256, places), cache, mirror)
     target = cache / "converted" / f"{sha256}-transformers-{transformers.__version__}"
-    return converted_gguf(path, target, publish_folder)
+    return gguf.converted(path, target, publish_folder)
 
 
 def hub_folder(repo: str, revision: str, cache: Path, mirror: Path | None) -> Path:

@@ -16,13 +16,13 @@ from pipeline.model.chatformat import ChatFormat
 from pipeline.model.sites import Sites, output
 
 INSTRUCTIONS = ("Hello", "Name three large rivers and the seas that they flow into.", "What is 2 + 2?")
-# Rounding steps that a sum, or a whole forward pass, may differ by, relative to the largest term.
-SUM_STEPS, PASS_STEPS = 16, 400
+# Rounding steps by which a sum of three numbers may differ, and a whole forward pass.
+SUM_STEPS, PASS_STEPS = 8, 32
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was checked: largest errors, relative to the residual stream's size, and counts."""
+    """What was checked: largest relative errors, and counts."""
 
     residual_error: float
     padding_error: float
@@ -111,17 +111,18 @@ def _check_sums(where: str, sites: Sites, trace: Trace, prompts: Sequence[Sequen
     real = torch.zeros(trace.resid[0].shape[:2], dtype=torch.bool)
     for row, prompt in enumerate(prompts):
         real[row, -len(prompt) :] = True
-    steps = SUM_STEPS * _epsilon(sites)
-    written = sites.embedding_multiplier * torch.stack(torch.broadcast_tensors(*trace.embeddings)).sum(dim=0)
-    sums = [("embeddings", written, trace.resid[0])]
-    for layer, (attention, mlp) in enumerate(zip(trace.attention, trace.mlp, strict=True)):
-        total = trace.resid[layer] + sites.residual_multiplier * (attention + mlp)
-        sums.append((f"{sites.family.blocks}.{layer}", total, trace.resid[layer + 1]))
+    embeddings = torch.broadcast_tensors(*trace.embeddings)
+    terms = [("embeddings", [sites.embedding_multiplier * x for x in embeddings])]
+    for layer, writes in enumerate(zip(trace.attention, trace.mlp, strict=True)):
+        written = [sites.residual_multiplier * x for x in writes]
+        terms.append((f"{sites.family.blocks}.{layer}", [trace.resid[layer], *written]))
     worst = 0.0
-    for module, expected, actual in sums:
+    for (module, parts), actual in zip(terms, trace.resid, strict=True):
         _require_finite(where, module, actual[real])
-        error = float((expected - actual)[real].abs().max() / actual[real].abs().max())
-        if not error <= steps:
+        # Number by number, so that a stream with a few huge coordinates hides nothing.
+        size = sum(part.abs() for part in parts) + torch.finfo(actual.dtype).tiny
+        error = float(((sum(parts) - actual).abs() / size)[real].max())
+        if not error <= SUM_STEPS * _epsilon(sites):
             raise UserError(
                 f"{where}: resid_pre + attention + MLP writes differ from the residual stream after '{module}' by "
                 f"{error:.1g} of its size: the family file names another module than the one that writes"
@@ -141,9 +142,8 @@ def _require_finite(where: str, module: str, x: Tensor) -> None:
 def _check_padding(
     where: str, model: PreTrainedModel, sites: Sites, padded: Trace, row: int, prompt: Sequence[int]
 ) -> float:
-    alone = _run(model, sites, chat.pad_left([prompt], 0)).resid[-1][0]
-    batch = padded.resid[-1][row, -len(prompt) :]
-    error = float((alone - batch).abs().max() / alone.abs().max())
+    alone = _run(model, sites, chat.pad_left([prompt], 0)).resid[-1][0, -1]
+    error = float((alone - padded.resid[-1][row, -1]).norm() / alone.norm())
     if not error <= PASS_STEPS * _epsilon(sites):
         raise UserError(
             f"{where}: a prompt in a left-padded batch differs from the same prompt alone by {error:.1g} of its size: "

@@ -51,6 +51,11 @@ def output(value: Any) -> torch.Tensor:
     return value[0] if isinstance(value, tuple) else value
 
 
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where inputs go: the device of the first weights that are not on disk."""
+    return next((weight.device for weight in model.parameters() if not weight.is_meta), torch.device("cpu"))
+
+
 def _multiplier(model: PreTrainedModel, key: str) -> float:
     return float(getattr(model.config, key)) if key else 1.0
 

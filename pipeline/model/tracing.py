@@ -8,8 +8,9 @@ from jaxtyping import Float
 from nnsight import TransformersModel
 from torch import Tensor
 
-from pipeline.maths.directions import MeanFitter
+from pipeline.maths.directions import MomentFitter, Moments
 from pipeline.model import chat
+from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.loading import ChatModel
 
 
@@ -32,16 +33,21 @@ def resid_pre(
     return stacked
 
 
-def mean_resid_pre(
+def resid_pre_moments(
     model: ChatModel,
     prompts: Sequence[Sequence[int]],
     n_positions: int,
     max_tokens: int,
     progress: Callable[[int], None] = lambda rows: None,
-) -> Float[Tensor, "position layer d_model"]:
-    """Mean over prompts of `resid_pre` at the last `n_positions` tokens, float64."""
-    fitter = MeanFitter()
-    for batch in chat.length_sorted_batches([len(tokens) for tokens in prompts], max_tokens):
-        fitter.update(resid_pre(model, [prompts[row] for row in batch], n_positions))
+    keep: bool = False,
+) -> tuple[Moments, Float[Tensor, "prompt position layer d_model"] | None]:
+    """Moments over prompts of `resid_pre` at the last `n_positions` tokens; with `keep`, each prompt's, float32."""
+    fitter = MomentFitter()
+    kept: dict[int, Tensor] = {}
+    batches = length_sorted_batches([len(tokens) for tokens in prompts], max_tokens)
+    for batch, x in run_batches(batches, lambda rows: resid_pre(model, [prompts[row] for row in rows], n_positions)):
+        fitter.update(x)
+        if keep:
+            kept.update(zip(batch, x, strict=True))
         progress(len(batch))
-    return fitter.mean()
+    return fitter.moments(), torch.stack([kept[row] for row in range(len(prompts))]) if keep else None

@@ -12,7 +12,7 @@ from pipeline.maths.selection import FITTED_SETS, filter_verdict, kept_ids
 from pipeline.model import chat
 from pipeline.model.forward import last_logits
 from pipeline.model.loading import ChatModel
-from pipeline.model.tracing import mean_resid_pre
+from pipeline.model.tracing import resid_pre_moments
 from pipeline.progress import progress
 from pipeline.stages.entry import run_stage
 from pipeline.stages.models import open_model
@@ -33,12 +33,16 @@ def activations(config: Config, layout: Layout) -> None:
         min_val=config.select.min_val,
         max_rate=config.select.max_refusal_rate,
     )
+    pinned = identity(config.model.source)
     means = {}
     for name in ("harmful", "harmless"):
         texts = records.kept_instructions(layout, f"{name}_train")
         if texts:
-            means[f"{name}_mean"] = _mean(config, model, name, texts)
-    records.write_means(layout.activations, means, identity(config.model.source), model.post_instruction)
+            moments, rows = _moments(config, model, name, texts)
+            means |= {f"{name}_mean": moments.mean, f"{name}_variance": moments.variance}
+            if rows is not None:
+                records.write_resid_pre(layout.resid_pre(name), rows, pinned)
+    records.write_means(layout.activations, means, pinned, model.post_instruction)
     position_tokens = [chat.decode(model.tokenizer, [token]) for token in model.post_instruction]
     records.write_filter_summary(layout.filter_summary, verdict, prompts, kept, position_tokens)
 
@@ -54,10 +58,17 @@ def _baseline(config: Config, model: ChatModel, name: str, prompts: Sequence[Any
     ]
 
 
-def _mean(config: Config, model: ChatModel, name: str, texts: Sequence[str]) -> Any:
+def _moments(config: Config, model: ChatModel, name: str, texts: Sequence[str]) -> Any:
     tokens = model.encode(texts)
     with progress(f"resid_pre, {name}", len(tokens)) as advance:
-        return mean_resid_pre(model, tokens, len(model.post_instruction), config.engine.max_batch_tokens, advance)
+        return resid_pre_moments(
+            model,
+            tokens,
+            len(model.post_instruction),
+            config.engine.max_batch_tokens,
+            advance,
+            keep=config.activations.per_prompt,
+        )
 
 
 if __name__ == "__main__":

@@ -16,13 +16,19 @@ from pipeline.progress import byte_progress
 from pipeline.stages.entry import run_stage
 from pipeline.stages.models import load_folder, model_folder
 
+QUANTIZED = (
+    "engine.quantize is for measuring only: the direction belongs to rounded weights, which cannot be edited; "
+    'export with engine.quantize="", from the full-precision weights that model.source names'
+)
+
 
 def export(config: Config, layout: Layout) -> None:
     """A folder that plain `from_pretrained` loads; without a direction, only the reason why not."""
     pinned = identity(config.model.source)
     direction = records.read_direction(layout.direction, layout.selection, pinned)
-    if direction is None:
-        files.write_json(layout.equivalence, {"exported": False, "reason": files.read_json(layout.selection)["reason"]})
+    if direction is None or config.engine.quantize:
+        reason = QUANTIZED if direction else files.read_json(layout.selection)["reason"]
+        files.write_json(layout.equivalence, {"exported": False, "reason": reason})
         return
     recipe = [pinned, direction.vector.tolist(), asdict(config.model.family)]
     partial = layout.partial_export(files.content_hash(recipe))

@@ -15,7 +15,10 @@ def open_model(config: Config, dtype: str | None = None) -> loading.ChatModel:
 
 def load_folder(config: Config, folder: Path, dtype: str) -> loading.ChatModel:
     """Load the configured model, or an export of it, from a folder."""
-    return loading.load(config.model.name, folder, config.model.family, dtype, config.engine.device, config.model.chat)
+    offload = config.memory.offload_folder or cache_folder(config) / "offload"
+    memory = loading.Memory(config.memory.limits, Path(offload).expanduser())
+    model, device = config.model, config.engine.device
+    return loading.load(model.name, folder, model.family, dtype, device, model.chat, memory, config.engine.quantize)
 
 
 def model_folder(config: Config) -> Path:

@@ -1,0 +1,33 @@
+"""GGUF files: dequantised once, then loaded as any other model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pipeline.errors import UserError, first_line
+
+
+def converted(gguf: Path, folder: Path, publish: Callable[[Path, Callable[[Path], None]], Path]) -> Path:
+    """Dequantise a GGUF file to float32 safetensors once; later loads are plain ones.
+
+    `publish(folder, write)` calls `write` on a temporary folder and renames it, so that an
+    interrupted conversion leaves nothing that looks whole.
+    """
+    return folder if folder.exists() else publish(folder, lambda target: _dequantise(gguf, target))
+
+
+def _dequantise(gguf: Path, target: Path) -> None:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        hf: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{gguf} does not load as a GGUF model: {first_line(error)}") from None
+    # Dequantised weights stay marked as quantised, which would make save_pretrained refuse them.
+    hf.hf_quantizer = None
+    hf.is_quantized = False
+    del hf.config.quantization_config
+    hf.save_pretrained(target)
+    tokenizer.save_pretrained(target)
