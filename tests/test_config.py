@@ -23,7 +23,8 @@ def test_every_model_and_profile_composes(model, profile):
 
 def test_model_files_are_at_most_ten_lines_and_name_pinned_bytes():
     for model in MODELS:
-        lines = (CONF / "model" / f"{model}.yaml").read_text().splitlines()
+        text = (CONF / "model" / f"{model}.yaml").read_text()
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
         assert len(lines) <= 10, model
 
 

@@ -10,19 +10,29 @@ from pipeline.maths.directions import Direction
 
 
 @dataclass(frozen=True)
+class Measured:
+    """How the export behaves; every number is measured."""
+
+    metric_before: float
+    metric_after: float
+    kl: float
+    n_val: int
+    equivalence: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Facts:
-    """What the card states; every number is measured."""
+    """What the card states. `measured` is None for weights that were written but not loaded."""
 
     title: str
     base_model: str
     licence: str
     pinned: str
     direction: Direction
-    metric_before: float
-    metric_after: float
-    kl: float
-    n_val: int
-    equivalence: Mapping[str, Any]
+    exact: bool
+    n_edited: int
+    n_writers: int
+    measured: Measured | None
 
 
 def write(path: Path, facts: Facts) -> None:
@@ -32,10 +42,6 @@ def write(path: Path, facts: Facts) -> None:
 
 
 def _text(facts: Facts) -> str:
-    equivalence = facts.equivalence
-    matched = equivalence["greedy_equal"] + equivalence["greedy_ties"]
-    cosine_before, cosine_after = max(equivalence["max_cosine_before"]), max(equivalence["max_cosine_after"])
-    greedy = f"{matched} of {equivalence['n_prompts']} prompts x {equivalence['n_tokens']} tokens"
     return f"""---
 base_model: {facts.base_model}
 license: {facts.licence}
@@ -56,32 +62,37 @@ al. 2024, *Refusal in Language Models Is Mediated by a Single Direction*, sectio
 | base model | {facts.base_model}, licence {facts.licence} (its terms apply here too) |
 | base weights | `{facts.pinned}` |
 | direction | difference in means at position {facts.direction.position}, layer {facts.direction.layer} |
-| edit | {_edit(equivalence)} on {equivalence["n_edited"]} of {equivalence["n_writers"]} parameters that write to\
- the residual stream (`coverage.json`); lm_head is not edited |
-| compared with live ablation | {_statement(equivalence)} |
-| refusal metric (log-odds of a refusal's first token), mean of {facts.n_val} harmful val prompts |\
- {facts.metric_before:.2f} before, {facts.metric_after:.2f} after |
-| KL(before, after) of next tokens, mean of harmless val prompts | {facts.kl:.3f} nats |
-| largest logit difference to the live ablation | {equivalence["logit_difference_max"]:.2g} ({equivalence["dtype"]}; \
-the ablation itself moves logits by up to {equivalence["effect_max"]:.2g}) |
-| greedy answers equal to the live ablation | {greedy} |
-| largest abs(cos) with the direction in any layer | {cosine_after:.1g} (before: {cosine_before:.2f}) |
+| edit | {_edit(facts)} on {facts.n_edited} of {facts.n_writers} parameters that write to the residual stream \
+(`coverage.json`); lm_head is not edited |
+| compared with live ablation | {_statement(facts)} |
+{_rows(facts.measured) if facts.measured else "| behaviour | not measured |"}
 
 It follows harmful requests that the base model refuses. Whoever holds it is responsible for keeping
 it from use outside research on safety training.
 """
 
 
-def _edit(equivalence: Mapping[str, Any]) -> str:
-    return (
-        "W_out - r_hat r_hat^T W_out"
-        if equivalence["exact"]
-        else "a projection through the gain of the norm after W_out"
-    )
+def _rows(measured: Measured) -> str:
+    equivalence = measured.equivalence
+    matched = equivalence["greedy_equal"] + equivalence["greedy_ties"]
+    cosine_before, cosine_after = max(equivalence["max_cosine_before"]), max(equivalence["max_cosine_after"])
+    greedy = f"{matched} of {equivalence['n_prompts']} prompts x {equivalence['n_tokens']} tokens"
+    return f"""\
+| refusal metric (log-odds of a refusal's first token), mean of {measured.n_val} harmful val prompts |\
+ {measured.metric_before:.2f} before, {measured.metric_after:.2f} after |
+| KL(before, after) of next tokens, mean of harmless val prompts | {measured.kl:.3f} nats |
+| largest logit difference to the live ablation | {equivalence["logit_difference_max"]:.2g} ({equivalence["dtype"]}; \
+the ablation itself moves logits by up to {equivalence["effect_max"]:.2g}) |
+| greedy answers equal to the live ablation | {greedy} |
+| largest abs(cos) with the direction in any layer | {cosine_after:.1g} (before: {cosine_before:.2f}) |"""
 
 
-def _statement(equivalence: Mapping[str, Any]) -> str:
-    if equivalence["exact"]:
+def _edit(facts: Facts) -> str:
+    return "W_out - r_hat r_hat^T W_out" if facts.exact else "a projection through the gain of the norm after W_out"
+
+
+def _statement(facts: Facts) -> str:
+    if facts.exact:
         return "equal, up to rounding"
     return (
         "**not identical**: this architecture normalises what it writes to the residual stream, so each edited "

@@ -210,6 +210,15 @@ def read_direction(path: Path, selection: Path, model: str) -> Direction | None:
     return Direction(stored["direction"], layer, position)
 
 
+def read_saved_direction(path: Path, model: str) -> Direction:
+    """A direction by itself. Raises UserError for another model's, and for one that holds NaN or is zero."""
+    vector = tensors.read_tensors(path, model=model)["direction"]
+    if not (bool(vector.isfinite().all()) and bool(vector.any())):
+        raise UserError(f"{path} holds no direction (NaN, infinity or zero): make it again with `dvc repro`")
+    metadata = tensors.read_metadata(path)
+    return Direction(vector, int(metadata["layer"]), int(metadata["position"]))
+
+
 class PartialRows:
     """Rows appended batch by batch under a name that is not the artefact's, for resume."""
 

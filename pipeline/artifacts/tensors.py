@@ -29,18 +29,23 @@ def read_tensors(path: Path, **expected: str) -> dict[str, Tensor]:
 
     Raises UserError for a missing or damaged file, and for one that belongs to something else.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run `dvc repro`") from None
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}): delete it and run `dvc repro`") from None
+    metadata = read_metadata(path)
     for key, value in expected.items():
         if metadata.get(key) != value:
             raise UserError(
                 f"{path} belongs to {key} '{metadata.get(key)}', not '{value}': run `dvc repro` to make it again"
             )
-    return tensors
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        return {name: file.get_tensor(name) for name in names}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the file says of its tensors. Raises UserError for a missing or damaged file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get(KEY, "{}"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}): delete it and run `dvc repro`") from None

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -100,7 +101,9 @@ def load(
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
-    if not placement.spread and not quantize:
+    if placement.spread:
+        _put_disk_last(name, hf)
+    elif not quantize:
         torch.nn.Module.to(hf, placement.device)
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
@@ -108,6 +111,14 @@ def load(
     report = selfcheck.check(name, hf, tokenizer, sites, chat_format)
     tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
     return ChatModel(name, hf, tokenizer, sites, tail, report, chat_format)
+
+
+def _put_disk_last(name: str, hf: Any) -> None:
+    """nnsight takes a spread model's first device for its own, and the disk is none."""
+    ordered = sorted(hf.hf_device_map.items(), key=lambda item: item[1] == "disk")
+    if ordered[0][1] == "disk":
+        raise UserError(f"model '{name}': no device has room for a single module: raise memory.limits")
+    hf.hf_device_map = dict(ordered)
 
 
 def _placement(name: str, folder: Path, dtype: torch.dtype, device: str, memory: Memory, quantize: str) -> Placement:

@@ -28,8 +28,8 @@ class Placement:
 
     @property
     def spread(self) -> bool:
-        """The weights are on more than one device."""
-        return len(self.shares) > 1
+        """The weights are not on `device` alone."""
+        return set(self.shares) != {self.device}
 
     def __str__(self) -> str:
         return ", ".join(f"{size / GIB:.2f} GiB on {name}" for name, size in self.shares.items())

@@ -55,6 +55,7 @@ def export(
     change = checkpoint.Rewriting(planned.edits.keys(), planned.edit, planned.copies, planned.config)
     with progress("export", checkpoint.n_bytes(stored, change)) as advance:
         checkpoint.rewrite(stored, folder, change, advance)
+    _require_untied(folder)
     return planned.coverage
 
 
@@ -94,6 +95,12 @@ def plan(
             "untied": tied,
         },
     )
+
+
+def _require_untied(folder: Path) -> None:
+    head, embedding = _ends(_skeleton(folder))
+    if head.weight is embedding.weight:
+        raise UserError(f"{folder} would load with lm_head tied to the edited embedding: nothing is exported")
 
 
 def _skeleton(folder: Path) -> PreTrainedModel:

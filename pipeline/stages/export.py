@@ -76,11 +76,16 @@ def _facts(config: Config, layout: Layout, direction: Direction, result: dict[st
         licence=config.model.licence,
         pinned=identity(config.model.source),
         direction=direction,
-        metric_before=selection["baselines"]["harmful"],
-        metric_after=selection["chosen"]["bypass"],
-        kl=selection["chosen"]["kl"],
-        n_val=selection["n_val"]["harmful"],
-        equivalence=result,
+        exact=result["exact"],
+        n_edited=result["n_edited"],
+        n_writers=result["n_writers"],
+        measured=card.Measured(
+            metric_before=selection["baselines"]["harmful"],
+            metric_after=selection["chosen"]["bypass"],
+            kl=selection["chosen"]["kl"],
+            n_val=selection["n_val"]["harmful"],
+            equivalence=result,
+        ),
     )
 
 
