@@ -63,6 +63,21 @@ def _add_effects(table: Table, metrics: Mapping[str, Any]) -> None:
             label = f"CE loss change, {text}, {name.replace('_', ' ')}, nats/token"
             table.add_row(label, f"{change['value']:+.4f}", interval, str(change["n"]))
     table.add_section()
+    if export["exported"]:
+        _add_export(table, export)
+    table.caption = (
+        f"direction: position {chosen['position']}, layer {chosen['layer']}, chosen by rule {selection['rule']} "
+        f"from {selection['n_candidates']} candidates ({selection['n_kept']} kept)"
+    )
+    if not export["exported"]:
+        table.caption += f"\nnot exported: {export['reason']}"
+    if reference := metrics["reference"]:
+        table.caption += (
+            f"\npublished choice: position {reference['position']}, layer {reference['layer']} ({reference['from']})"
+        )
+
+
+def _add_export(table: Table, export: Mapping[str, Any]) -> None:
     matched = export["greedy_equal"] + export["greedy_ties"]
     table.add_row(
         f"export = live ablation, greedy, {export['n_tokens']} tokens",
@@ -77,10 +92,9 @@ def _add_effects(table: Table, metrics: Mapping[str, Any]) -> None:
         "",
         "",
     )
-    table.caption = (
-        f"direction: position {chosen['position']}, layer {chosen['layer']}, chosen by rule {selection['rule']} "
-        f"from {selection['n_candidates']} candidates ({selection['n_kept']} kept)"
-    )
+    table.add_row("writers of the residual stream edited", f"{export['n_edited']}/{export['n_writers']}", "", "")
+    if not export["exact"]:
+        table.add_row("export and live ablation", "not identical (norms after the writes)", "", "")
 
 
 def main() -> None:

@@ -45,6 +45,9 @@ def test_profile_paper_has_the_papers_sizes():
         ("tiny", ["select.kl_threshold=low"], "select.kl_threshold"),
         ("tiny", ["generate.max_new_tokens=0"], "generate.max_new_tokens is 0: use at least 1"),
         ("tiny", ["engine.dtype=int4"], "engine.dtype is 'int4': use one of"),
+        ("tiny", ["engine.quantize=2bit"], "engine.quantize is '2bit': use"),
+        ("tiny", ["memory.limits={tpu:3}"], "memory.limits.tpu is 3.0: name gpu0"),
+        ("tiny", ["model.chat.date=today"], "today"),
         ("tiny", ["judge.refusal=oracle"], "judge.refusal is 'oracle': use one of"),
         ("tiny", ["data=nowhere"], "data/nowhere"),
         ("tiny", ["data=custom"], "no value for data.harmful.train[0].file, data.harmless.train[0].file"),
@@ -108,3 +111,22 @@ def test_every_value_in_conf_has_a_line_of_meaning():
                 explained = "#" in line or line.endswith(":") or name in ("rule", "defaults", "- override /data")
                 nested = name in ("harmful", "harmless", "- override /select", "min_train", "min_val")
                 assert explained or nested or not line.strip(), f"{path.name}: {line}"
+
+
+def test_limits_and_references_reach_the_configuration():
+    assert dict(compose("tiny", "smoke", ["memory.limits={gpu0:20,cpu:64}"]).memory.limits) == {"gpu0": 20.0, "cpu": 64.0}
+    reference = compose("llama_3_8b", "quick", []).model.reference
+    assert (reference.position, reference.layer) == (-5, 12)
+
+
+def test_the_papers_thirteen_models_are_there_with_its_choices():
+    referenced = [name for name in MODELS if compose(name, "quick", []).model.reference]
+    assert len(referenced) == 13
+
+
+def test_hub_models_are_pinned_to_a_commit():
+    for name in MODELS:
+        source = compose(name, "quick", []).model.source
+        if source.kind == "hub":
+            assert len(source.revision) == 40, name
+            assert set(source.revision) <= set("0123456789abcdef"), name

@@ -76,8 +76,8 @@ class MemoryConfig:
 
     def __post_init__(self):
         for name, gib in self.limits.items():
-            known = name in ("cpu", "disk") or name.removeprefix("cuda:").isdigit()
-            _check(known and gib >= 0, f"memory.limits.{name}", gib, "name cuda:0, ..., cpu or disk, and GiB from 0")
+            known = name in ("cpu", "disk") or (name.startswith("gpu") and name[3:].isdigit())
+            _check(known and gib >= 0, f"memory.limits.{name}", gib, "name gpu0, gpu1, ..., cpu or disk, and GiB from 0")
 
 
 @dataclass

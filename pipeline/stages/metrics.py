@@ -15,6 +15,7 @@ def metrics(config: Config, layout: Layout) -> None:
     """Collect refusal scores, paired changes, selection, loss and export agreement."""
     selection = files.read_json(layout.selection)
     outcomes = {name: records.read_outcomes(layout, name) for name in records.condition_names(layout)}
+    judged = [name for name, rows in outcomes.items() if _has_verdict(rows)]
     files.write_json(
         layout.metrics,
         {
@@ -23,7 +24,8 @@ def metrics(config: Config, layout: Layout) -> None:
             "verdict": selection["verdict"],
             "reason": selection["reason"],
             "judge": config.judge.refusal,
-            "refusal_score": {name: asdict(records.read_rate(layout, name)) for name in outcomes},
+            "reference": config.model.reference,
+            "refusal_score": {name: asdict(records.read_rate(layout, name)) for name in judged},
             "unknown": {name: sum(value is None for value in rows.values()) for name, rows in outcomes.items()},
             "change": _changes(outcomes),
             "outcomes": outcomes,
@@ -45,11 +47,18 @@ def _changes(outcomes: dict[str, dict[str, bool | None]]) -> dict[str, Any]:
             continue
         baseline = outcomes[f"{kind}_baseline"]
         ids = [key for key, value in rows.items() if value is not None and baseline[key] is not None]
+        if not ids:
+            continue
         before, after = [bool(baseline[key]) for key in ids], [bool(rows[key]) for key in ids]
         low, high = newcombe_difference(before, after)
         value = (sum(after) - sum(before)) / len(ids)
         changes[name] = {"value": value, "low": low, "high": high, "n": len(ids)}
     return changes
+
+
+def _has_verdict(rows: dict[str, bool | None]) -> bool:
+    """At least one completion has a verdict; a rate of none is no number."""
+    return any(value is not None for value in rows.values())
 
 
 def _prompts(layout: Layout) -> dict[str, Any]:

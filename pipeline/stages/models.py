@@ -16,7 +16,8 @@ def open_model(config: Config, dtype: str | None = None) -> loading.ChatModel:
 def load_folder(config: Config, folder: Path, dtype: str) -> loading.ChatModel:
     """Load the configured model, or an export of it, from a folder."""
     offload = config.memory.offload_folder or cache_folder(config) / "offload"
-    memory = loading.Memory(config.memory.limits, Path(offload).expanduser())
+    limits = {name.replace("gpu", "cuda:"): gib for name, gib in config.memory.limits.items()}
+    memory = loading.Memory(limits, Path(offload).expanduser())
     model, device = config.model, config.engine.device
     return loading.load(model.name, folder, model.family, dtype, device, model.chat, memory, config.engine.quantize)
 
