@@ -58,7 +58,7 @@ def test_no_prompt_depends_on_the_day(tokenizer):
     tokenizer.chat_template = DATED
     assert chat.render(tokenizer, "hi").startswith("26 Jul 2024\nhi")
     assert chat.render(tokenizer, "hi", ChatFormat(date="2023-01-02")).startswith("02 Jan 2023\n")
-    with pytest.raises(ValueError, match="isoformat"):
+    with pytest.raises(ValueError, match="write it as 2024-07-26"):
         ChatFormat(date="yesterday")
 
 

@@ -46,8 +46,8 @@ def test_profile_paper_has_the_papers_sizes():
         ("tiny", ["generate.max_new_tokens=0"], "generate.max_new_tokens is 0: use at least 1"),
         ("tiny", ["engine.dtype=int4"], "engine.dtype is 'int4': use one of"),
         ("tiny", ["engine.quantize=2bit"], "engine.quantize is '2bit': use"),
-        ("tiny", ["memory.limits={tpu:3}"], "memory.limits.tpu is 3.0: name gpu0"),
-        ("tiny", ["model.chat.date=today"], "today"),
+        ("tiny", ["+memory.limits.tpu=3"], "memory.limits.tpu is 3.0: name gpu0"),
+        ("tiny", ["+model.chat.date=today"], "model.chat.date is 'today': write it as 2024-07-26"),
         ("tiny", ["judge.refusal=oracle"], "judge.refusal is 'oracle': use one of"),
         ("tiny", ["data=nowhere"], "data/nowhere"),
         ("tiny", ["data=custom"], "no value for data.harmful.train[0].file, data.harmless.train[0].file"),
@@ -114,7 +114,8 @@ def test_every_value_in_conf_has_a_line_of_meaning():
 
 
 def test_limits_and_references_reach_the_configuration():
-    assert dict(compose("tiny", "smoke", ["memory.limits={gpu0:20,cpu:64}"]).memory.limits) == {"gpu0": 20.0, "cpu": 64.0}
+    limits = compose("tiny", "smoke", ["+memory.limits.gpu0=20", "+memory.limits.cpu=64"]).memory.limits
+    assert dict(limits) == {"gpu0": 20.0, "cpu": 64.0}
     reference = compose("llama_3_8b", "quick", []).model.reference
     assert (reference.position, reference.layer) == (-5, 12)
 

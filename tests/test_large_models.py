@@ -14,37 +14,10 @@ from pipeline.model.batching import run_batches
 from pipeline.model.forward import last_logits
 from pipeline.model.generation import generate
 from pipeline.model.intervene import intervene
-from pipeline.model.memory import GIB, free_memory, place, weight_bytes
+from pipeline.model.machine import free_in_groups, free_memory
+from pipeline.model.memory import GIB, place, room, skeleton, weight_bytes
 from pipeline.model.random_model import write_random_model
 from tests.conftest import INSTRUCTIONS
-
-MACHINE = {"cuda:0": 24 * GIB, "cpu": 64 * GIB, "disk": 500 * GIB}
-
-
-@pytest.mark.parametrize(
-    ("needed", "device", "limits", "expected"),
-    [
-        (14, "cuda:0", {}, {"cuda:0": 14}),
-        (14, "cpu", {}, {"cpu": 14}),
-        (40, "cuda:0", {}, {"cuda:0": 19, "cpu": 21}),
-        (140, "cuda:0", {}, {"cuda:0": 9, "cpu": 49, "disk": 82}),
-        (140, "cpu", {}, {"cpu": 49, "disk": 91}),
-        (14, "cuda:0", {"cuda:0": 10.0}, {"cuda:0": 10, "cpu": 4}),
-        (14, "cuda:0", {"cuda:0": 0.0, "cpu": 0.0}, {"disk": 14}),
-    ],
-)
-def test_weights_go_to_the_device_then_the_cpu_then_the_disk(needed, device, limits, expected):
-    placement = place(needed * GIB, MACHINE, device, limits)
-    assert {name: round(size / GIB) for name, size in placement.shares.items()} == expected
-    assert sum(placement.shares.values()) == needed * GIB
-    assert placement.spread == (set(expected) != {device})
-
-
-def test_a_model_that_fits_nowhere_is_refused_with_what_there_is():
-    with pytest.raises(UserError, match=r"need 900.00 GiB and there is room for .* 500.00 GiB on disk: free memory"):
-        place(900 * GIB, MACHINE, "cuda:0", {})
-    with pytest.raises(UserError, match=r"or use a smaller engine.dtype"):
-        place(200 * GIB, MACHINE, "cuda:0", {"disk": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +28,69 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_the_estimate_is_the_size_of_the_weights(folder):
+@pytest.fixture(scope="module")
+def blueprint(folder):
+    return skeleton(folder, torch.float32)
+
+
+def test_the_estimate_is_the_size_of_the_weights_and_counts_tied_ones_once(folder, blueprint):
     model = loading.load("m", folder, family("qwen2"), "float32", "cpu")
     numbers = sum(parameter.numel() for parameter in model.hf.parameters())
-    assert weight_bytes(folder, torch.float32) == 4 * numbers
-    assert weight_bytes(folder, torch.bfloat16) == 2 * numbers
-    assert free_memory(folder)["cpu"] > 0
+    sizes = {name: size for name, size in weight_bytes(blueprint).items() if not name.endswith("inv_freq")}
+    assert sum(sizes.values()) == 4 * numbers
+    assert "lm_head.weight" not in sizes
+    assert sum(weight_bytes(skeleton(folder, torch.bfloat16)).values()) < 0.6 * sum(sizes.values())
+
+
+def test_limits_and_reserves_make_the_room():
+    free = {"cuda:0": 24 * GIB, "cpu": 64 * GIB, "disk": 500 * GIB}
+    have = room(free, {"cuda:0": 10.0})
+    assert have["cuda:0"] == 10 * GIB
+    assert 0 < have["cpu"] < 63 * GIB
+    assert room({"cpu": GIB // 2, "disk": GIB}, {})["cpu"] == 0, "nothing is left beside the reserve"
+
+
+@pytest.mark.parametrize(
+    ("have", "device", "expected"),
+    [
+        ({"cuda:0": 10.0, "cpu": 10.0}, "cuda:0", ["cuda:0"]),
+        ({"cuda:0": 10.0, "cpu": 10.0}, "cpu", ["cpu"]),
+        ({"cuda:0": 0.5, "cpu": 10.0}, "cuda:0", ["cuda:0", "cpu"]),
+        ({"cuda:0": 0.5, "cpu": 0.49}, "cuda:0", ["cuda:0", "cpu", "disk"]),
+        ({"cpu": 0.5}, "cpu", ["cpu", "disk"]),
+    ],
+)
+def test_weights_go_to_the_device_then_the_cpu_then_the_disk(blueprint, have, device, expected):
+    whole = sum(weight_bytes(blueprint).values())
+    rooms = {name: int(share * whole) for name, share in have.items()} | {"disk": 2**62}
+    placement = place(blueprint, rooms, device)
+    assert list(placement.shares) == expected
+    assert sum(placement.shares.values()) == whole
+    assert all(placement.shares[name] <= rooms[name] for name in expected)
+    assert placement.on_disk == ("disk" in expected)
+
+
+def test_a_model_that_fits_nowhere_is_refused_with_what_there_is(folder, tmp_path):
+    limits = {"cpu": 5e-5, "disk": 1e-5}
+    with pytest.raises(UserError, match=r"the weights need 0.00 GiB and there is room for .* on disk: free memory"):
+        loading.load("m", folder, family("qwen2"), "float32", "cpu", memory=loading.Memory(limits, tmp_path))
+
+
+def test_a_device_that_is_not_here_is_named(folder):
+    with pytest.raises(UserError, match=r"engine.device is cuda:7 and this machine has .*cpu: name one of them"):
+        loading.load("m", folder, family("qwen2"), "float32", "cuda:7")
+
+
+def test_free_memory_is_within_the_containers_limit(tmp_path):
+    assert free_memory(tmp_path / "not" / "there")["cpu"] > 0
+    group = tmp_path / "cgroup"
+    group.mkdir()
+    (group / "memory.max").write_text("1000\n")
+    (group / "memory.current").write_text("700\n")
+    (group / "memory.stat").write_text("active_file 50\ninactive_file 150\n")
+    own = tmp_path / "self"
+    own.write_text("0::/\n")
+    assert list(free_in_groups(group, own)) == [500], "pages of files are given back"
 
 
 @pytest.fixture(params=["float32", "bfloat16"])
@@ -70,7 +100,7 @@ def pair(request, folder, tmp_path, capsys):
     bytes_on_cpu = 45_000 * loading.DTYPES[request.param].itemsize / 2
     memory = loading.Memory({"cpu": bytes_on_cpu / GIB}, tmp_path / "offload")
     spread = loading.load("m", folder, family("qwen2"), request.param, "cpu", memory=memory)
-    assert "model 'm' is spread: 0.00 GiB on cpu, 0.00 GiB on disk" in capsys.readouterr().err
+    assert "model 'm' does not fit on cpu: 0.00 GiB on cpu, 0.00 GiB on disk" in capsys.readouterr().err
     assert any(parameter.is_meta for parameter in spread.hf.parameters())
     return whole, spread
 
@@ -114,21 +144,21 @@ def out_of_memory_above(n_rows, seen):
 def test_every_row_runs_once_and_in_order_whatever_fits(n_rows):
     seen = []
     batches = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 12], [13]]
-    results = list(run_batches(batches, out_of_memory_above(n_rows, seen)))
+    results = list(run_batches(batches, range(1, 15), out_of_memory_above(n_rows, seen)))
     assert [row for batch, _ in results for row in batch] == list(range(14))
     assert [result for _, result in results] == [sum(batch) for batch in seen]
     assert max(map(len, seen)) <= n_rows
 
 
 def test_one_row_too_large_is_one_clear_line_and_other_errors_pass():
-    with pytest.raises(UserError, match=r"a single prompt does not fit in memory \(CUDA out of memory"):
-        list(run_batches([[0, 1, 2]], out_of_memory_above(0, [])))
+    with pytest.raises(UserError, match=r"one prompt of 7 tokens does not fit in memory \(CUDA out of memory"):
+        list(run_batches([[0, 1, 2]], [7, 8, 9], out_of_memory_above(0, [])))
 
     def broken(batch):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        list(run_batches([[0, 1]], broken))
+        list(run_batches([[0, 1]], [7, 8], broken))
 
 
 def test_means_and_logits_survive_a_device_that_holds_two_rows(folder):

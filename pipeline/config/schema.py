@@ -77,7 +77,7 @@ class MemoryConfig:
     def __post_init__(self):
         for name, gib in self.limits.items():
             known = name in ("cpu", "disk") or (name.startswith("gpu") and name[3:].isdigit())
-            _check(known and gib >= 0, f"memory.limits.{name}", gib, "name gpu0, gpu1, ..., cpu or disk, and GiB from 0")
+            _check(known and gib >= 0, f"memory.limits.{name}", gib, "name gpu0, gpu1, cpu or disk, and GiB from 0")
 
 
 @dataclass

@@ -1,14 +1,12 @@
 """Batches that shrink when memory runs out."""
 
-import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import torch
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 
 T = TypeVar("T")
 
@@ -26,10 +24,13 @@ def length_sorted_batches(lengths: Sequence[int], max_tokens: int, max_rows: int
     return batches
 
 
-def run_batches(batches: Sequence[list[int]], run: Callable[[list[int]], T]) -> Iterator[tuple[list[int], T]]:
+def run_batches(
+    batches: Sequence[list[int]], lengths: Sequence[int], run: Callable[[list[int]], T]
+) -> Iterator[tuple[list[int], T]]:
     """(rows, run(rows)) of every batch; one that memory does not hold is halved, and so are later ones.
 
-    Every row is run once, in order. Raises UserError when a single row does not fit.
+    Every row is in one result, in the order given. `lengths`: tokens of each row. Raises UserError when
+    a single row does not fit.
     """
     todo, most = deque(batches), max(map(len, batches), default=1)
     while todo:
@@ -37,7 +38,7 @@ def run_batches(batches: Sequence[list[int]], run: Callable[[list[int]], T]) -> 
         if len(batch) > most:
             todo.extendleft([batch[most:], batch[:most]])
             continue
-        result = _unless_out_of_memory(run, batch)
+        result = _unless_out_of_memory(run, batch, lengths)
         if result is None:
             most = len(batch) // 2
             todo.appendleft(batch)
@@ -45,7 +46,7 @@ def run_batches(batches: Sequence[list[int]], run: Callable[[list[int]], T]) -> 
             yield batch, result[0]
 
 
-def _unless_out_of_memory(run: Callable[[list[int]], T], batch: list[int]) -> tuple[T] | None:
+def _unless_out_of_memory(run: Callable[[list[int]], T], batch: list[int], lengths: Sequence[int]) -> tuple[T] | None:
     try:
         return (run(batch),)
     except (RuntimeError, MemoryError) as error:
@@ -53,11 +54,9 @@ def _unless_out_of_memory(run: Callable[[list[int]], T], batch: list[int]) -> tu
             raise
         if len(batch) == 1:
             raise UserError(
-                f"a single prompt does not fit in memory ({str(error).splitlines()[0]}): let less of the model on the "
-                "device with memory.limits, or use a smaller engine.dtype"
+                f"one prompt of {lengths[batch[0]]} tokens does not fit in memory ({first_line(error)}): lower "
+                "memory.limits, which leaves more for it, or use a smaller engine.dtype"
             ) from None
     # Only here are the failed pass's tensors, which the exception held, free to go.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    clear_device_cache(garbage_collection=True)
     return None

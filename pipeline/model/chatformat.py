@@ -21,7 +21,10 @@ class ChatFormat:
     answer_marker: str = ""
 
     def __post_init__(self):
-        date.fromisoformat(self.date)
+        try:
+            date.fromisoformat(self.date)
+        except ValueError:
+            raise ValueError(f"model.chat.date is {self.date!r}: write it as 2024-07-26") from None
 
 
 PLAIN = ChatFormat()

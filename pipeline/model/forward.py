@@ -28,13 +28,14 @@ def last_logits(
     n_shared = chat.shared_prefix(prompts) if len(prompts) > 1 else 0
     prefix = _run_prefix(model, list(prompts[0][:n_shared])) if n_shared else None
     rests = [tokens[n_shared:] for tokens in prompts]
+    batches = length_sorted_batches([len(rest) for rest in rests], max_tokens)
     rows: dict[int, Tensor] = {}
 
     def run(batch: list[int]) -> Tensor:
         padded = chat.pad_left([rests[row] for row in batch], model.pad_id, n_before=n_shared)
         return _forward(model, padded, _expanded(prefix, len(batch))).float().cpu()
 
-    for batch, logits in run_batches(length_sorted_batches([len(rest) for rest in rests], max_tokens), run):
+    for batch, logits in run_batches(batches, [len(tokens) for tokens in prompts], run):
         rows.update(zip(batch, logits, strict=True))
         progress(len(batch))
     return torch.stack([rows[row] for row in range(len(prompts))])

@@ -35,7 +35,8 @@ def generate(
 
     The intervention holds in the prefill and in every decode step; no hook is left between batches.
     Batches are the same whatever is `done`, and one is skipped only when all its rows are: rounding
-    depends on what shares a batch, so a resumed run equals an uninterrupted one.
+    depends on what shares a batch, so a resumed run equals an uninterrupted one. Only where memory
+    runs out are batches halved.
     """
     lengths = [len(tokens) for tokens in prompts]
     batches = length_sorted_batches(lengths, 10**9, max_rows=batch_size)
@@ -45,7 +46,7 @@ def generate(
         with intervene(model, intervention):
             return _generate_batch(model, [prompts[row] for row in batch], max_new_tokens)
 
-    for batch, outputs in run_batches(wanted, run):
+    for batch, outputs in run_batches(wanted, lengths, run):
         whole = [Generated(row, *output) for row, output in zip(batch, outputs, strict=True)]
         yield [item for item in whole if item.row not in done]
 

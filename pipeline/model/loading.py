@@ -2,9 +2,8 @@
 
 import json
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,11 @@ from pipeline.errors import UserError, first_line
 from pipeline.model import chat, selfcheck
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.family import Family
-from pipeline.model.memory import Placement, arguments, free_memory, place, weight_bytes
+from pipeline.model.memory import Memory, Placement, plan, scratch, skeleton
 from pipeline.model.quantized import BYTES, quantization
 from pipeline.model.sites import Sites, find_sites, input_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Memory:
-    """`limits`: GiB of weights per device ("cuda:0", "cpu", "disk"); `offload`: folder for those on disk."""
-
-    limits: Mapping[str, float] = field(default_factory=dict)
-    offload: Path = Path(tempfile.gettempdir()) / "refusal-direction-offload"
 
 
 UNLIMITED = Memory()
@@ -84,27 +75,22 @@ def load(
     """
     require_family(name, folder, family)
     tokenizer = _tokenizer(name, folder)
-    placement = _placement(name, folder, DTYPES[dtype], _device(device), memory, quantize)
     packing = quantization(folder, DTYPES[dtype], quantize)
     try:
+        placement = _placement(name, folder, DTYPES[dtype], _device(device), memory, quantize)
         hf = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=DTYPES[dtype],
             local_files_only=True,
             use_safetensors=True,
+            device_map=dict(placement.modules),
+            offload_folder=str(scratch(memory)) if placement.on_disk else None,
             **({"quantization_config": packing} if packing else {}),
-            **(
-                {"device_map": {"": placement.device}}
-                if quantize
-                else arguments(placement, memory.limits, memory.offload)
-            ),
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
-    if placement.spread:
+    if placement.on_disk:
         _put_disk_last(name, hf)
-    elif not quantize:
-        torch.nn.Module.to(hf, placement.device)
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
     sites.head.register_forward_pre_hook(_contiguous)
@@ -122,14 +108,11 @@ def _put_disk_last(name: str, hf: Any) -> None:
 
 
 def _placement(name: str, folder: Path, dtype: torch.dtype, device: str, memory: Memory, quantize: str) -> Placement:
-    needed = int(weight_bytes(folder, dtype) * (BYTES[quantize] / dtype.itemsize if quantize else 1))
-    placement = place(needed, free_memory(memory.offload), device, memory.limits)
-    if placement.spread and quantize:
-        raise UserError(
-            f"model '{name}' in {quantize} does not fit on {device}, and quantised weights stay on one device"
-        )
-    if placement.spread:
-        tqdm.write(f"model '{name}' is spread: {placement}; what is not on {device} is slow", file=sys.stderr)
+    packing = BYTES[quantize] / dtype.itemsize if quantize else 1.0
+    placement = plan(skeleton(folder, dtype), folder, device, memory, packing)
+    if placement.modules != {"": device}:
+        slow = "; what is on disk is read in every forward pass" if placement.on_disk else ""
+        tqdm.write(f"model '{name}' does not fit on {device}: {placement}{slow}", file=sys.stderr)
     return placement
 
 

@@ -1,96 +1,141 @@
 """Where a model's weights go: one device, several, or the disk; decided before anything is loaded."""
 
+import atexit
 import shutil
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import psutil
 import torch
+from accelerate.utils import get_balanced_memory, infer_auto_device_map
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from pipeline.artifacts.checkpoint import open_checkpoint
+from pipeline.artifacts.files import explained
 from pipeline.errors import UserError
+from pipeline.model.machine import free_memory
 
 GIB = 2**30
-# What a device keeps free for activations and caches: a fixed part, and a share of the weights.
-RESERVE, RESERVE_SHARE = GIB, 0.1
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
+# What a device keeps free for activations and caches: a fixed part, and a share of what is free on it.
+RESERVE, RESERVE_SHARE = GIB, 0.05
+UNBOUNDED = 2**62
+ADVICE = "free memory, raise memory.limits, set memory.offload_folder on a larger disk, or use a smaller engine.dtype"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`limits`: GiB of weights per device ("cuda:0", "cpu", "disk"); `offload`: folder for weights on disk."""
+
+    limits: Mapping[str, float] = field(default_factory=dict)
+    offload: Path = Path(tempfile.gettempdir())
 
 
 @dataclass(frozen=True)
 class Placement:
-    """`device` alone when it holds the model, else the bytes of weights that each device takes, the disk last."""
+    """`modules`: the device of every module, as a device map; `shares`: bytes of weights per device, the disk last."""
 
-    device: str
+    modules: Mapping[str, str]
     shares: Mapping[str, int]
 
     @property
-    def spread(self) -> bool:
-        """The weights are not on `device` alone."""
-        return set(self.shares) != {self.device}
+    def on_disk(self) -> bool:
+        """Weights are read from the disk in every forward pass."""
+        return "disk" in self.shares
 
     def __str__(self) -> str:
         return ", ".join(f"{size / GIB:.2f} GiB on {name}" for name, size in self.shares.items())
 
 
-def place(needed: int, free: Mapping[str, int], device: str, limits: Mapping[str, float]) -> Placement:
-    """Decide where `needed` bytes of weights go, given what is `free` per device ("cuda:0", …, "cpu", "disk").
+def skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The model of a folder without weights. Raises OSError or ValueError for a folder that names none."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype)
 
-    The chosen device alone if it holds them beside its reserve, else GPUs, then the CPU, then the
-    disk. `limits`: GiB of weights that a device may take, with the same names. Raises UserError when even the disk
-    lacks the space.
+
+def plan(model: PreTrainedModel, folder: Path, device: str, memory: Memory, packing: float = 1.0) -> Placement:
+    """Where the weights of a skeleton go on this machine as it is now.
+
+    `packing`: bytes of quantised weights per byte of plain ones. Raises UserError for a device that
+    is not here, for weights that do not fit, and for quantised ones that do not fit on one device.
     """
-    room = {name: max(0, int(size - RESERVE - RESERVE_SHARE * needed)) for name, size in free.items() if name != "disk"}
-    room["disk"] = free["disk"]
-    room |= {name: min(room.get(name, 0), int(gib * GIB)) for name, gib in limits.items()}
-    if needed <= room[device]:
-        return Placement(device, {device: needed})
-    shares, left = {}, needed
-    for name in [name for name in room if name.startswith("cuda") and device != "cpu"] + ["cpu", "disk"]:
-        taken = min(left, room[name])
-        if taken:
-            shares[name] = taken
-            left -= taken
-    if left:
-        there = ", ".join(f"{size / GIB:.2f} GiB on {name}" for name, size in room.items())
-        raise UserError(
-            f"the weights need {needed / GIB:.2f} GiB and there is room for {there}: free memory or disk, "
-            "raise memory.limits, or use a smaller engine.dtype"
-        )
-    return Placement(device, shares)
+    free = free_memory(memory.offload)
+    if device == "disk" or device not in free:
+        devices = ", ".join(name for name in free if name != "disk")
+        raise UserError(f"engine.device is {device} and this machine has {devices}: name one of them, or auto")
+    have = room(free, memory.limits)
+    placement = place(model, have, device, packing)
+    on_disk = placement.shares.get("disk", 0)
+    copied = on_disk if on_disk and _is_converted(model, folder) else 0
+    if on_disk > have["disk"] or copied > free["disk"] or (packing != 1 and placement.modules != {"": device}):
+        needed = sum(placement.shares.values()) * packing
+        remedy = "plain weights may also go to other devices and the disk (engine.quantize)" if packing != 1 else ADVICE
+        there = Placement({}, {**have, "disk": min(have["disk"], free["disk"])})
+        raise UserError(f"the weights need {needed / GIB:.2f} GiB and there is room for {there}: {remedy}")
+    return placement
 
 
-def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
-    """Bytes of the weights once loaded as `dtype`, from the headers of their files."""
-    stored = open_checkpoint(folder).tensors.values()
-    sizes = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8, "U8": 0.5}  # U8: two packed 4-bit numbers
-    return sum(int(row.n_bytes / sizes.get(row.dtype, 1) * dtype.itemsize) for row in stored)
+def room(free: Mapping[str, int], limits: Mapping[str, float]) -> dict[str, int]:
+    """Bytes of weights that each device may take: what is free less a reserve, and no more than its limit in GiB."""
+    reserved = {name: RESERVE + int(RESERVE_SHARE * size) for name, size in free.items()}
+    have = {name: max(0, size - reserved[name]) for name, size in free.items() if name != "disk"}
+    # Most weights stay where they are on disk, in the model's folder, so free space there is no limit.
+    limit = {name: int(gib * GIB) for name, gib in limits.items()}
+    return {name: min(size, limit.get(name, size)) for name, size in {**have, "disk": UNBOUNDED}.items()}
 
 
-def free_memory(offload: Path) -> dict[str, int]:
-    """Bytes free on every GPU, in main memory (within the container's limit) and on the disk of `offload`."""
-    free = {f"cuda:{index}": torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())}
-    free["cpu"] = min(psutil.virtual_memory().available, _container())
-    existing = next(folder for folder in (offload, *offload.parents) if folder.exists())
-    free["disk"] = shutil.disk_usage(existing).free
-    return free
+def place(model: PreTrainedModel, have: Mapping[str, int], device: str, packing: float = 1.0) -> Placement:
+    """The chosen device alone if it has room for all, else GPUs, then the CPU, then the disk; blocks stay whole."""
+    sizes = weight_bytes(model)
+    if sum(sizes.values()) * packing <= have[device]:
+        return Placement({"": device}, {device: sum(sizes.values())})
+    usable: dict[int | str, int | str] = {
+        int(name.removeprefix("cuda:")) if name != "cpu" else name: size
+        for name, size in have.items()
+        if name == "cpu" or (name != "disk" and device != "cpu")
+    }
+    whole: list[str] = sorted(model._no_split_modules or [])
+    balanced = get_balanced_memory(model, usable, no_split_module_classes=whole)
+    found = infer_auto_device_map(model, balanced, no_split_module_classes=whole)
+    modules = {name: f"cuda:{on}" if isinstance(on, int) else str(on) for name, on in found.items()}
+    shares = dict.fromkeys([name for name in [*have] if name in modules.values()], 0)
+    for name, size in sizes.items():
+        shares[_device_of(name, modules)] += size
+    return Placement(modules, shares)
 
 
-def arguments(placement: Placement, limits: Mapping[str, float], offload: Path) -> dict[str, Any]:
-    """What `from_pretrained` is told; nothing for a single device."""
-    if not placement.spread:
-        return {}
-    memory = {name.removeprefix("cuda:"): share for name, share in placement.shares.items() if name != "disk"}
-    unused = {name.removeprefix("cuda:"): 0 for name in limits if name not in placement.shares and name != "disk"}
-    keyed = {int(name) if name.isdigit() else name: size for name, size in {**unused, **memory}.items()}
-    return {"device_map": "auto", "max_memory": keyed, "offload_folder": str(offload)}
+def weight_bytes(model: PreTrainedModel) -> dict[str, int]:
+    """Bytes of every parameter and buffer of a skeleton once loaded; tied ones count once."""
+    return {name: x.nbytes for name, x in (*model.named_parameters(), *model.named_buffers())}
 
 
-def _container() -> int:
-    """Bytes left of a cgroup's limit, or more than any machine has."""
-    try:
-        return int(CGROUP_LIMIT.read_text()) - int(CGROUP_USED.read_text())
-    except (OSError, ValueError):
-        return 2**62
+def _device_of(name: str, modules: Mapping[str, str]) -> str:
+    while name not in modules:
+        assert name, "the device map covers every module"
+        name = name.rpartition(".")[0]
+    return modules[name]
+
+
+def _is_converted(model: PreTrainedModel, folder: Path) -> bool:
+    """Some tensors change on loading (experts are stacked), so that what goes to disk is written there anew."""
+    transforms = get_model_conversion_mapping(model)
+    renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
+    converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
+    state, prefix = model.state_dict(), model.base_model_prefix
+    names = open_checkpoint(folder).tensors
+    return any(rename_source_key(name, renamings, converters, prefix, state)[1] is not None for name in names)
+
+
+def scratch(memory: Memory) -> Path:
+    """A folder of this process's own for weights written to disk, removed when it ends.
+
+    Not shared: a second model's tensors have the same names.
+    """
+    with explained(memory.offload):
+        memory.offload.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=memory.offload, prefix="offload-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

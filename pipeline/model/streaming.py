@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import MergeModulelist, WeightConverter, WeightRenaming, rename_source_key
 
@@ -19,6 +19,7 @@ from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import orthogonalize_
 from pipeline.model import writers
 from pipeline.model.family import Family
+from pipeline.model.memory import skeleton
 from pipeline.model.writers import Edit
 
 
@@ -104,12 +105,11 @@ def _require_untied(folder: Path) -> None:
 
 
 def _skeleton(folder: Path) -> PreTrainedModel:
-    """The model's modules without storage."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if getattr(config, "quantization_config", None):
+    """The model's modules without storage. Raises UserError for quantised weights."""
+    model = skeleton(folder, torch.float32)
+    if getattr(model.config, "quantization_config", None):
         raise UserError(f"{folder} holds quantised weights: export from the model's full-precision repository")
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+    return model
 
 
 def _on_disk(

@@ -44,8 +44,12 @@ def resid_pre_moments(
     """Moments over prompts of `resid_pre` at the last `n_positions` tokens; with `keep`, each prompt's, float32."""
     fitter = MomentFitter()
     kept: dict[int, Tensor] = {}
-    batches = length_sorted_batches([len(tokens) for tokens in prompts], max_tokens)
-    for batch, x in run_batches(batches, lambda rows: resid_pre(model, [prompts[row] for row in rows], n_positions)):
+    lengths = [len(tokens) for tokens in prompts]
+
+    def run(batch: list[int]) -> Tensor:
+        return resid_pre(model, [prompts[row] for row in batch], n_positions)
+
+    for batch, x in run_batches(length_sorted_batches(lengths, max_tokens), lengths, run):
         fitter.update(x)
         if keep:
             kept.update(zip(batch, x, strict=True))
