@@ -19,7 +19,7 @@ from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
-from pipeline.model import streaming
+from pipeline.model import loading, streaming
 from pipeline.progress import byte_progress
 from pipeline.stages.entry import guarded
 from pipeline.stages.models import model_folder
@@ -30,6 +30,7 @@ def orthogonalize(config: Config, direction_file: Path, out: Path) -> dict[str, 
     if out.exists():
         raise UserError(f"{out} is there already: remove it, or name another folder")
     source, pinned = model_folder(config), identity(config.model.source)
+    loading.require_family(config.model.name, source, config.model.family)
     direction = records.read_saved_direction(direction_file, pinned)
     partial = out.with_name(f".{out.name}.partial-{files.content_hash([pinned, direction.vector.tolist()])[:16]}")
     coverage = streaming.export(source, partial, config.model.family, direction, byte_progress)

@@ -1,6 +1,8 @@
 """Prompts as the model's configuration says: the next token is the first of the answer, whatever the day."""
 
 import pytest
+from tokenizers import Tokenizer, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.model import chat, loading
 from pipeline.model.chatformat import ChatFormat
@@ -60,6 +62,19 @@ def test_no_prompt_depends_on_the_day(tokenizer):
     assert chat.render(tokenizer, "hi", ChatFormat(date="2023-01-02")).startswith("02 Jan 2023\n")
     with pytest.raises(ValueError, match="write it as 2024-07-26"):
         ChatFormat(date="yesterday")
+
+
+def test_a_tokenizer_that_puts_a_space_before_every_text_keeps_its_positions():
+    """As Llama 2's: " [/INST]" by itself begins with one more space than at the end of a prompt."""
+    letters = {letter: index for index, letter in enumerate("\u2581[]/<>abcdefghijklmnopqrstuvwxyzINST")}
+    backend = Tokenizer(models.BPE(vocab={**letters, "<unk>": 99}, merges=[], unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    tokenizer.chat_template = "[INST] {{ messages[0].content }} [/INST]"
+    found = chat.post_instruction_tokens(tokenizer)
+    assert tokenizer.convert_ids_to_tokens(found) == ["\u2581", *"[/INST]"]
+    assert tokenizer(" [/INST]")["input_ids"] != found
+    assert chat.encode(tokenizer, ["bake bread"])[0][-len(found) :] == found
 
 
 def test_a_loaded_model_encodes_in_its_format(tiny_folder):

@@ -11,7 +11,8 @@ from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
-from pipeline.model import chat, tracing
+from pipeline.maths.directions import Direction
+from pipeline.model import chat, scoring, tracing
 from pipeline.stages.models import open_model
 from tests.conftest import INSTRUCTIONS, ROOT
 
@@ -54,6 +55,28 @@ def test_the_export_is_the_live_ablation(metrics):
 
 def test_the_prompts_do_not_tell_the_classes_apart_by_form(metrics):
     assert all(part["value"] < 0.65 for part in metrics["prompts"]["surface_auroc"].values())
+
+
+@pytest.mark.slow
+def test_weights_on_disk_give_the_same_means_and_scores(tmp_path):
+    config = OmegaConf.to_object(compose(NAME, "quick", []))
+    assert isinstance(config, Config)
+    found = []
+    for limits in ({}, {"cpu": 0.5}):
+        config.memory.limits, config.memory.offload_folder = limits, str(tmp_path)
+        model = open_model(config)
+        on_disk = sum(parameter.numel() for parameter in model.hf.parameters() if parameter.is_meta)
+        assert bool(on_disk) == bool(limits)
+        prompts = model.encode(INSTRUCTIONS)
+        n = len(model.post_instruction)
+        moments, _ = tracing.resid_pre_moments(model, prompts, n, config.engine.max_batch_tokens)
+        candidate = Direction(moments.mean[-1, 12], 12, -1)
+        tokens = chat.single_token_ids(model.tokenizer, config.model.family.refusal_tokens)
+        validation = scoring.prepare(model, prompts[:2], prompts[2:], tokens, 900)
+        found.append((moments, scoring.score(model, candidate, validation, 1.0, 900)))
+    (moments, score), (offloaded, offloaded_score) = found
+    assert torch.equal(moments.mean, offloaded.mean)
+    assert score == offloaded_score
 
 
 @pytest.mark.slow

@@ -4,180 +4,260 @@ import dataclasses
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from pipeline.config.compose import family
 from pipeline.errors import UserError
-from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
-from pipeline.model import loading, tracing
+from pipeline.model import loading, machine, memory, surgery, tracing
 from pipeline.model.batching import run_batches
 from pipeline.model.forward import last_logits
 from pipeline.model.generation import generate
 from pipeline.model.intervene import intervene
-from pipeline.model.machine import free_in_groups, free_memory
-from pipeline.model.memory import GIB, place, room, skeleton, weight_bytes
+from pipeline.model.loss import Passage, passage_losses
+from pipeline.model.memory import GIB
 from pipeline.model.random_model import write_random_model
-from tests.conftest import INSTRUCTIONS
+from tests.conftest import FAMILY, INSTRUCTIONS
+
+MOE = family("qwen3_moe")
+FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+def total(model):
+    return sum(memory.weight_bytes(model).values())
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    described = family("qwen2")
-    write_random_model(folder, "qwen2", 0, {**described.tiny["options"]})
+def moe_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("moe")
+    write_random_model(folder, MOE.tiny["model_type"], 0, MOE.tiny["options"])
     return folder
 
 
-@pytest.fixture(scope="module")
-def blueprint(folder):
-    return skeleton(folder, torch.float32)
+@pytest.fixture
+def empty(tiny_folder):
+    return memory.skeleton(tiny_folder, torch.float32)
 
 
-def test_the_estimate_is_the_size_of_the_weights_and_counts_tied_ones_once(folder, blueprint):
-    model = loading.load("m", folder, family("qwen2"), "float32", "cpu")
-    numbers = sum(parameter.numel() for parameter in model.hf.parameters())
-    sizes = {name: size for name, size in weight_bytes(blueprint).items() if not name.endswith("inv_freq")}
-    assert sum(sizes.values()) == 4 * numbers
-    assert "lm_head.weight" not in sizes
-    assert sum(weight_bytes(skeleton(folder, torch.bfloat16)).values()) < 0.6 * sum(sizes.values())
-
-
-def test_limits_and_reserves_make_the_room():
-    free = {"cuda:0": 24 * GIB, "cpu": 64 * GIB, "disk": 500 * GIB}
-    have = room(free, {"cuda:0": 10.0})
-    assert have["cuda:0"] == 10 * GIB
-    assert 0 < have["cpu"] < 63 * GIB
-    assert room({"cpu": GIB // 2, "disk": GIB}, {})["cpu"] == 0, "nothing is left beside the reserve"
+def test_the_estimate_is_the_size_of_the_loaded_weights(tiny_folder, model):
+    weights = sum(parameter.nbytes for parameter in model.hf.parameters())
+    buffers = sum(buffer.nbytes for buffer in model.hf.buffers())
+    assert total(memory.skeleton(tiny_folder, torch.float32)) == weights + buffers
+    halved = memory.skeleton(tiny_folder, torch.bfloat16)
+    assert sum(parameter.nbytes for parameter in halved.parameters()) == weights / 2
 
 
 @pytest.mark.parametrize(
-    ("have", "device", "expected"),
+    ("free", "limits", "expected"),
     [
-        ({"cuda:0": 10.0, "cpu": 10.0}, "cuda:0", ["cuda:0"]),
-        ({"cuda:0": 10.0, "cpu": 10.0}, "cpu", ["cpu"]),
-        ({"cuda:0": 0.5, "cpu": 10.0}, "cuda:0", ["cuda:0", "cpu"]),
-        ({"cuda:0": 0.5, "cpu": 0.49}, "cuda:0", ["cuda:0", "cpu", "disk"]),
-        ({"cpu": 0.5}, "cpu", ["cpu", "disk"]),
+        ({"cpu": 100 * GIB, "disk": 1}, {}, {"cpu": 94 * GIB}),
+        ({"cpu": 100 * GIB, "disk": 1}, {"cpu": 4.0}, {"cpu": 4 * GIB}),
+        ({"cpu": 100 * GIB, "disk": 1}, {"cpu": 99.0, "disk": 2.0}, {"cpu": 94 * GIB, "disk": 2 * GIB}),
+        ({"cuda:0": 20 * GIB, "cpu": GIB // 2, "disk": 1}, {"cuda:0": 0.0, "cuda:7": 9.0}, {"cuda:0": 0, "cpu": 0}),
     ],
 )
-def test_weights_go_to_the_device_then_the_cpu_then_the_disk(blueprint, have, device, expected):
-    whole = sum(weight_bytes(blueprint).values())
-    rooms = {name: int(share * whole) for name, share in have.items()} | {"disk": 2**62}
-    placement = place(blueprint, rooms, device)
+def test_a_device_takes_what_is_free_less_a_reserve_and_no_more_than_its_limit(free, limits, expected):
+    assert memory.room(free, limits) == {"disk": memory.UNBOUNDED, **expected}
+
+
+# Room on each device as a share of the model's size, and the devices that then hold weights.
+@pytest.mark.parametrize(
+    ("device", "have", "expected"),
+    [
+        ("cpu", {"cpu": 1.0}, ["cpu"]),
+        ("cpu", {"cuda:0": 9.0, "cpu": 1.0}, ["cpu"]),
+        ("cpu", {"cuda:0": 9.0, "cpu": 0.8}, ["cpu", "disk"]),
+        ("cpu", {"cpu": 0.0}, ["disk"]),
+        ("cuda:0", {"cuda:0": 1.0, "cpu": 9.0}, ["cuda:0"]),
+        ("cuda:1", {"cuda:0": 9.0, "cuda:1": 1.0, "cpu": 9.0}, ["cuda:1"]),
+        ("cuda:0", {"cuda:0": 0.9, "cuda:1": 0.9, "cpu": 9.0}, ["cuda:0", "cuda:1"]),
+        ("cuda:0", {"cuda:0": 0.8, "cpu": 9.0}, ["cuda:0", "cpu"]),
+        ("cuda:0", {"cuda:0": 0.0, "cpu": 9.0}, ["cpu"]),
+        ("cuda:0", {"cuda:0": 0.7, "cpu": 0.5}, ["cuda:0", "cpu", "disk"]),
+    ],
+)
+def test_gpus_fill_first_then_the_cpu_then_the_disk(empty, device, have, expected):
+    sizes = {name: int(share * total(empty)) for name, share in have.items()}
+    placement = memory.place(empty, {**sizes, "disk": memory.UNBOUNDED}, device)
     assert list(placement.shares) == expected
-    assert sum(placement.shares.values()) == whole
-    assert all(placement.shares[name] <= rooms[name] for name in expected)
-    assert placement.on_disk == ("disk" in expected)
+    assert sum(placement.shares.values()) == total(empty)
+    assert all(size <= sizes.get(name, memory.UNBOUNDED) for name, size in placement.shares.items())
+    blocks = [path for path in placement.modules if path.startswith("model.layers.")]
+    assert all(path.count(".") == 2 for path in blocks), "no block is split"
+    devices = list(placement.modules.values())
+    assert "disk" not in devices[: len(devices) - devices.count("disk")]
 
 
-def test_a_model_that_fits_nowhere_is_refused_with_what_there_is(folder, tmp_path):
-    limits = {"cpu": 5e-5, "disk": 1e-5}
-    with pytest.raises(UserError, match=r"the weights need 0.00 GiB and there is room for .* on disk: free memory"):
-        loading.load("m", folder, family("qwen2"), "float32", "cpu", memory=loading.Memory(limits, tmp_path))
+def test_accelerate_gets_gpus_by_number():
+    placement = memory.Placement({"a": "cuda:1", "b": "cpu", "c": "disk"}, {})
+    assert placement.device_map == {"a": 1, "b": "cpu", "c": "disk"}
 
 
-def test_a_device_that_is_not_here_is_named(folder):
-    with pytest.raises(UserError, match=r"engine.device is cuda:7 and this machine has .*cpu: name one of them"):
-        loading.load("m", folder, family("qwen2"), "float32", "cuda:7")
+def test_what_does_not_fit_is_refused_with_one_line(empty, tiny_folder, moe_folder, monkeypatch):
+    free = {"cpu": 20 * GIB, "disk": 100}
+    monkeypatch.setattr(memory, "free_memory", lambda folder: dict(free))
+    little = 0.8 * total(empty) / GIB
+    with pytest.raises(UserError, match="this machine has cpu: name one of them, or auto"):
+        memory.plan(empty, tiny_folder, "cuda:0", memory.Memory())
+    with pytest.raises(UserError, match=r"no device has room for a single module .*: free memory, raise memory\.lim"):
+        memory.plan(empty, tiny_folder, "cpu", memory.Memory({"cpu": 0.0}))
+    with pytest.raises(UserError, match=r"weights need 0\.00 GiB .* 0\.00 GiB on disk: free memory, raise memory\.lim"):
+        memory.plan(empty, tiny_folder, "cpu", memory.Memory({"cpu": little, "disk": 0.0}))
+    with pytest.raises(UserError, match=r"engine\.quantize"):
+        memory.plan(empty, tiny_folder, "cpu", memory.Memory({"cpu": little / 2}), packing=0.6)
+    # Plain weights stay where they are in the model's folder; stacked experts are written anew.
+    assert memory.plan(empty, tiny_folder, "cpu", memory.Memory({"cpu": little})).on_disk
+    experts = memory.skeleton(moe_folder, torch.float32)
+    with pytest.raises(UserError, match=r"memory\.offload_folder on a larger disk"):
+        memory.plan(experts, moe_folder, "cpu", memory.Memory({"cpu": 0.6 * total(experts) / GIB}))
 
 
-def test_free_memory_is_within_the_containers_limit(tmp_path):
-    assert free_memory(tmp_path / "not" / "there")["cpu"] > 0
-    group = tmp_path / "cgroup"
-    group.mkdir()
-    (group / "memory.max").write_text("1000\n")
-    (group / "memory.current").write_text("700\n")
-    (group / "memory.stat").write_text("active_file 50\ninactive_file 150\n")
-    own = tmp_path / "self"
-    own.write_text("0::/\n")
-    assert list(free_in_groups(group, own)) == [500], "pages of files are given back"
+def test_limits_of_containers_and_batch_systems_count(tmp_path):
+    own, job = tmp_path / "own", tmp_path / "slurm" / "job"
+    job.mkdir(parents=True)
+    own.write_text("1:name=systemd:/\n4:memory:/inner\n0::/slurm/job\n")
+    for group, limit in ((job, "max"), (job.parent, "1000")):
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text("700\n")
+        (group / "memory.stat").write_text("anon 400\nactive_file 100\ninactive_file 200\n")
+    assert list(machine.free_in_groups(tmp_path, own)) == [600]
+    (tmp_path / "memory").mkdir()  # version 1, in a container: its group is the mount's root
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("500\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("300\n")
+    (tmp_path / "memory" / "memory.stat").write_text("total_active_file 0\ntotal_inactive_file 10\n")
+    assert sorted(machine.free_in_groups(tmp_path, own)) == [210, 600]
+    assert list(machine.free_in_groups(tmp_path / "none", tmp_path / "none")) == []
 
 
-@pytest.fixture(params=["float32", "bfloat16"])
-def pair(request, folder, tmp_path, capsys):
-    """A model, and the same with part of its weights on disk."""
-    whole = loading.load("m", folder, family("qwen2"), request.param, "cpu")
-    bytes_on_cpu = 45_000 * loading.DTYPES[request.param].itemsize / 2
-    memory = loading.Memory({"cpu": bytes_on_cpu / GIB}, tmp_path / "offload")
-    spread = loading.load("m", folder, family("qwen2"), request.param, "cpu", memory=memory)
-    assert "model 'm' does not fit on cpu: 0.00 GiB on cpu, 0.00 GiB on disk" in capsys.readouterr().err
-    assert any(parameter.is_meta for parameter in spread.hf.parameters())
-    return whole, spread
+def load(folder, described, dtype="float32"):
+    return loading.load("m", folder, described, dtype, "cpu")
 
 
-def test_weights_on_disk_change_no_bit(pair):
-    whole, spread = pair
-    direction = Direction(torch.randn(32, generator=torch.Generator().manual_seed(1)).double(), 2, -1)
-    prompts = whole.encode(INSTRUCTIONS)
+def load_spread(folder, described, offload, share, dtype="float32"):
+    """The model with at most `share` of its weights in memory."""
+    limit = share * total(memory.skeleton(folder, loading.DTYPES[dtype])) / GIB
+    spread = loading.load("m", folder, described, dtype, "cpu", memory=memory.Memory({"cpu": limit}, offload))
+    assert {True, False} == {parameter.is_meta for parameter in spread.hf.parameters()}
+    return spread
+
+
+def measured(model, intervention):
+    prompts = model.encode(INSTRUCTIONS)
+    with intervene(model, intervention):
+        activations, logits = tracing.resid_pre(model, prompts, 3), last_logits(model, prompts, 60)
+        losses = passage_losses(model, [Passage(tuple(prompts[0][:9]), tuple(prompts[0][9:]))])
+    return activations, logits, losses, list(generate(model, prompts, intervention, 6, 2))
+
+
+def assert_same(model, other, direction):
     for intervention in (None, DirectionalAblation(direction), ActivationAddition(direction)):
-        found = []
-        for model in (whole, spread):
-            with intervene(model, intervention):
-                found.append((last_logits(model, prompts, 60), tracing.resid_pre(model, prompts, 3)))
-        (logits, resid), (other_logits, other_resid) = found
-        assert torch.equal(logits, other_logits)
-        assert torch.equal(resid, other_resid)
-        tokens = [[row for rows in generate(model, prompts, intervention, 6, 2) for row in rows] for model in pair]
-        assert tokens[0] == tokens[1]
+        ours, theirs = measured(model, intervention), measured(other, intervention)
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+        assert ours[2:] == theirs[2:]
 
 
-def test_no_room_for_a_single_module_is_one_clear_line(folder, tmp_path):
-    memory = loading.Memory({"cpu": 1.0 / GIB}, tmp_path / "offload")
-    with pytest.raises(UserError, match=r"no device has room for a single module: raise memory.limits"):
-        loading.load("m", folder, family("qwen2"), "float32", "cpu", memory=memory)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_on_disk_change_no_bit(tiny_folder, direction, tmp_path, dtype, capfd):
+    spread = load_spread(tiny_folder, FAMILY, tmp_path, 0.8, dtype)
+    assert "model 'm' does not fit on cpu: 0.00 GiB on cpu, 0.00 GiB on disk" in capfd.readouterr().err
+    assert not list(tmp_path.rglob("*.safetensors")), "read from the model's own folder"
+    assert_same(spread, load(tiny_folder, FAMILY, dtype), direction)
 
 
-# --- out of memory
+def test_experts_on_disk_change_no_bit_and_two_models_share_no_file(moe_folder, direction, tmp_path, monkeypatch):
+    leave = []
+    monkeypatch.setattr(memory.atexit, "register", lambda call, *args, **named: leave.append((call, args, named)))
+    spread = load_spread(moe_folder, MOE, tmp_path, 0.7)
+    second = tmp_path / "second"
+    write_random_model(second, MOE.tiny["model_type"], 1, MOE.tiny["options"])
+    load_spread(second, MOE, tmp_path, 0.7)
+    assert len({path.parent for path in tmp_path.glob("offload-*/*.safetensors")}) == 2
+    whole = load(moe_folder, MOE)
+    wide = dataclasses.replace(direction, vector=direction.vector.repeat(2)[: whole.sites.head.in_features])
+    assert_same(spread, whole, wide)
+    for call, args, named in leave:
+        call(*args, **named)
+    assert not list(tmp_path.glob("offload-*")), "removed when the process ends"
 
 
-def out_of_memory_above(n_rows, seen):
+def test_weights_on_disk_are_not_edited_in_memory(tiny_folder, direction, tmp_path):
+    spread = load_spread(tiny_folder, FAMILY, tmp_path, 0.8)
+    surgery.untie(spread)
+    with pytest.raises(UserError, match=r"is on disk or packed, so it cannot be edited here"):
+        surgery.orthogonalize_weights(spread, direction)
+
+
+def full_above(model, rows):
+    """The second block runs out of memory on more than `rows` rows; returns the sizes of the batches it is given."""
+    seen = []
+
+    def check(_module, args, kwargs):
+        x = args[0] if args else kwargs["hidden_states"]
+        seen.append(len(x))
+        if len(x) > rows:
+            raise torch.OutOfMemoryError(FULL)
+
+    model.sites.blocks[1].register_forward_pre_hook(check, with_kwargs=True)
+    return seen
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_batches_that_memory_does_not_hold_are_halved(model, tiny_folder, direction, rows):
+    prompts = model.encode([*INSTRUCTIONS, "and another one", "y"])
+    plain = load(tiny_folder, FAMILY)
+    seen, counted = full_above(model, rows), []
+    with intervene(model, DirectionalAblation(direction)), intervene(plain, DirectionalAblation(direction)):
+        ours = last_logits(model, prompts, 10**4, counted.append)
+        assert_close(ours, last_logits(plain, prompts, 10**4), atol=2e-5, rtol=1e-5)
+        assert max(seen) > rows >= max(counted)
+        assert sum(counted) == len(prompts)
+        moments, _ = tracing.resid_pre_moments(model, prompts, 3, 10**4)
+        expected, _ = tracing.resid_pre_moments(plain, prompts, 3, 10**4)
+    assert_close(moments.mean, expected.mean, atol=2e-5, rtol=1e-5)
+    assert_close(moments.variance, expected.variance, atol=2e-5, rtol=1e-5)
+    generated, wanted = (
+        [item for batch in generate(each, prompts, None, 6, 5) for item in batch] for each in (model, plain)
+    )
+    assert sorted(item.row for item in generated) == list(range(len(prompts)))
+    assert {item.row: item.tokens for item in generated} == {item.row: item.tokens for item in wanted}
+
+
+def test_one_prompt_too_many_is_refused_with_one_line(model):
+    full_above(model, 0)
+    [prompt] = model.encode(["hello"])
+    refused = rf"one prompt of {len(prompt)} tokens does not fit in memory \(CUDA out of memory"
+    for run in (
+        lambda: last_logits(model, [prompt], 100),
+        lambda: tracing.resid_pre_moments(model, [prompt], 3, 100),
+        lambda: list(generate(model, [prompt], None, 4, 2)),
+        lambda: passage_losses(model, [Passage(tuple(prompt[:3]), tuple(prompt[3:]))]),
+    ):
+        with pytest.raises(UserError, match=refused):
+            run()
+
+
+def test_the_smaller_size_is_remembered_and_every_row_runs_once_in_order():
+    sizes = []
+
     def run(batch):
-        if len(batch) > n_rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        seen.append(batch)
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError(FULL)
         return sum(batch)
 
-    return run
+    done = list(run_batches([[0, 1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11]], range(12), run))
+    assert [row for batch, _ in done for row in batch] == list(range(12))
+    assert all(result == sum(batch) for batch, result in done)
+    assert sizes == [7, 3, 3, 1, 3, 2]
 
 
-@pytest.mark.parametrize("n_rows", [1, 2, 3, 100])
-def test_every_row_runs_once_and_in_order_whatever_fits(n_rows):
-    seen = []
-    batches = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 10, 11, 12], [13]]
-    results = list(run_batches(batches, range(1, 15), out_of_memory_above(n_rows, seen)))
-    assert [row for batch, _ in results for row in batch] == list(range(14))
-    assert [result for _, result in results] == [sum(batch) for batch in seen]
-    assert max(map(len, seen)) <= n_rows
-
-
-def test_one_row_too_large_is_one_clear_line_and_other_errors_pass():
-    with pytest.raises(UserError, match=r"one prompt of 7 tokens does not fit in memory \(CUDA out of memory"):
-        list(run_batches([[0, 1, 2]], [7, 8, 9], out_of_memory_above(0, [])))
-
-    def broken(batch):
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    def run(batch):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        list(run_batches([[0, 1]], [7, 8], broken))
-
-
-def test_means_and_logits_survive_a_device_that_holds_two_rows(folder):
-    model = loading.load("m", folder, family("qwen2"), "float32", "cpu")
-    prompts = model.encode(INSTRUCTIONS)
-    logits, (moments, _) = last_logits(model, prompts, 10_000), tracing.resid_pre_moments(model, prompts, 3, 10_000)
-    tokens = sorted((row for rows in generate(model, prompts, None, 6, 5) for row in rows), key=lambda row: row.row)
-
-    def small(_module, args):
-        if len(args[0]) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    with_hook = model.sites.embeddings[0].register_forward_pre_hook(small)
-    torch.testing.assert_close(last_logits(model, prompts, 10_000), logits, atol=2e-5, rtol=1e-5)
-    again, _ = tracing.resid_pre_moments(model, prompts, 3, 10_000)
-    torch.testing.assert_close(again.mean, moments.mean, atol=2e-5, rtol=1e-5)
-    shrunk = [row for rows in generate(model, prompts, None, 6, 5) for row in rows]
-    with_hook.remove()
-    assert sorted(shrunk, key=lambda row: row.row) == tokens
+        list(run_batches([[0, 1]], [1, 1], run))
 
 
 @pytest.mark.parametrize("quantize", ["8bit", "4bit"])

@@ -8,16 +8,22 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from pipeline.artifacts import checkpoint, files
-from pipeline.config.compose import family
+from pipeline.artifacts import checkpoint, files, records
+from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
+from pipeline.config.compose import compose, family
+from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
 from pipeline.model import loading, streaming, surgery
 from pipeline.model.random_model import write_random_model
+from pipeline.orthogonalize import orthogonalize
 from pipeline.progress import byte_progress
+from pipeline.stages.export import export as export_stage
 
 SHARD = "40KB"
 
@@ -99,6 +105,26 @@ def test_a_checkpoint_of_the_bare_model_is_read_as_its_loader_reads_it(tmp_path,
     expected = in_memory(folder, tmp_path / "memory", direction, "gpt2")
     exported = loading.load("m", tmp_path / "export", family("gpt2"), "float32", "cpu")
     for key, value in expected.items():
+        assert torch.equal(exported.hf.get_parameter(key), value), key
+
+
+def test_a_checkpoint_named_as_older_libraries_did_is_read_as_its_loader_reads_it(tmp_path, direction):
+    """Gemma 3's repositories put the language model and the vision tower beside each other."""
+    folder = source(tmp_path / "source", "gemma3_multimodal")
+    older = {"model.language_model.": "language_model.model.", "model.vision": "vision", "model.multi": "multi"}
+    stored = {}
+    for key, value in tensors(folder).items():
+        for new, old in older.items():
+            key = old + key.removeprefix(new) if key.startswith(new) else key
+        stored[key] = value
+    assert any(key.startswith("language_model.model.layers") for key in stored)
+    save_file(stored, folder / checkpoint.SINGLE, {"format": "pt"})
+    streaming.export(folder, tmp_path / "export", family("gemma3_multimodal"), direction, byte_progress)
+    model = loading.load("m", folder, family("gemma3_multimodal"), "float32", "cpu")
+    surgery.untie(model)
+    surgery.orthogonalize_weights(model, direction)
+    exported = loading.load("m", tmp_path / "export", family("gemma3_multimodal"), "float32", "cpu")
+    for key, value in model.hf.named_parameters():
         assert torch.equal(exported.hf.get_parameter(key), value), key
 
 
@@ -222,3 +248,65 @@ def test_a_direction_of_another_width_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"the direction has 16 components and 'model.embed_tokens.weight' writes 32"):
         streaming.export(source(tmp_path / "source"), tmp_path / "export", family("qwen2"), narrow, byte_progress)
     assert not (tmp_path / "export").exists()
+
+
+# --- the command, and the stage that does not export
+
+
+def command(folder, direction, tmp_path, *overrides, model="tiny", pinned=None):
+    overrides = ["model.source.kind=folder", f"+model.source.path={folder}", *overrides]
+    config = OmegaConf.to_object(compose(model, "smoke", overrides))
+    assert isinstance(config, Config)
+    file = tmp_path / "direction.safetensors"
+    records.write_direction(file, direction, pinned or identity(config.model.source))
+    return orthogonalize(config, file, tmp_path / "out")
+
+
+def test_the_command_writes_a_model_that_loads_with_its_coverage_and_card(tmp_path, direction):
+    folder = source(tmp_path / "source")
+    coverage = command(folder, direction, tmp_path)
+    assert coverage["n_edited"] == coverage["n_writers"] == 9
+    out = tmp_path / "out"
+    assert json.loads((out / "coverage.json").read_text())["untied"] is True
+    card = (out / "README.md").read_text()
+    assert "Do not deploy it" in card
+    assert "on 9 of 9 parameters" in card
+    assert "behaviour | not measured" in card
+    loading.load("m", out, family("qwen2"), "float32", "cpu")
+    assert not list(tmp_path.glob(".out*")), "nothing unfinished is left"
+    with pytest.raises(UserError, match="is there already: remove it, or name another folder"):
+        command(folder, direction, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"pinned": "sha256:0"}, "belongs to model 'sha256:0', not 'folder:"),
+        ({"model": "gemma_2b"}, "has architecture 'qwen2', but family 'gemma' describes gemma"),
+        ({"model": "qwen_7b"}, "code from repositories is never run here"),
+    ],
+)
+def test_the_command_refuses_what_does_not_belong_together(tmp_path, direction, wrong, message):
+    folder = source(tmp_path / "source")
+    with pytest.raises(UserError, match=message):
+        command(folder, direction, tmp_path, **wrong)
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "source-float32", "direction.safetensors"}
+
+
+def test_a_direction_with_nan_is_refused(tmp_path, direction):
+    broken = Direction(direction.vector * float("nan"), 2, -1)
+    with pytest.raises(UserError, match="holds no direction"):
+        command(source(tmp_path / "source"), broken, tmp_path)
+
+
+def test_a_run_in_four_bits_exports_nothing_and_says_from_what_to_export(tmp_path, direction):
+    config = OmegaConf.to_object(compose("tiny", "smoke", ["engine.quantize=4bit"]))
+    assert isinstance(config, Config)
+    layout = Layout("tiny", tmp_path)
+    records.write_direction(layout.direction, direction, identity(config.model.source))
+    files.write_json(layout.selection, {"chosen": {"layer": 2, "position": -1}, "reason": ""})
+    export_stage(config, layout)
+    written = files.read_json(layout.equivalence)
+    assert written["exported"] is False
+    assert 'export with engine.quantize=""' in written["reason"]
+    assert not list(layout.export.glob("*.safetensors"))

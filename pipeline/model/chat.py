@@ -17,8 +17,9 @@ from pipeline.errors import UserError
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.sites import input_device
 
-# Private-use characters: no tokenizer merges them with a template, so they mark the instruction's end.
-MARKERS = ("\ue000\ue001", "\ue002\ue003\ue004")
+# Instructions that end differently. No tokenizer merges private-use characters with a template; where it
+# does not know them they are all one token, hence the words.
+MARKERS = ("\ue000\ue001", "\ue002\ue003\ue004", "violin", "quartz")
 
 
 def render(
@@ -82,16 +83,20 @@ def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], skip_speci
 def post_instruction_tokens(tokenizer: PreTrainedTokenizerBase, form: ChatFormat = PLAIN) -> list[int]:
     """The template's tokens after the instruction: the positions the paper looks at (section 2.3).
 
-    Found from the template itself: what the chat prompts of two different instructions share at
-    their end, as text, tokenised as it stands in a prompt.
+    Found from the template itself: the tokens that the chat prompts of different instructions share
+    at their end. The text after the instruction is not tokenised by itself, since some tokenizers
+    (Llama 2's) put a space before whatever begins a text.
     """
-    tails = [render(tokenizer, marker, form).rpartition(marker)[2] for marker in MARKERS]
-    if tails[0] != tails[1] or not tails[0]:
+    texts = [render(tokenizer, marker, form) for marker in MARKERS]
+    tails = {text.rpartition(marker)[2] for text, marker in zip(texts, MARKERS, strict=True)}
+    prompts: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
+    count = shared_prefix([prompt[::-1] for prompt in prompts])
+    if len(tails) != 1 or count == 0:
         raise UserError(
             "the chat template has no fixed text after the instruction, so positions cannot be counted "
             "from the end: choose another model or repair its template"
         )
-    return tokenizer(tails[0], add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
+    return prompts[0][-count:]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -20,8 +19,6 @@ from pipeline.model.quantized import BYTES, quantization
 from pipeline.model.sites import Sites, find_sites, input_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
 UNLIMITED = Memory()
 
 
@@ -83,28 +80,18 @@ def load(
             dtype=DTYPES[dtype],
             local_files_only=True,
             use_safetensors=True,
-            device_map=dict(placement.modules),
+            device_map=placement.device_map,
             offload_folder=str(scratch(memory)) if placement.on_disk else None,
             **({"quantization_config": packing} if packing else {}),
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
-    if placement.on_disk:
-        _put_disk_last(name, hf)
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
     sites.head.register_forward_pre_hook(_contiguous)
     report = selfcheck.check(name, hf, tokenizer, sites, chat_format)
     tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
     return ChatModel(name, hf, tokenizer, sites, tail, report, chat_format)
-
-
-def _put_disk_last(name: str, hf: Any) -> None:
-    """nnsight takes a spread model's first device for its own, and the disk is none."""
-    ordered = sorted(hf.hf_device_map.items(), key=lambda item: item[1] == "disk")
-    if ordered[0][1] == "disk":
-        raise UserError(f"model '{name}': no device has room for a single module: raise memory.limits")
-    hf.hf_device_map = dict(ordered)
 
 
 def _placement(name: str, folder: Path, dtype: torch.dtype, device: str, memory: Memory, quantize: str) -> Placement:

@@ -35,10 +35,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class Placement:
-    """`modules`: the device of every module, as a device map; `shares`: bytes of weights per device, the disk last."""
+    """`modules`: {path: device} of every module; `shares`: bytes of weights per device; in both the disk is last."""
 
     modules: Mapping[str, str]
     shares: Mapping[str, int]
+
+    @property
+    def device_map(self) -> dict[str, int | str]:
+        """For `from_pretrained`: GPUs by number, since accelerate takes any of several names for the main one."""
+        return {
+            path: int(device.removeprefix("cuda:")) if device.startswith("cuda:") else device
+            for path, device in self.modules.items()
+        }
 
     @property
     def on_disk(self) -> bool:
@@ -68,6 +76,8 @@ def plan(model: PreTrainedModel, folder: Path, device: str, memory: Memory, pack
         raise UserError(f"engine.device is {device} and this machine has {devices}: name one of them, or auto")
     have = room(free, memory.limits)
     placement = place(model, have, device, packing)
+    if set(placement.shares) == {"disk"}:
+        raise UserError(f"no device has room for a single module ({Placement({}, have)}): {ADVICE}")
     on_disk = placement.shares.get("disk", 0)
     copied = on_disk if on_disk and _is_converted(model, folder) else 0
     if on_disk > have["disk"] or copied > free["disk"] or (packing != 1 and placement.modules != {"": device}):
@@ -82,7 +92,7 @@ def room(free: Mapping[str, int], limits: Mapping[str, float]) -> dict[str, int]
     """Bytes of weights that each device may take: what is free less a reserve, and no more than its limit in GiB."""
     reserved = {name: RESERVE + int(RESERVE_SHARE * size) for name, size in free.items()}
     have = {name: max(0, size - reserved[name]) for name, size in free.items() if name != "disk"}
-    # Most weights stay where they are on disk, in the model's folder, so free space there is no limit.
+    # Weights on disk are read from the model's own folder, most of them, so free space is no limit.
     limit = {name: int(gib * GIB) for name, gib in limits.items()}
     return {name: min(size, limit.get(name, size)) for name, size in {**have, "disk": UNBOUNDED}.items()}
 
@@ -100,8 +110,10 @@ def place(model: PreTrainedModel, have: Mapping[str, int], device: str, packing:
     whole: list[str] = sorted(model._no_split_modules or [])
     balanced = get_balanced_memory(model, usable, no_split_module_classes=whole)
     found = infer_auto_device_map(model, balanced, no_split_module_classes=whole)
-    modules = {name: f"cuda:{on}" if isinstance(on, int) else str(on) for name, on in found.items()}
-    shares = dict.fromkeys([name for name in [*have] if name in modules.values()], 0)
+    modules = {path: f"cuda:{on}" if isinstance(on, int) else str(on) for path, on in found.items()}
+    # nnsight takes the device of the first module for its own, and the disk is none.
+    modules = dict(sorted(modules.items(), key=lambda item: item[1] == "disk"))
+    shares = {name: 0 for name in have if name in modules.values()}
     for name, size in sizes.items():
         shares[_device_of(name, modules)] += size
     return Placement(modules, shares)

@@ -42,8 +42,8 @@ def orthogonalize_weights(model: ChatModel, direction: Direction) -> list[str]:
     """W_out <- W_out - r_hat r_hat^T W_out for every parameter that writes to the residual stream.
 
     In place; computed in float64 and stored in the model's dtype. Returns the names of the edited
-    parameters. Raises UserError for a model whose head is tied, for a direction of another width
-    and for a parameter that the family file does not know.
+    parameters. Raises UserError, before any edit, for a model whose head is tied or whose weights are
+    on disk or packed, for a direction of another width and for a parameter that the family file does not know.
     """
     _require_untied(model)
     parameters = dict(model.hf.named_parameters())
@@ -51,6 +51,11 @@ def orthogonalize_weights(model: ChatModel, direction: Direction) -> list[str]:
     plan = writers.edits(accounts, parameters.__getitem__, direction.r_hat)
     for name, edit in plan.items():
         writers.require_width(name, tuple(parameters[name].shape), edit)
+        if parameters[name].is_meta or not parameters[name].is_floating_point():
+            raise UserError(
+                f"'{name}' is on disk or packed, so it cannot be edited here: export the checkpoint instead"
+            )
+    for name, edit in plan.items():
         orthogonalize_(parameters[name], edit.removed, edit.axis)
     return list(plan)
 
