@@ -53,7 +53,7 @@ format: setup ## rewrite in the project's format
 	python -m ruff format pipeline tests
 
 families: setup ## check every family file on a random tiny model and print the table
-	@python -m pipeline.families 2>/dev/null
+	@TQDM_DISABLE=1 python -m pipeline.families
 
 gate: setup ## fail when a refusal rate moved from regression/baseline.json (METRICS=file: hold that against it)
 	@python -m pipeline.gate $(if $(METRICS),--metrics $(METRICS))

@@ -75,15 +75,15 @@ def plan(model: PreTrainedModel, folder: Path, device: str, memory: Memory, pack
         devices = ", ".join(name for name in free if name != "disk")
         raise UserError(f"engine.device is {device} and this machine has {devices}: name one of them, or auto")
     have = room(free, memory.limits)
+    there = Placement({}, {**have, "disk": min(have["disk"], free["disk"])})
     placement = place(model, have, device, packing)
     if set(placement.shares) == {"disk"}:
-        raise UserError(f"no device has room for a single module ({Placement({}, have)}): {ADVICE}")
+        raise UserError(f"no device has room for a single module ({there}): {ADVICE}")
     on_disk = placement.shares.get("disk", 0)
     copied = on_disk if on_disk and _is_converted(model, folder) else 0
     if on_disk > have["disk"] or copied > free["disk"] or (packing != 1 and placement.modules != {"": device}):
         needed = sum(placement.shares.values()) * packing
         remedy = "plain weights may also go to other devices and the disk (engine.quantize)" if packing != 1 else ADVICE
-        there = Placement({}, {**have, "disk": min(have["disk"], free["disk"])})
         raise UserError(f"the weights need {needed / GIB:.2f} GiB and there is room for {there}: {remedy}")
     return placement
 
