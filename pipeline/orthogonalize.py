@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--direction", type=Path, required=True, help="direction.safetensors of the same model")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; must not be there yet")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
 
     def run() -> None:
         config = OmegaConf.to_object(compose(arguments.model, "quick", arguments.overrides))

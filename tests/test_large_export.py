@@ -1,12 +1,12 @@
 """A 3 GiB model of several shards, exported by the command: peak memory, kill -9, the same hashes."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,11 +84,18 @@ def start(command):
 
 
 def finish(process):
-    """Exit status and peak resident memory in bytes, as the kernel counted it."""
+    """Exit status, peak resident memory in bytes, and what was said on standard error.
+
+    The peak is the kernel's own (VmHWM), read until the end; the one that `wait` returns would also
+    count this process, whose memory a child has until it starts its program.
+    """
     assert process.stderr is not None
-    error = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024, error
+    peak = 0
+    while process.poll() is None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = max([peak, *(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))])
+        time.sleep(0.01)
+    return process.returncode, peak, process.stderr.read()
 
 
 def test_a_killed_export_goes_on_ends_in_the_same_hashes_and_stays_small(folder, command, tmp_path, record_property):
@@ -119,7 +126,7 @@ def test_a_killed_export_goes_on_ends_in_the_same_hashes_and_stays_small(folder,
     assert (tmp_path / "whole" / checkpoint.SUMS).read_text() == sums
     record_property("peak_gib", round(max(peak, peak_whole) / GIB, 3))
     print(f"peak {max(peak, peak_whole) / GIB:.3f} GiB of at most {bound / GIB:.3f} GiB")
-    assert max(peak, peak_whole) <= bound
+    assert 0.1 * GIB < max(peak, peak_whole) <= bound
 
     index = json.loads((tmp_path / "whole" / checkpoint.INDEX).read_text())
     assert len(index["weight_map"]) == 9 * LAYERS + 3
