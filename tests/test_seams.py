@@ -22,7 +22,7 @@ PLUMBING = {
 }
 
 
-SHARED = ("validation",)  # modules of pipeline/stages that have a say in results
+SHARED = ("answering", "safety", "validation")  # modules of pipeline/stages that have a say in results
 
 
 def imports_of(path: Path) -> set[str]:

@@ -13,8 +13,9 @@ from torch import Tensor
 from pipeline.artifacts import files, tables, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
-from pipeline.judges.verdict import REFUSED
+from pipeline.judges.verdict import REFUSED, UNSAFE
 from pipeline.maths.directions import Direction
+from pipeline.maths.experiment import Label
 from pipeline.maths.selection import (
     FITTED_SETS,
     FOUND,
@@ -245,15 +246,16 @@ class PartialRows:
 
 def condition_names(layout: Layout) -> list[str]:
     """Names of the conditions that were run, sorted."""
-    names = sorted(path.stem for path in layout.completions("any").parent.glob("*.jsonl"))
+    main, further = (layout.completions(name).parent for name in ("harmful_baseline", "other_baseline"))
+    names = sorted(path.stem for folder in (main, further) for path in folder.glob("*.jsonl"))
     if not names:
-        raise UserError(f"{layout.completions('any').parent} has no completions: run `dvc repro`")
+        raise UserError(f"{main} has no completions: run `dvc repro`")
     return names
 
 
 def instructions_of(layout: Layout, condition: str) -> dict[str, str]:
     """Instruction by prompt id for one condition."""
-    prompts = read_prompts(layout.prompts(f"{condition.split('_')[0]}_test"))
+    prompts = read_prompts(layout.prompts(Label.parse(condition).prompt_set))
     return {prompt.id: prompt.instruction for prompt in prompts}
 
 
@@ -261,6 +263,18 @@ def read_outcomes(layout: Layout, condition: str, judge: str) -> dict[str, bool 
     """Whether each prompt of a condition was refused in a judge's eyes, by prompt id; None is unknown."""
     rows = files.read_jsonl(layout.judgements(condition))
     return {row["id"]: REFUSED[row["verdicts"][judge]["label"]] for row in rows}
+
+
+def read_safety(layout: Layout, condition: str, judge: str) -> dict[str, bool | None]:
+    """Whether each completion of a condition is safe in a judge's eyes, by prompt id; None is unknown."""
+    rows = files.read_jsonl(layout.judgements(condition))
+    unsafe = {row["id"]: UNSAFE[row["verdicts"][judge]["label"]] for row in rows}
+    return {key: None if value is None else not value for key, value in unsafe.items()}
+
+
+def read_categories(layout: Layout, prompt_set: str) -> dict[str, str]:
+    """Category of each prompt of a set, by prompt id."""
+    return {prompt.id: prompt.category for prompt in read_prompts(layout.prompts(prompt_set))}
 
 
 def read_outcomes_by_length(layout: Layout, condition: str, judge: str) -> dict[int, dict[str, bool | None]]:

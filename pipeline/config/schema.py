@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from pipeline.judges.names import REFUSAL_JUDGES, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.maths.estimators import DEFAULT, ESTIMATORS
 from pipeline.maths.selection import RULES
 from pipeline.model.chatformat import ChatFormat
@@ -14,7 +15,6 @@ from pipeline.prompts.spec import DataConfig, SplitSizes
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 QUANTIZED = ("8bit", "4bit")
 DTYPES = ("float32", "bfloat16", "float16")
-JUDGES = ("substring", "markers")
 TOKEN_SOURCES = ("family", "auto")
 
 
@@ -148,7 +148,7 @@ class RefusalTokensConfig:
     def __post_init__(self):
         choices = ", ".join(TOKEN_SOURCES)
         _check(self.source in TOKEN_SOURCES, "refusal_tokens.source", self.source, f"use one of {choices}")
-        _check(self.judge in JUDGES, "refusal_tokens.judge", self.judge, f"use one of {', '.join(JUDGES)}")
+        _check(self.judge in TEXT_JUDGES, "refusal_tokens.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
         for key in ("n_harmful", "n_harmless", "max_new_tokens"):
             _check(getattr(self, key) >= 1, f"refusal_tokens.{key}", getattr(self, key), "use at least 1")
 
@@ -220,7 +220,7 @@ class InvarianceConfig:
     padding: int = MISSING
 
     def __post_init__(self):
-        _check(self.judge in JUDGES, "invariance.judge", self.judge, f"use one of {', '.join(JUDGES)}")
+        _check(self.judge in TEXT_JUDGES, "invariance.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
         for key in ("n_prompts", "n_tokens", "padding"):
             _check(getattr(self, key) >= 1, f"invariance.{key}", getattr(self, key), "use at least 1")
         _check(
@@ -246,16 +246,65 @@ class GenerateConfig:
 
 
 @dataclass
+class EvaluateConfig:
+    systems: dict[str, str] = field(default_factory=dict)
+    under_systems: list[str] = field(default_factory=list)
+    n_prompts: int = MISSING
+
+    def __post_init__(self):
+        _check(self.n_prompts >= 1, "evaluate.n_prompts", self.n_prompts, "use at least 1")
+        named = all(name.isidentifier() and "_" not in name for name in self.systems)
+        _check(named, "evaluate.systems", list(self.systems), "name them with letters and digits alone")
+
+
+@dataclass
+class EndpointConfig:
+    base_url: str = MISSING
+    model: str = MISSING
+    key_variable: str = ""
+    timeout_s: float = 60.0
+    max_retries: int = 5
+    requests_per_minute: float = 0.0
+    concurrency: int = 8
+
+
+@dataclass
 class JudgeConfig:
     refusal: str = MISSING
     others: list[str] = field(default_factory=list)
+    safety: list[str] = field(default_factory=list)
     window: int | None = None
+    min_words: int = MISSING
+    dtype: str = MISSING
+    batch_size: int = MISSING
+    folders: dict[str, str] = field(default_factory=dict)
+    adapters: dict[str, str] = field(default_factory=dict)
+    revisions: dict[str, str] = field(default_factory=dict)
+    endpoints: dict[str, EndpointConfig] = field(default_factory=dict)
+
+    @property
+    def refusal_judges(self) -> list[str]:
+        """The deciding one first."""
+        return list(dict.fromkeys([self.refusal, *self.others]))
 
     def __post_init__(self):
-        unknown = [name for name in self.others if name not in JUDGES]
-        _check(not unknown, "judge.others", unknown, f"use {', '.join(JUDGES)}")
-        _check(self.refusal in JUDGES, "judge.refusal", self.refusal, f"use one of {', '.join(JUDGES)}")
+        choices = ", ".join(REFUSAL_JUDGES)
+        unknown = [name for name in self.others if name not in REFUSAL_JUDGES]
+        _check(not unknown, "judge.others", unknown, f"use {choices}")
+        _check(self.refusal in REFUSAL_JUDGES, "judge.refusal", self.refusal, f"use one of {choices}")
+        unknown = [name for name in self.safety if name not in SAFETY_JUDGES]
+        _check(not unknown, "judge.safety", unknown, f"use {', '.join(SAFETY_JUDGES)}")
+        for key in ("folders", "adapters", "revisions", "endpoints"):
+            unknown = [
+                name
+                for name in getattr(self, key)
+                if name in TEXT_JUDGES or name not in (*REFUSAL_JUDGES, *SAFETY_JUDGES)
+            ]
+            _check(not unknown, f"judge.{key}", unknown, "name judges that are models")
         _check(self.window is None or self.window >= 1, "judge.window", self.window, "use null or at least 1")
+        _check(self.min_words >= 0, "judge.min_words", self.min_words, "use 0 or more")
+        _check(self.batch_size >= 1, "judge.batch_size", self.batch_size, "use at least 1")
+        _check(self.dtype in DTYPES, "judge.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
 
 
 @dataclass
@@ -305,6 +354,7 @@ class Config:
     stability: StabilityConfig = MISSING
     invariance: InvarianceConfig = MISSING
     generate: GenerateConfig = MISSING
+    evaluate: EvaluateConfig = MISSING
     judge: JudgeConfig = MISSING
     loss: LossConfig = MISSING
     export: ExportConfig = MISSING

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
@@ -25,18 +26,39 @@ MARKERS = ("\ue000\ue001", "\ue002\ue003\ue004", "violin", "quartz")
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, instruction: str, form: ChatFormat = PLAIN, thoughts: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    instruction: str,
+    form: ChatFormat = PLAIN,
+    thoughts: bool = False,
+    system: str | None = None,
 ) -> str:
     """The chat prompt of one user turn: the next token is the first of the answer.
 
     With `thoughts`, a model that thinks before it answers (`answer_marker`) is left to begin with them.
+    `system` is the system prompt; None is what the template does by itself.
     """
     turn = [{"role": "user", "content": instruction}]
+    if system is not None:
+        turn = [{"role": "system", "content": system}, *turn]
     with _day(form.date):
         text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **form.options)
     assert isinstance(text, str)
     wanted = form.answer_prefix and not text.endswith(form.answer_prefix) and not (thoughts and form.answer_marker)
     return text + form.answer_prefix if wanted else text
+
+
+def without_effect(tokenizer: PreTrainedTokenizerBase, system: str, form: ChatFormat = PLAIN) -> str:
+    """Why a system prompt cannot be measured with this chat template; empty when it can."""
+    instruction = MARKERS[0]
+    try:
+        asked = render(tokenizer, instruction, form, system=system)
+    except (TemplateError, ValueError):
+        return "the chat template takes no system prompt"
+    if asked == render(tokenizer, instruction, form):
+        return "the prompt is the same as without it"
+    if instruction not in asked or system.strip() not in asked:
+        return "the chat template leaves it out"
+    return ""
 
 
 def answer(completion: str, form: ChatFormat) -> str | None:
@@ -70,10 +92,14 @@ def require_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], form: ChatFormat = PLAIN, thoughts: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: Sequence[str],
+    form: ChatFormat = PLAIN,
+    thoughts: bool = False,
+    system: str | None = None,
 ) -> list[list[int]]:
     """Token ids of each instruction's chat prompt; the template's own BOS, if any, and no second one."""
-    texts = [render(tokenizer, instruction, form, thoughts) for instruction in instructions]
+    texts = [render(tokenizer, instruction, form, thoughts, system) for instruction in instructions]
     return tokenizer(texts, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
 
 

@@ -39,9 +39,9 @@ class ChatModel:
         """Number of blocks L."""
         return len(self.sites.blocks)
 
-    def encode(self, instructions: Sequence[str], thoughts: bool = False) -> list[list[int]]:
+    def encode(self, instructions: Sequence[str], thoughts: bool = False, system: str | None = None) -> list[list[int]]:
         """Token ids of each instruction's chat prompt, in the model's format."""
-        return chat.encode(self.tokenizer, instructions, self.format, thoughts)
+        return chat.encode(self.tokenizer, instructions, self.format, thoughts, system)
 
     def facts(self) -> dict[str, str]:
         """sha256 of tokenizer and chat template as loaded, and the kind of device that runs the model."""

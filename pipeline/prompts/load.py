@@ -40,6 +40,8 @@ def _prompt(spec: FileSpec, row: Mapping[str, Any], line: int) -> Prompt:
     category = row.get(spec.category) if spec.category else ""
     category = ", ".join(category) if isinstance(category, list) else str(category or "")
     instruction = instruction.strip()
+    if context := str(row.get(spec.context) or "").strip() if spec.context else "":
+        instruction = f"{context}\n\n---\n\n{instruction}"
     return Prompt(prompt_id(instruction), instruction, category, spec.source, spec.licence)
 
 

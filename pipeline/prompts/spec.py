@@ -1,5 +1,6 @@
 """What conf/data/ says: where instructions come from and how they are split."""
 
+import re
 from dataclasses import dataclass, field
 
 from omegaconf import MISSING
@@ -17,6 +18,7 @@ class FileSpec:
     column: str = "instruction"
     category: str = ""
     only: dict[str, str] = field(default_factory=dict)
+    context: str = ""
 
     def __post_init__(self):
         if bool(self.sha256) != bool(self.places):
@@ -37,6 +39,20 @@ class PoolSpec:
 
 
 @dataclass
+class SetSpec:
+    """A further evaluation set. `kind`: whether a model should refuse it (harmful) or answer it (harmless)."""
+
+    kind: str = MISSING
+    files: list[FileSpec] = MISSING
+
+    def __post_init__(self):
+        if self.kind not in ("harmful", "harmless"):
+            raise ValueError(f"data.sets: kind is {self.kind!r}: use harmful or harmless")
+        if not self.files:
+            raise ValueError("data.sets: a set needs at least one file")
+
+
+@dataclass
 class DataConfig:
     """A preset: the files of both classes and what to do with near-duplicates across sets."""
 
@@ -45,8 +61,12 @@ class DataConfig:
     harmless: PoolSpec = MISSING
     near_duplicate: float = MISSING
     drop_near_duplicates: bool = MISSING
+    sets: dict[str, SetSpec] = field(default_factory=dict)
 
     def __post_init__(self):
+        for name in self.sets:
+            if not re.fullmatch(r"[a-z0-9-]+", name) or name in ("harmful", "harmless"):
+                raise ValueError(f"data.sets: {name!r} is no name for a set: use a-z, 0-9 and hyphens, not the kinds")
         if not 0 < self.near_duplicate <= 1:
             raise ValueError(f"data.near_duplicate is {self.near_duplicate}: use a similarity above 0, at most 1")
 
