@@ -31,12 +31,17 @@ def render(
 
     With `thoughts`, a model that thinks before it answers (`answer_marker`) is left to begin with them.
     """
-    turn = [{"role": "user", "content": instruction}]
-    with _day(form.date):
-        text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **form.options)
-    assert isinstance(text, str)
+    text = render_turns(tokenizer, [{"role": "user", "content": instruction}], form)
     wanted = form.answer_prefix and not text.endswith(form.answer_prefix) and not (thoughts and form.answer_marker)
     return text + form.answer_prefix if wanted else text
+
+
+def render_turns(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, str]], form: ChatFormat = PLAIN) -> str:
+    """A conversation of turns {role, content} as the template writes it, up to where the next answer begins."""
+    with _day(form.date):
+        text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **form.options)
+    assert isinstance(text, str)
+    return text
 
 
 def answer(completion: str, form: ChatFormat) -> str | None:
