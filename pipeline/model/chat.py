@@ -40,11 +40,17 @@ def render(
     turn = [{"role": "user", "content": instruction}]
     if system is not None:
         turn = [{"role": "system", "content": system}, *turn]
-    with _day(form.date):
-        text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **form.options)
-    assert isinstance(text, str)
+    text = render_turns(tokenizer, turn, form)
     wanted = form.answer_prefix and not text.endswith(form.answer_prefix) and not (thoughts and form.answer_marker)
     return text + form.answer_prefix if wanted else text
+
+
+def render_turns(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, str]], form: ChatFormat = PLAIN) -> str:
+    """A conversation of turns {role, content} as the template writes it, up to where the next answer begins."""
+    with _day(form.date):
+        text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **form.options)
+    assert isinstance(text, str)
+    return text
 
 
 def without_effect(tokenizer: PreTrainedTokenizerBase, system: str, form: ChatFormat = PLAIN) -> str:

@@ -1,0 +1,30 @@
+"""How far a judge that gives scores agrees with labels it was not fitted on."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.maths.statistics import Estimate, auroc, kappa
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Cohen's kappa of verdicts and AUROC of scores against labels on the same rows, with 95 % intervals."""
+
+    n: int
+    n_true: int
+    kappa: Estimate
+    auroc: Estimate
+
+    def record(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def agreement(
+    labels: Sequence[bool], verdicts: Sequence[bool], scores: Sequence[float], seed: int = 0
+) -> Agreement | None:
+    """Agreement over all rows; None where there are none."""
+    if not labels:
+        return None
+    return Agreement(len(labels), sum(labels), kappa(labels, verdicts), auroc(labels, scores, seed))
