@@ -108,8 +108,8 @@ class Panel:
 
         def judge(done: set[int]) -> Batches:
             folder, adapter = self._folders(form, revision)
-            device = self.config.engine.device
-            loaded = load(form, folder, adapter, self.settings.dtype, device, memory_of(self.config))
+            memory = memory_of(self.config)
+            loaded = load(form, folder, adapter, self.settings.dtype, self.settings.device, memory)
             for batch in classify(loaded, texts, self.settings.batch_size, done):
                 yield [(item.row, item.verdict) for item in batch]
 
@@ -146,5 +146,5 @@ def settings(overrides: Sequence[str]) -> Config:
 def reader_config(config: Config) -> Config:
     """Configuration of the model that the probe reads, with the places and the memory of this run."""
     found = settings([])
-    found.fetch, found.memory = config.fetch, config.memory
+    found.fetch, found.memory, found.engine.device = config.fetch, config.memory, config.judge.device
     return found

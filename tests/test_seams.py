@@ -22,7 +22,7 @@ PLUMBING = {
 }
 
 
-SHARED = ("answering", "safety", "validation")  # modules of pipeline/stages that have a say in results
+SHARED = ("answering", "instructions", "safety", "validation")  # modules of pipeline/stages that have a say in results
 
 
 def imports_of(path: Path) -> set[str]:
@@ -33,6 +33,16 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def shared_by(entry: Path) -> list[Path]:
+    """Modules of pipeline/stages that a stage uses and that have a say in results."""
+    return [PIPELINE / "stages" / f"{name}.py" for name in SHARED if f"pipeline.stages.{name}" in imports_of(entry)]
+
+
+def used_by(entry: Path) -> set[str]:
+    """What a stage imports, itself and through the modules that stages share."""
+    return set().union(*map(imports_of, [entry, *shared_by(entry)]))
 
 
 def module_path(name: str) -> Path | None:
@@ -50,13 +60,15 @@ def unit(path: Path) -> str:
 def test_deps_name_the_packages_that_a_stage_calls(stage):
     entry = PIPELINE / "stages" / f"{stage}.py"
     # stages/models.py is how a stage opens a model; only stages that do depend on pipeline/model.
-    direct = {unit(path) for name in imports_of(entry) if (path := module_path(name))}
-    if "pipeline.stages.models.open_model" in imports_of(entry):
+    direct = {unit(path) for name in used_by(entry) if (path := module_path(name))}
+    if "pipeline.stages.models.open_model" in used_by(entry):
         direct.add("pipeline/model")
-    declared = {dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline") and dep != "pipeline/data"}
+    declared = {
+        dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline") and not dep.startswith("pipeline/data")
+    }
     own = f"pipeline/stages/{stage}.py"
     assert own in declared, "a stage depends on its own code"
-    shared = {f"pipeline/stages/{name}.py" for name in SHARED if f"pipeline.stages.{name}" in imports_of(entry)}
+    shared = {str(path.relative_to(ROOT)) for path in shared_by(entry)}
     assert declared & {f"pipeline/stages/{name}.py" for name in SHARED} == shared, "shared code of stages that counts"
     declared -= {own, *shared, "pipeline/model/chatformat.py", "pipeline/model/family.py", "pipeline/prompts/spec.py"}
     assert direct - PLUMBING - declared == set(), "imported, not declared"
@@ -75,8 +87,8 @@ def keys_read(path: Path) -> set[str]:
 @pytest.mark.parametrize("stage", [name for name in STAGES if "params" in STAGES[name] and name != "compose"])
 def test_params_name_the_keys_that_a_stage_reads(stage):
     entry = PIPELINE / "stages" / f"{stage}.py"
-    read = keys_read(entry)
-    if "pipeline.stages.models.open_model" in imports_of(entry):
+    read = set().union(*map(keys_read, [entry, *shared_by(entry)]))
+    if "pipeline.stages.models.open_model" in used_by(entry):
         read |= {"model", "engine"}
     if "pipeline.artifacts.provenance.provenance" in imports_of(entry):
         read |= set(importlib.import_module(f"pipeline.stages.{stage}").READ)

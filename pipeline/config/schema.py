@@ -275,6 +275,7 @@ class JudgeConfig:
     safety: list[str] = field(default_factory=list)
     window: int | None = None
     min_words: int = MISSING
+    device: str = MISSING
     dtype: str = MISSING
     batch_size: int = MISSING
     folders: dict[str, str] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Greedy answers under a list of conditions: what `completions` and `further` do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,10 +16,25 @@ from pipeline.model.loading import ChatModel
 from pipeline.progress import progress
 
 
-def answer(config: Config, layout: Layout, model: ChatModel, plan: Sequence[Condition]) -> None:
-    """One file of completions per condition; batches already on disk are not generated again."""
-    pinned = identity(config.model.source)
-    partials = [_generate(config, layout, model, condition, pinned) for condition in plan]
+def answer(
+    config: Config,
+    layout: Layout,
+    model: ChatModel,
+    plan: Sequence[Condition],
+    limit: int | None = None,
+    systems: Mapping[str, str] | None = None,
+) -> None:
+    """One file of completions per condition; batches already on disk are not generated again.
+
+    `limit`: at most so many prompts of each set; `systems`: system prompts by the name that conditions have.
+    """
+    texts = systems or {}
+    partials = [
+        _generate(
+            config, layout, model, condition, limit, texts[condition.label.system] if condition.label.system else None
+        )
+        for condition in plan
+    ]
     for condition, partial in zip(plan, partials, strict=True):
         rows = sorted(partial.rows, key=lambda row: row["row"])
         files.write_jsonl(
@@ -30,13 +45,11 @@ def answer(config: Config, layout: Layout, model: ChatModel, plan: Sequence[Cond
 
 
 def _generate(
-    config: Config, layout: Layout, model: ChatModel, condition: Condition, pinned: str
+    config: Config, layout: Layout, model: ChatModel, condition: Condition, limit: int | None, system: str | None
 ) -> records.PartialRows:
     label = condition.label
-    prompts = records.read_prompts(layout.prompts(label.prompt_set))
-    if not label.is_main:
-        prompts = prompts[: config.evaluate.n_prompts]
-    system = config.evaluate.systems[label.system] if label.system else None
+    prompts = records.read_prompts(layout.prompts(label.prompt_set))[:limit]
+    pinned = identity(config.model.source)
     recipe = [pinned, condition.name, system, _intervention(condition), [asdict(prompt) for prompt in prompts]]
     key = files.content_hash([recipe, asdict(config.model.chat), vars(config.engine), vars(config.generate)])
     partial = records.PartialRows(layout.partial(f"completions-{key}"))

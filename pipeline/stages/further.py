@@ -23,7 +23,8 @@ def further(config: Config, layout: Layout) -> None:
     kinds = {**{kind: kind for kind in EFFECTS}, **{name: spec.kind for name, spec in config.data.sets.items()}}
     asked = {name: kinds[name] for name in settings.under_systems if name in kinds}
     systems = [name for name in settings.systems if name not in left_out]
-    answer(config, layout, model, further_conditions(sources.get("", {}), list(config.data.sets), systems, asked))
+    plan = further_conditions(sources.get("", {}), list(config.data.sets), systems, asked)
+    answer(config, layout, model, plan, settings.n_prompts, settings.systems)
     files.write_json(layout.systems, left_out)
 
 

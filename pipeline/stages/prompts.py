@@ -1,27 +1,11 @@
 """prompts: fetch, deduplicate and split the instructions, and audit what overlaps."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
 from pipeline.prompts.build import build
-from pipeline.prompts.spec import FileSpec
-from pipeline.sources import Artefact, fetch
-from pipeline.stages.entry import cache_folder, mirror_folder, run_stage
-
-
-def opener(config: Config) -> Callable[[FileSpec], Path]:
-    """Local path of a file of instructions, fetched and checked where it is not local."""
-
-    def open_file(spec: FileSpec) -> Path:
-        if not spec.places:
-            return Path(spec.file).expanduser()
-        artefact = Artefact(spec.file, spec.sha256, tuple(spec.places))
-        return fetch(artefact, cache_folder(config), mirror_folder(config))
-
-    return open_file
+from pipeline.stages.entry import run_stage
+from pipeline.stages.instructions import opener
 
 
 def prompts(config: Config, layout: Layout) -> None:

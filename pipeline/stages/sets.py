@@ -5,7 +5,7 @@ from pipeline.artifacts.layout import SETS, Layout
 from pipeline.config.schema import Config
 from pipeline.prompts.build import further
 from pipeline.stages.entry import run_stage
-from pipeline.stages.prompts import opener
+from pipeline.stages.instructions import opener
 
 
 def sets(config: Config, layout: Layout) -> None:
