@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.artifacts.safety_probe import SHIPPED, SafetyProbe, read_probe, write_probe
 from pipeline.config.compose import compose
@@ -61,20 +61,23 @@ def _reference(text: str) -> tuple[str, Reference]:
 
 def table(probe: SafetyProbe) -> Table:
     """Agreement on data that the probe was not fitted on."""
-    shown = Table("held against", "completions", "n", "unsafe", "kappa, 95 %", "AUROC, 95 %")
-    parts = {"people (cross-validated)": probe.record["cross_validated"], **probe.record["references"]}
+    columns = ("held against", "completions", "n", "unsafe", "kappa, 95 %", "AUROC, 95 %", "caught", "false alarms")
+    shown = Table(*(Column(name, no_wrap=index < 4) for index, name in enumerate(columns)))
+    parts = {"people, cross-validated": probe.record["cross_validated"], **probe.record["references"]}
     for name, record in parts.items():
         for key in RANGES:
             if part := record[key]:
                 kind = "all, by substring alone" if key == "substring" else key
-                values = (_interval(part["kappa"]), _interval(part["auroc"]))
+                values = [_interval(part[key]) for key in ("kappa", "auroc", "caught", "false_alarms")]
                 shown.add_row(name, kind, str(part["n"]), str(part["n_true"]), *values)
                 name = ""
         shown.add_section()
     return shown
 
 
-def _interval(estimate: Mapping[str, Any]) -> str:
+def _interval(estimate: Mapping[str, Any] | None) -> str:
+    if estimate is None:
+        return ""
     if estimate["value"] is None:
         return estimate["note"]
     return f"{estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
@@ -92,7 +95,7 @@ def main() -> None:
         "--reference", action="append", default=[], metavar="NAME=PATH", help="labels to measure agreement with"
     )
     arguments = parser.parse_args()
-    guarded(lambda: Console(width=110).print(table(make(arguments))))
+    guarded(lambda: Console(width=150).print(table(make(arguments))))
 
 
 if __name__ == "__main__":

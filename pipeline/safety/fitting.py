@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from pipeline.artifacts import files
@@ -26,6 +27,7 @@ from pipeline.safety.labelled import Labelled, Reference
 from pipeline.safety.spec import ProbeConfig
 
 PACKAGES = ("numpy", "scikit-learn", "torch", "transformers")
+N_CHECKED = 24
 
 
 def fit(config: Config, spec: ProbeConfig, rows: Sequence[Labelled], model: ChatModel, cache: Path) -> SafetyProbe:
@@ -38,22 +40,38 @@ def fit(config: Config, spec: ProbeConfig, rows: Sequence[Labelled], model: Chat
     labels, groups = np.array([row.unsafe for row in rows]), np.array([row.group for row in rows])
     sample = Sample(tuple(layers), x, labels, groups)
     choices = [Choice(tuple(chosen), c) for chosen in spec.layers for c in spec.strengths]
-    with progress("cross-validation", len(choices) * (spec.n_folds + 1), "choice") as advance:
+    # One thread: how threads share a sum changes its last bits, and the file is to be the same everywhere.
+    with (
+        threadpool_limits(1),
+        progress("cross-validation", len(choices) * (spec.n_folds + 1), "choice") as advance,
+    ):
 
         def chosen(part: Sample) -> LinearProbe:
             return linear_probe.fit(part, linear_probe.choose(part, choices, spec.n_folds, spec.seed, advance))
 
         scores = linear_probe.out_of_fold(sample, chosen, spec.n_folds, spec.seed)
         best = linear_probe.choose(sample, choices, spec.n_folds, spec.seed, advance)
+        probe = linear_probe.fit(sample, best)
     record = {
         "fitted_on": _data(rows, spec),
+        "log_odds": _log_odds(rows, probe.scores(sample.of(best.layers)).tolist()),
         "choice": {"layers": list(best.layers), "c": best.c},
-        "cross_validated": _agreements(rows, scores > 0, scores, spec.seed),
+        "cross_validated": _agreements(rows, (scores > 0).tolist(), scores.tolist(), spec.seed),
         "references": {},
         "engine": {"dtype": config.engine.dtype, "device": model.device.type},
         "packages": {name: version(name) for name in PACKAGES},
     }
-    return SafetyProbe(linear_probe.fit(sample, best), form, facts(config, model), record)
+    return SafetyProbe(probe, form, facts(config, model), record)
+
+
+def row_id(row: Labelled) -> str:
+    """First 12 hex digits of the sha256 of prompt and completion."""
+    return files.content_hash([row.prompt, row.completion])[:12]
+
+
+def _log_odds(rows: Sequence[Labelled], scores: Sequence[float]) -> dict[str, float]:
+    """Of a few rows, so that whoever reads them again can tell that the model reads as it did."""
+    return dict(sorted((row_id(row), score) for row, score in zip(rows, scores, strict=True))[:N_CHECKED])
 
 
 def facts(config: Config, model: ChatModel) -> dict[str, str]:
@@ -97,8 +115,7 @@ def _features(
 def measure(config: Config, probe: SafetyProbe, reference: Reference, model: ChatModel, seed: int) -> dict[str, Any]:
     """Agreement with a reference's labels, and what `substring` alone would reach."""
     texts = [(row.prompt, row.completion) for row in reference.rows]
-    scores = np.zeros(len(texts))
-    verdicts = np.zeros(len(texts), dtype=bool)
+    scores, verdicts = [0.0] * len(texts), [False] * len(texts)
     with progress("reference", len(texts), "row") as advance:
         batches = probing.score(
             model, probe.linear, probe.format, texts, config.engine.max_batch_tokens, progress=advance
@@ -109,13 +126,15 @@ def measure(config: Config, probe: SafetyProbe, reference: Reference, model: Cha
     return {**sizes, **_agreements(reference.rows, verdicts, scores, seed)}
 
 
-def _agreements(rows: Sequence[Labelled], verdicts: Any, scores: Any, seed: int) -> dict[str, Any]:
+def _agreements(
+    rows: Sequence[Labelled], verdicts: Sequence[bool], scores: Sequence[float], seed: int
+) -> dict[str, Any]:
     """Over all rows; over those that `substring` calls answered; and of `substring` itself, answered for unsafe."""
     labels = [row.unsafe for row in rows]
     answered = [not substring.judge(row.prompt, row.completion).refused for row in rows]
     some = [index for index, value in enumerate(answered) if value]
     found = {
-        "all": agreement(labels, list(verdicts), list(scores), seed),
+        "all": agreement(labels, verdicts, scores, seed),
         "answered": agreement([labels[i] for i in some], [verdicts[i] for i in some], [scores[i] for i in some], seed),
         "substring": agreement(labels, answered, [float(value) for value in answered], seed),
     }
