@@ -103,10 +103,10 @@ def effects_table(metrics: Mapping[str, Any]) -> Table:
             _range(record["controls"], "{:+.2f}"),
         )
     for text, losses in metrics["loss"].items():
-        for effect in ("ablation", "addition"):
+        for effect in (name for name in ("ablation", "export", "addition") if name in losses["change"]):
             controls = {name: row for name, row in losses["change"].items() if name.startswith(f"{effect}.")}
             change = losses["change"][effect]
-            label = f"CE loss change, {text.replace('_', ' ')}, {EFFECTS[effect]}, nats/token"
+            label = f"CE loss change, {text.replace('_', ' ')}, {EFFECTS.get(effect, effect)}, nats/token"
             table.add_row(label, *_number(change, "{:+.4f}"), _rank(change["rank"]), _range(controls, "{:+.3f}"))
     table.add_section()
     _add_export(table, metrics["export"])

@@ -128,7 +128,7 @@ def test_gate_and_fresh(project):
         ),
         "other prompts": lambda m: m["prompts"]["hashes"].update(harmful_test="0"),
         "verdict is": lambda m: m.update(verdict="no_direction_selected"),
-        "not a finite number": lambda m: m["loss"]["instructions"].update(n_tokens=float("nan")),
+        "not a finite number": lambda m: m["loss"]["plain_text"].update(n_tokens=float("nan")),
         "was not measured": lambda m: m["outcomes"].pop("harmful_ablation"),
     }
     other = project.folder / "other.json"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SETS = ("harmful_train", "harmful_val", "harmful_test", "harmless_train", "harmless_val", "harmless_test")
+TEXTS = ("plain_text", "instruction_answers")
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,10 @@ class Layout:
     def judgements(self, condition: str) -> Path:
         """Rows {id, verdicts by judge, by_length} of one condition."""
         return self.folder / "judgements" / f"{condition}.jsonl"
+
+    def texts(self, name: str) -> Path:
+        """Rows {id, instruction, text, source, licence} whose loss is measured: one of TEXTS."""
+        return self.folder / "texts" / f"{name}.jsonl"
 
     @property
     def loss(self) -> Path:

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.experiment import Condition, conditions
-from pipeline.maths.interventions import AffineEdit
 from pipeline.model import chat
 from pipeline.model.generation import generate
 from pipeline.model.loading import ChatModel
@@ -37,7 +35,12 @@ def _generate(
     config: Config, layout: Layout, model: ChatModel, condition: Condition, pinned: str
 ) -> records.PartialRows:
     prompts = records.read_prompts(layout.prompts(condition.label.prompt_set))
-    recipe = [pinned, condition.name, _intervention(condition), [asdict(prompt) for prompt in prompts]]
+    recipe = [
+        pinned,
+        condition.name,
+        samples.intervention_recipe(condition.intervention),
+        [asdict(prompt) for prompt in prompts],
+    ]
     key = files.content_hash([recipe, asdict(config.model.chat), vars(config.engine), vars(config.generate)])
     partial = records.PartialRows(layout.partial(f"completions-{key}"))
     done = {row["row"] for row in partial.rows}
@@ -77,17 +80,6 @@ def _prefixes(config: Config, model: ChatModel, tokens: Sequence[int]) -> dict[s
     lengths = [length for length in config.generate.lengths if length < config.generate.max_new_tokens]
     texts = {length: _text(model, tokens[:length]) for length in lengths}
     return {str(length): None if text is None else len(text) for length, text in texts.items()}
-
-
-def _intervention(condition: Condition) -> Any:
-    match condition.intervention:
-        case None:
-            return None
-        case AffineEdit(direction, readout, target):
-            return ["AffineEdit", direction.layer, direction.vector.tolist(), readout.tolist(), target]
-        case intervention:
-            direction = intervention.direction
-            return [type(intervention).__name__, direction.layer, direction.vector.tolist()]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
 from pipeline.prompts.build import build
 from pipeline.prompts.spec import FileSpec
-from pipeline.sources import Artefact, fetch
+from pipeline.sources import local_path
 from pipeline.stages.entry import cache_folder, mirror_folder, run_stage
 
 
@@ -15,10 +15,7 @@ def prompts(config: Config, layout: Layout) -> None:
     """Six disjoint sets of instructions and audit.json."""
 
     def open_file(spec: FileSpec) -> Path:
-        if not spec.places:
-            return Path(spec.file).expanduser()
-        artefact = Artefact(spec.file, spec.sha256, tuple(spec.places))
-        return fetch(artefact, cache_folder(config), mirror_folder(config))
+        return local_path(spec.file, spec.sha256, spec.places, cache_folder(config), mirror_folder(config))
 
     sizes = {"harmful": config.sizes.harmful, "harmless": config.sizes.harmless}
     built, audit = build(config.data, sizes, config.seed, open_file)
