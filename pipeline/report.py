@@ -111,10 +111,10 @@ def effects_table(metrics: Mapping[str, Any]) -> Table:
             cells.span(record["controls"], "{:+.2f}"),
         )
     for text, losses in metrics["loss"].items():
-        for effect in ("ablation", "addition"):
+        for effect in (name for name in ("ablation", "export", "addition") if name in losses["change"]):
             controls = {name: row for name, row in losses["change"].items() if name.startswith(f"{effect}.")}
             change = losses["change"][effect]
-            label = f"CE loss change, {text.replace('_', ' ')}, {cells.EFFECTS[effect]}, nats/token"
+            label = f"CE loss change, {text.replace('_', ' ')}, {cells.EFFECTS.get(effect, effect)}, nats/token"
             table.add_row(
                 label, *cells.number(change, "{:+.4f}"), cells.rank(change["rank"]), cells.span(controls, "{:+.3f}")
             )

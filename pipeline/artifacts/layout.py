@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.maths.experiment import Label
 
 SETS = ("harmful_train", "harmful_val", "harmful_test", "harmless_train", "harmless_val", "harmless_test")
+TEXTS = ("plain_text", "instruction_answers")
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,10 @@ class Layout:
     def judgements(self, condition: str) -> Path:
         """Rows {id, verdicts by judge, by_length} of one condition."""
         return self.folder / "judgements" / f"{condition}.jsonl"
+
+    def texts(self, name: str) -> Path:
+        """Rows {id, instruction, text, source, licence} whose loss is measured: one of TEXTS."""
+        return self.folder / "texts" / f"{name}.jsonl"
 
     @property
     def loss(self) -> Path:

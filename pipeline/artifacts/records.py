@@ -25,7 +25,7 @@ from pipeline.maths.selection import (
     FilterVerdict,
     Selection,
 )
-from pipeline.prompts.prompt import Prompt
+from pipeline.prompts.prompt import Prompt, Text
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
@@ -36,6 +36,16 @@ def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
 def read_prompts(path: Path) -> list[Prompt]:
     """One set of prompts."""
     return [Prompt(**row) for row in files.read_jsonl(path)]
+
+
+def write_texts(path: Path, texts: Iterable[Text]) -> None:
+    """One set of texts."""
+    files.write_jsonl(path, [asdict(text) for text in texts])
+
+
+def read_texts(path: Path) -> list[Text]:
+    """One set of texts."""
+    return [Text(**row) for row in files.read_jsonl(path)]
 
 
 def write_baseline(path: Path, baseline: Iterable[Mapping[str, Any]], kept: Mapping[str, list[str]]) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import DEFAULT, Finding
 from pipeline.maths.experiment import interventions
-from pipeline.maths.interventions import Intervention
+from pipeline.maths.interventions import AffineEdit, Intervention
 from pipeline.maths.selection import CandidateScores, PromptScores
 
 Place = tuple[int, int]
@@ -155,3 +156,15 @@ def read_sources(
         if not (name == DEFAULT and (position, layer) == (chosen.position, chosen.layer)):
             sources[name] = finding.interventions(layer, position, coefficient)
     return sources
+
+
+def intervention_recipe(intervention: Intervention) -> list[Any] | None:
+    """An intervention as plain JSON values, for the hash of what makes a result."""
+    match intervention:
+        case None:
+            return None
+        case AffineEdit(direction, readout, target):
+            return ["AffineEdit", direction.layer, direction.vector.tolist(), readout.tolist(), target]
+        case _:
+            direction = intervention.direction
+            return [type(intervention).__name__, direction.layer, direction.vector.tolist()]

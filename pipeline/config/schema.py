@@ -10,7 +10,7 @@ from pipeline.maths.estimators import DEFAULT, ESTIMATORS
 from pipeline.maths.selection import RULES
 from pipeline.model.chatformat import ChatFormat
 from pipeline.model.family import Family
-from pipeline.prompts.spec import DataConfig, SplitSizes
+from pipeline.prompts.spec import DataConfig, SplitSizes, TextConfig
 
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 QUANTIZED = ("8bit", "4bit")
@@ -311,11 +311,11 @@ class JudgeConfig:
 @dataclass
 class LossConfig:
     n_completions: int = MISSING
-    n_texts: int = MISSING
     max_tokens: int = MISSING
+    max_answer_tokens: int = MISSING
 
     def __post_init__(self):
-        for key in ("n_completions", "n_texts"):
+        for key in ("n_completions", "max_answer_tokens"):
             _check(getattr(self, key) >= 1, f"loss.{key}", getattr(self, key), "use at least 1")
         _check(self.max_tokens >= 2, "loss.max_tokens", self.max_tokens, "use at least 2")
 
@@ -343,6 +343,7 @@ class Config:
     seed: int = MISSING
     model: ModelConfig = MISSING
     data: DataConfig = MISSING
+    text: TextConfig = MISSING
     sizes: SizesConfig = MISSING
     fetch: FetchConfig = MISSING
     memory: MemoryConfig = MISSING

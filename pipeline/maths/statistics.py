@@ -56,12 +56,54 @@ def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     if rows.size == 0 or not np.isfinite(rows).all():
         raise ValueError(f"a mean needs finite rows, got {rows.size} of which {np.isfinite(rows).sum()} finite")
     point = math.fsum(rows) / rows.size
-    if rows.size < LEAST_ROWS:
-        return Estimate(point, None, None, rows.size, f"{rows.size} rows: a bootstrap needs {LEAST_ROWS}")
-    if np.ptp(rows) == 0:
-        return Estimate(point, None, None, rows.size, "all rows are equal: a bootstrap shows no spread")
+    if note := _nothing_to_resample(rows):
+        return Estimate(point, None, None, rows.size, note)
     result = bootstrap((rows,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
     return Estimate(point, float(result.confidence_interval.low), float(result.confidence_interval.high), rows.size)
+
+
+def _nothing_to_resample(rows: np.ndarray) -> str:
+    if rows.size < LEAST_ROWS:
+        return f"{rows.size} rows: a bootstrap needs {LEAST_ROWS}"
+    return "all rows are equal: a bootstrap shows no spread" if np.ptp(rows) == 0 else ""
+
+
+def ratio(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -> Estimate:
+    """sum(sums) / sum(counts) with its 95 % percentile bootstrap interval over rows (seeded).
+
+    A row is a document: its summed token losses and its number of tokens, drawn together, so that the
+    interval is one over documents and the point a mean over tokens. Notes and errors as in `mean`.
+    """
+    totals, sizes = _pairs(sums, counts)
+    point = math.fsum(totals) / math.fsum(sizes)
+    if note := _nothing_to_resample(totals / sizes):
+        return Estimate(point, None, None, totals.size, note)
+    result = bootstrap(
+        (totals, sizes),
+        lambda total, size, axis: total.sum(axis=axis) / size.sum(axis=axis),
+        paired=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return Estimate(point, float(result.confidence_interval.low), float(result.confidence_interval.high), totals.size)
+
+
+def linearised(sums: Sequence[float], counts: Sequence[int]) -> list[float]:
+    """Rows whose mean is the ratio R, and whose standard error is its own to first order.
+
+    R + (sum - R count) / mean(count) of each row (Cochran 1977, equation 2.39).
+    """
+    totals, sizes = _pairs(sums, counts)
+    value = math.fsum(totals) / math.fsum(sizes)
+    return (value + (totals - value * sizes) / sizes.mean()).tolist()
+
+
+def _pairs(sums: Sequence[float], counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    totals, sizes = np.asarray(sums, dtype=float), np.asarray(counts, dtype=float)
+    if totals.shape != sizes.shape or totals.size == 0 or not np.isfinite(totals).all() or not (sizes > 0).all():
+        raise ValueError(f"a ratio needs finite sums and a count above 0 of each, got {totals.size} and {sizes.size}")
+    return totals, sizes
 
 
 def auroc(labels: Sequence[bool], scores: Sequence[float], seed: int = 0) -> Estimate:

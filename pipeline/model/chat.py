@@ -206,6 +206,6 @@ def token_ids(ids: Sequence[int]) -> Int[Tensor, " token"]:
     return torch.tensor(list(ids), dtype=torch.long)
 
 
-def encode_plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of text as it stands, without template or special tokens."""
-    return tokenizer(list(texts), add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
+def encode_plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool = False) -> list[list[int]]:
+    """Token ids of text without template; `special`: with the BOS that the tokenizer begins a document with."""
+    return tokenizer(list(texts), add_special_tokens=special)["input_ids"]  # type: ignore[return-value]

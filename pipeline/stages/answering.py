@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.experiment import Condition
-from pipeline.maths.interventions import AffineEdit
 from pipeline.model import chat
 from pipeline.model.generation import generate
 from pipeline.model.loading import ChatModel
@@ -28,13 +26,8 @@ def answer(
 
     `limit`: at most so many prompts of each set; `systems`: system prompts by the name that conditions have.
     """
-    texts = systems or {}
-    partials = [
-        _generate(
-            config, layout, model, condition, limit, texts[condition.label.system] if condition.label.system else None
-        )
-        for condition in plan
-    ]
+    texts = {"": None, **(systems or {})}
+    partials = [_generate(config, layout, model, row, limit, texts[row.label.system]) for row in plan]
     for condition, partial in zip(plan, partials, strict=True):
         rows = sorted(partial.rows, key=lambda row: row["row"])
         files.write_jsonl(
@@ -50,7 +43,13 @@ def _generate(
     label = condition.label
     prompts = records.read_prompts(layout.prompts(label.prompt_set))[:limit]
     pinned = identity(config.model.source)
-    recipe = [pinned, condition.name, system, _intervention(condition), [asdict(prompt) for prompt in prompts]]
+    recipe = [
+        pinned,
+        condition.name,
+        system,
+        samples.intervention_recipe(condition.intervention),
+        [asdict(prompt) for prompt in prompts],
+    ]
     key = files.content_hash([recipe, asdict(config.model.chat), vars(config.engine), vars(config.generate)])
     partial = records.PartialRows(layout.partial(f"completions-{key}"))
     done = {row["row"] for row in partial.rows}
@@ -90,14 +89,3 @@ def _prefixes(config: Config, model: ChatModel, tokens: Sequence[int]) -> dict[s
     lengths = [length for length in config.generate.lengths if length < config.generate.max_new_tokens]
     texts = {length: _text(model, tokens[:length]) for length in lengths}
     return {str(length): None if text is None else len(text) for length, text in texts.items()}
-
-
-def _intervention(condition: Condition) -> Any:
-    match condition.intervention:
-        case None:
-            return None
-        case AffineEdit(direction, readout, target):
-            return ["AffineEdit", direction.layer, direction.vector.tolist(), readout.tolist(), target]
-        case intervention:
-            direction = intervention.direction
-            return [type(intervention).__name__, direction.layer, direction.vector.tolist()]

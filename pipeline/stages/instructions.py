@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.config.schema import Config
 from pipeline.prompts.spec import FileSpec
-from pipeline.sources import Artefact, fetch
+from pipeline.sources import local_path
 from pipeline.stages.entry import cache_folder, mirror_folder
 
 
@@ -13,9 +13,6 @@ def opener(config: Config) -> Callable[[FileSpec], Path]:
     """Local path of a file of instructions, fetched and checked where it is not local."""
 
     def open_file(spec: FileSpec) -> Path:
-        if not spec.places:
-            return Path(spec.file).expanduser()
-        artefact = Artefact(spec.file, spec.sha256, tuple(spec.places))
-        return fetch(artefact, cache_folder(config), mirror_folder(config))
+        return local_path(spec.file, spec.sha256, spec.places, cache_folder(config), mirror_folder(config))
 
     return open_file
