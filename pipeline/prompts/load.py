@@ -18,11 +18,8 @@ Rows = Iterator[tuple[int, Any]]
 
 def load(spec: FileSpec, path: Path) -> list[Prompt]:
     """Every prompt of one file. Raises UserError naming file and line of what cannot be used."""
-    reader = READERS.get(Path(spec.file).suffix)
-    if reader is None:
-        raise UserError(f"{spec.file}: unknown kind of file: use {', '.join(READERS)}")
     prompts = []
-    for line, row in reader(_text(path, spec.file), spec.file):
+    for line, row in read_rows(path, spec.file):
         row = {spec.column: row} if isinstance(row, str) else row
         if not isinstance(row, Mapping) or spec.column not in row:
             raise UserError(f"{spec.file}:{line} has no '{spec.column}'")
@@ -31,6 +28,14 @@ def load(spec: FileSpec, path: Path) -> list[Prompt]:
     if not prompts:
         raise UserError(f"{spec.file} holds no instruction: give it at least one")
     return prompts
+
+
+def read_rows(path: Path, name: str) -> Rows:
+    """(line, row) of a file called `name` to the user. Raises UserError naming file and line of what is malformed."""
+    reader = READERS.get(Path(name).suffix)
+    if reader is None:
+        raise UserError(f"{name}: unknown kind of file: use {', '.join(READERS)}")
+    return reader(_text(path, name), name)
 
 
 def _prompt(spec: FileSpec, row: Mapping[str, Any], line: int) -> Prompt:

@@ -1,0 +1,103 @@
+"""capability: task scores of the unchanged model, under interventions and of the export, on the same questions."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import files, records, samples
+from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
+from pipeline.config.schema import CapabilityTask, Config
+from pipeline.errors import UserError
+from pipeline.maths.capability import Answer, agreement, changes, score
+from pipeline.maths.interventions import Intervention
+from pipeline.model.capability import HARNESS, Task, run
+from pipeline.model.intervene import intervene
+from pipeline.model.loading import ChatModel
+from pipeline.model.surgery import orthogonalize_weights, untie
+from pipeline.prompts.load import read_rows
+from pipeline.sources import Artefact, fetch
+from pipeline.stages.entry import cache_folder, mirror_folder, run_stage
+from pipeline.stages.models import open_model
+
+CONTROL = "random_0"
+NO_EXPORT = "engine.quantize is for measuring only: rounded weights cannot be edited"
+
+
+def capability(config: Config, layout: Layout) -> None:
+    """Items per condition and summary.json; tasks that an interrupted run finished are not run again."""
+    tasks = [_task(config, name, spec) for name, spec in config.capability.tasks.items()]
+    conditions = _conditions(layout, identity(config.model.source), config.generate.coefficient)
+    model = open_model(config, config.capability.dtype)
+    partials = {name: _run(config, layout, model, tasks, name, conditions[name]) for name in conditions}
+    reason = _edit(config, layout, model)
+    if not reason:
+        partials["export"] = _run(config, layout, model, tasks, "export", conditions["ablation"])
+    rows = {name: {row["task"]: row for row in partial.rows} for name, partial in partials.items()}
+    for name, done in rows.items():
+        items = [{"task": task.name, **item} for task in tasks for item in done[task.name]["items"]]
+        files.write_jsonl(layout.capability_items(name), items)
+    files.write_json(layout.capability, _summary(config, tasks, rows, reason))
+    for partial in partials.values():
+        partial.discard()
+
+
+def _task(config: Config, name: str, spec: CapabilityTask) -> Task:
+    if not spec.file:
+        return Task(name, spec.base, spec.metric, spec.options)
+    if spec.places:
+        artefact = Artefact(spec.file, spec.sha256, tuple(spec.places))
+        found = [fetch(artefact, cache_folder(config), mirror_folder(config))]
+    else:
+        folder = Path(config.capability.folder or "").expanduser()
+        found = sorted(folder.glob(spec.file))
+        if not found:
+            raise UserError(f"capability task '{name}': no {folder / spec.file}: set capability.folder to where it is")
+    return Task(name, spec.base, spec.metric, spec.options, [row for path in found for row in _rows(name, path)])
+
+
+def _rows(name: str, path: Path) -> list[dict[str, Any]]:
+    rows = list(read_rows(path, str(path)))
+    if not rows or not all(isinstance(row, dict) for _, row in rows):
+        raise UserError(f"capability task '{name}': {path} holds no rows with named fields")
+    return [{**row, "file": path.stem} for _, row in rows]
+
+
+def _conditions(layout: Layout, pinned: str, coefficient: float) -> dict[str, Intervention]:
+    sources = samples.read_sources(layout, pinned, coefficient, estimators=False)
+    named = {effect: sources[""][effect] for effect in ("ablation", "addition") if sources}
+    if CONTROL in sources:
+        named[f"ablation.{CONTROL}"] = sources[CONTROL]["ablation"]
+    return {"baseline": None, **named}
+
+
+def _edit(config: Config, layout: Layout, model: ChatModel) -> str:
+    """Orthogonalise the loaded model's weights, in place; why not, where there is nothing to edit or no way."""
+    direction = records.read_direction(layout.direction, layout.selection, identity(config.model.source))
+    if direction is None or config.engine.quantize:
+        return NO_EXPORT if direction else files.read_json(layout.selection)["reason"]
+    try:
+        untie(model)
+        orthogonalize_weights(model, direction)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _run(
+    config: Config, layout: Layout, model: ChatModel, tasks: list[Task], name: str, intervention: Intervention
+) -> records.PartialRows:
+    """A row per task. `export` runs on edited weights; its intervention says only what they were edited by."""
+    settings = config.capability
+    recipe = [HARNESS, identity(config.model.source), name, _facts(intervention), [asdict(task) for task in tasks]]
+    key = files.content_hash([recipe, vars(config.engine), settings.dtype, settings.limit, settings.batch_size, config.seed])
+    partial = records.PartialRows(layout.partial(f"capability-{key}"))
+    done = {row["task"] for row in partial.rows}
+    for task in tasks:
+        if task.name not in done:
+            with intervene(model, None if name == "export" else intervention):
+                found = run(model, task, settings.limit, config.seed, settings.batch_size, f"{task.name}, {name}")
+            items = [{"item": key, **asdict(answer)} for key, answer in found.answers.items()]
+            partial.append([{"task": task.name, "reported": [found.value, found.stderr], "items": items}])
+    return partial
