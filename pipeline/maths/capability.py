@@ -1,12 +1,14 @@
 """What an intervention does to task scores, item by item, and whether an export answers as the live model does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from pipeline.maths import statistics
 from pipeline.maths.comparisons import Comparison, compare, holm, smallest_mean_change
 from pipeline.maths.statistics import Estimate
 
+BASELINE, LIVE, EXPORT = "baseline", "ablation", "export"
 Values = Mapping[str, float]  # the metric of each item, by its id
 GRADED = "graded metric: bootstrap interval of the mean, no test"
 
@@ -33,6 +35,31 @@ class Agreement:
     different_values: int
     difference_max: float | None
     effect_max: float | None
+
+
+Answers = Mapping[str, Answer]
+
+
+def summary(tasks: Mapping[str, Mapping[str, Answers]], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Per task: score of each condition, its change against the baseline, and export against live ablation.
+
+    `tasks`: answers by task and condition, `baseline` among them; every task has the same conditions.
+    """
+    values = {
+        task: {name: {key: answer.value for key, answer in rows.items()} for name, rows in conditions.items()}
+        for task, conditions in tasks.items()
+    }
+    changed = changes(values, seed)
+    return {
+        task: {
+            "score": {name: asdict(score(rows, seed)) for name, rows in values[task].items()},
+            "change": {name: asdict(comparison) for name, comparison in changed[task].items()},
+            "export_equals_ablation": asdict(agreement(*(conditions[name] for name in (LIVE, EXPORT, BASELINE))))
+            if EXPORT in conditions
+            else None,
+        }
+        for task, conditions in tasks.items()
+    }
 
 
 def score(values: Values, seed: int = 0) -> Estimate:
@@ -69,17 +96,15 @@ def changes(tasks: Mapping[str, Mapping[str, Values]], seed: int = 0) -> dict[st
     `tasks`: values by task and condition; every task has the same conditions.
     """
     found: dict[str, dict[str, Comparison]] = {name: {} for name in tasks}
-    conditions = [key for key in next(iter(tasks.values())) if key != "baseline"]
+    conditions = [key for key in next(iter(tasks.values())) if key != BASELINE]
     for condition in conditions:
-        family = {name: change(rows["baseline"], rows[condition], seed) for name, rows in tasks.items()}
+        family = {name: change(rows[BASELINE], rows[condition], seed) for name, rows in tasks.items()}
         for name, comparison in holm(family).items():
             found[name][condition] = comparison
     return found
 
 
-def agreement(
-    live: Mapping[str, Answer], export: Mapping[str, Answer], baseline: Mapping[str, Answer]
-) -> Agreement:
+def agreement(live: Answers, export: Answers, baseline: Answers) -> Agreement:
     """Item by item comparison of an export with the live intervention. Raises ValueError for other items."""
     if not live.keys() == export.keys() == baseline.keys():
         raise ValueError("the runs do not have the same items")
@@ -92,7 +117,7 @@ def agreement(
     )
 
 
-def _largest_difference(first: Mapping[str, Answer], second: Mapping[str, Answer]) -> float | None:
+def _largest_difference(first: Answers, second: Answers) -> float | None:
     pairs = [(first[key].log_likelihoods, second[key].log_likelihoods) for key in first]
     return max((abs(a - b) for one, other in pairs for a, b in zip(one, other, strict=True)), default=None)
 

@@ -10,13 +10,13 @@ from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import CapabilityTask, Config
 from pipeline.errors import UserError
-from pipeline.maths.capability import Answer, agreement, changes, score
-from pipeline.maths.interventions import Intervention
+from pipeline.maths.capability import Answer, summary
+from pipeline.maths.interventions import ActivationAddition, DirectionalAblation, Intervention
 from pipeline.model.capability import HARNESS, Task, run
 from pipeline.model.intervene import intervene
 from pipeline.model.loading import ChatModel
 from pipeline.model.surgery import orthogonalize_weights, untie
-from pipeline.prompts.load import read_rows
+from pipeline.prompts.questions import find_files, read_questions
 from pipeline.sources import Artefact, fetch
 from pipeline.stages.entry import cache_folder, mirror_folder, run_stage
 from pipeline.stages.models import open_model
@@ -38,30 +38,19 @@ def capability(config: Config, layout: Layout) -> None:
     for name, done in rows.items():
         items = [{"task": task.name, **item} for task in tasks for item in done[task.name]["items"]]
         files.write_jsonl(layout.capability_items(name), items)
-    files.write_json(layout.capability, _summary(config, tasks, rows, reason))
+    files.write_json(layout.capability, _summary(config, rows, reason))
     for partial in partials.values():
         partial.discard()
 
 
 def _task(config: Config, name: str, spec: CapabilityTask) -> Task:
-    if not spec.file:
-        return Task(name, spec.base, spec.metric, spec.options)
     if spec.places:
         artefact = Artefact(spec.file, spec.sha256, tuple(spec.places))
         found = [fetch(artefact, cache_folder(config), mirror_folder(config))]
     else:
-        folder = Path(config.capability.folder or "").expanduser()
-        found = sorted(folder.glob(spec.file))
-        if not found:
-            raise UserError(f"capability task '{name}': no {folder / spec.file}: set capability.folder to where it is")
-    return Task(name, spec.base, spec.metric, spec.options, [row for path in found for row in _rows(name, path)])
-
-
-def _rows(name: str, path: Path) -> list[dict[str, Any]]:
-    rows = list(read_rows(path, str(path)))
-    if not rows or not all(isinstance(row, dict) for _, row in rows):
-        raise UserError(f"capability task '{name}': {path} holds no rows with named fields")
-    return [{**row, "file": path.stem} for _, row in rows]
+        found = find_files(name, Path(config.capability.folder or "").expanduser(), spec.file) if spec.file else []
+    rows = [row for path in found for row in read_questions(name, path)]
+    return Task(name, spec.base, spec.metric, spec.options, rows or None)
 
 
 def _conditions(layout: Layout, pinned: str, coefficient: float) -> dict[str, Intervention]:
@@ -91,7 +80,9 @@ def _run(
     """A row per task. `export` runs on edited weights; its intervention says only what they were edited by."""
     settings = config.capability
     recipe = [HARNESS, identity(config.model.source), name, _facts(intervention), [asdict(task) for task in tasks]]
-    key = files.content_hash([recipe, vars(config.engine), settings.dtype, settings.limit, settings.batch_size, config.seed])
+    key = files.content_hash(
+        [recipe, vars(config.engine), settings.dtype, settings.limit, settings.batch_size, config.seed]
+    )
     partial = records.PartialRows(layout.partial(f"capability-{key}"))
     done = {row["task"] for row in partial.rows}
     for task in tasks:
@@ -101,3 +92,42 @@ def _run(
             items = [{"item": key, **asdict(answer)} for key, answer in found.answers.items()]
             partial.append([{"task": task.name, "reported": [found.value, found.stderr], "items": items}])
     return partial
+
+
+def _summary(config: Config, rows: Mapping[str, Mapping[str, Any]], reason: str) -> dict[str, Any]:
+    settings = config.capability
+    answers = {
+        task: {
+            name: {item.pop("item"): Answer(**item) for item in map(dict, done[task]["items"])}
+            for name, done in rows.items()
+        }
+        for task in settings.tasks
+    }
+    found = summary(answers, config.seed)
+    for task, spec in settings.tasks.items():
+        reported = {
+            name: dict(zip(("value", "stderr"), done[task]["reported"], strict=True)) for name, done in rows.items()
+        }
+        found[task] |= {"metric": spec.metric, "source": spec.source, "licence": spec.licence, "harness": reported}
+    return {
+        "suite": settings.name,
+        "harness": HARNESS,
+        "dtype": settings.dtype,
+        "limit": settings.limit,
+        "export_missing": reason,
+        "tasks": found,
+    }
+
+
+def _facts(intervention: Intervention) -> Any:
+    match intervention:
+        case DirectionalAblation(direction):
+            return ["ablation", direction.vector.tolist()]
+        case ActivationAddition(direction, coefficient):
+            return ["addition", direction.layer, coefficient, direction.vector.tolist()]
+        case other:
+            return other
+
+
+if __name__ == "__main__":
+    run_stage(capability)
