@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import DEFAULT, Finding
 from pipeline.maths.experiment import interventions
-from pipeline.maths.interventions import Intervention
+from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
 from pipeline.maths.selection import CandidateScores, PromptScores
 
 Place = tuple[int, int]
@@ -136,6 +137,19 @@ def require_finite(name: str, scores: PromptScores) -> PromptScores:
 def read_control_scores(path: Path) -> dict[str, PromptScores]:
     """Scores per prompt of each control."""
     return {name: prompt_scores(row) for name, row in files.read_json(path).items()}
+
+
+def intervention_record(intervention: Intervention) -> Any:
+    """All that a live intervention does, as plain JSON values; None for none."""
+    match intervention:
+        case None:
+            return None
+        case DirectionalAblation(direction):
+            return ["ablation", direction.vector.tolist()]
+        case ActivationAddition(direction, coefficient):
+            return ["addition", direction.layer, coefficient, direction.vector.tolist()]
+        case AffineEdit(direction, readout, target):
+            return ["edit", direction.layer, direction.vector.tolist(), readout.tolist(), target]
 
 
 def read_sources(

@@ -52,6 +52,7 @@ def summary(tasks: Mapping[str, Mapping[str, Answers]], seed: int = 0) -> dict[s
     changed = changes(values, seed)
     return {
         task: {
+            "chance": chance(conditions[BASELINE]),
             "score": {name: asdict(score(rows, seed)) for name, rows in values[task].items()},
             "change": {name: asdict(comparison) for name, comparison in changed[task].items()},
             "export_equals_ablation": asdict(agreement(*(conditions[name] for name in (LIVE, EXPORT, BASELINE))))
@@ -60,6 +61,15 @@ def summary(tasks: Mapping[str, Mapping[str, Answers]], seed: int = 0) -> dict[s
         }
         for task, conditions in tasks.items()
     }
+
+
+def chance(answers: Answers) -> float | None:
+    """Share of right answers when each choice is as likely as the next; None where there are no choices.
+
+    A task whose baseline is no better has nothing to lose, and its `no difference shown` says nothing.
+    """
+    counts = [len(answer.log_likelihoods) for answer in answers.values()]
+    return sum(1 / count for count in counts) / len(counts) if min(counts) > 1 else None
 
 
 def score(values: Values, seed: int = 0) -> Estimate:
@@ -76,7 +86,7 @@ def change(before: Values, after: Values, seed: int = 0) -> Comparison:
     if before.keys() != after.keys():
         raise ValueError(f"{len(before)} and {len(after)} items are not the same ones")
     if _binary(before) and _binary(after):
-        return compare(*({key: value == 1 for key, value in rows.items()} for rows in (before, after)))
+        return compare(_right(before), _right(after))
     differences = [after[key] - before[key] for key in before]
     moved = statistics.mean(differences, seed)
     return Comparison(
@@ -120,6 +130,10 @@ def agreement(live: Answers, export: Answers, baseline: Answers) -> Agreement:
 def _largest_difference(first: Answers, second: Answers) -> float | None:
     pairs = [(first[key].log_likelihoods, second[key].log_likelihoods) for key in first]
     return max((abs(a - b) for one, other in pairs for a, b in zip(one, other, strict=True)), default=None)
+
+
+def _right(values: Values) -> dict[str, bool]:
+    return {key: value == 1 for key, value in values.items()}
 
 
 def _binary(values: Values) -> bool:

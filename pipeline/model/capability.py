@@ -27,6 +27,7 @@ HARNESS = f"lm-eval {version('lm-eval')}"
 GROUP = "capability"
 # With rows of our own there is one split and nothing to draw examples from.
 ONE_SPLIT = {"training_split": None, "validation_split": None, "test_split": "test", "fewshot_split": None}
+Base: Any = HFLM  # its decorator hides its type
 UNREACHABLE = (ConnectionError, TimeoutError, httpx.HTTPError)
 
 
@@ -148,11 +149,11 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-class _Harness(HFLM):
+class _Harness(Base):
     """The loaded model, with one progress bar of ours in place of the harness's."""
 
     def __init__(self, model: ChatModel, batch_size: int, description: str, terminal: Any):

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files, records, samples
+from pipeline.artifacts import answers, files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import CapabilityTask, Config
 from pipeline.errors import UserError
-from pipeline.maths.capability import Answer, summary
-from pipeline.maths.interventions import ActivationAddition, DirectionalAblation, Intervention
+from pipeline.maths.capability import summary
+from pipeline.maths.interventions import Intervention
 from pipeline.model.capability import HARNESS, Task, run
 from pipeline.model.intervene import intervene
 from pipeline.model.loading import ChatModel
@@ -36,8 +36,7 @@ def capability(config: Config, layout: Layout) -> None:
         partials["export"] = _run(config, layout, model, tasks, "export", conditions["ablation"])
     rows = {name: {row["task"]: row for row in partial.rows} for name, partial in partials.items()}
     for name, done in rows.items():
-        items = [{"task": task.name, **item} for task in tasks for item in done[task.name]["items"]]
-        files.write_jsonl(layout.capability_items(name), items)
+        answers.write_items(layout.capability_items(name), [done[task.name] for task in tasks])
     files.write_json(layout.capability, _summary(config, rows, reason))
     for partial in partials.values():
         partial.discard()
@@ -79,54 +78,28 @@ def _run(
 ) -> records.PartialRows:
     """A row per task. `export` runs on edited weights; its intervention says only what they were edited by."""
     settings = config.capability
-    recipe = [HARNESS, identity(config.model.source), name, _facts(intervention), [asdict(task) for task in tasks]]
-    key = files.content_hash(
-        [recipe, vars(config.engine), settings.dtype, settings.limit, settings.batch_size, config.seed]
-    )
+    made_by = [HARNESS, identity(config.model.source), name, samples.intervention_record(intervention), config.seed]
+    asked = [[asdict(task) for task in tasks], settings.dtype, settings.limit, settings.batch_size]
+    key = files.content_hash([made_by, asked, vars(config.engine)])
     partial = records.PartialRows(layout.partial(f"capability-{key}"))
     done = {row["task"] for row in partial.rows}
     for task in tasks:
         if task.name not in done:
             with intervene(model, None if name == "export" else intervention):
                 found = run(model, task, settings.limit, config.seed, settings.batch_size, f"{task.name}, {name}")
-            items = [{"item": key, **asdict(answer)} for key, answer in found.answers.items()]
-            partial.append([{"task": task.name, "reported": [found.value, found.stderr], "items": items}])
+            partial.append([answers.task_row(task.name, found.answers, found.value, found.stderr)])
     return partial
 
 
 def _summary(config: Config, rows: Mapping[str, Mapping[str, Any]], reason: str) -> dict[str, Any]:
     settings = config.capability
-    answers = {
-        task: {
-            name: {item.pop("item"): Answer(**item) for item in map(dict, done[task]["items"])}
-            for name, done in rows.items()
-        }
-        for task in settings.tasks
-    }
-    found = summary(answers, config.seed)
+    by_task = {task: {name: answers.read_answers(done[task]) for name, done in rows.items()} for task in settings.tasks}
+    found = summary(by_task, config.seed)
     for task, spec in settings.tasks.items():
-        reported = {
-            name: dict(zip(("value", "stderr"), done[task]["reported"], strict=True)) for name, done in rows.items()
-        }
+        reported = {name: done[task]["harness"] for name, done in rows.items()}
         found[task] |= {"metric": spec.metric, "source": spec.source, "licence": spec.licence, "harness": reported}
-    return {
-        "suite": settings.name,
-        "harness": HARNESS,
-        "dtype": settings.dtype,
-        "limit": settings.limit,
-        "export_missing": reason,
-        "tasks": found,
-    }
-
-
-def _facts(intervention: Intervention) -> Any:
-    match intervention:
-        case DirectionalAblation(direction):
-            return ["ablation", direction.vector.tolist()]
-        case ActivationAddition(direction, coefficient):
-            return ["addition", direction.layer, coefficient, direction.vector.tolist()]
-        case other:
-            return other
+    kept = {"suite": settings.name, "dtype": settings.dtype, "limit": settings.limit}
+    return {**kept, "harness": HARNESS, "export_missing": reason, "tasks": found}
 
 
 if __name__ == "__main__":
