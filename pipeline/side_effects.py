@@ -72,6 +72,44 @@ def further_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def capability_table(record: Mapping[str, Any]) -> Table:
+    """Task scores of every condition on the same questions, and whether the export answers as the ablated model."""
+    table = cells.table(
+        f"capability, lm-eval, {record['dtype']}",
+        "task, condition",
+        "score",
+        "95 % interval",
+        "n",
+        "p (Holm)",
+        "verdict",
+    )
+    notes = []
+    for task, found in record["tasks"].items():
+        for name, row in found["score"].items():
+            table.add_row(
+                f"{task} ({found['metric']}), {_words(name)}",
+                *cells.number(row, "{:.1%}"),
+                *cells.test(found["change"].get(name)),
+            )
+        table.add_section()
+        notes.append(f"{task}: {found['source']}" + (f"; chance {found['chance']:.0%}" if found["chance"] else ""))
+        if equal := found["export_equals_ablation"]:
+            notes[-1] += f"; export and live ablation differ in {equal['different_answers']} of {equal['n']} answers"
+    if record["export_missing"]:
+        notes.append(f"no export: {record['export_missing']}")
+    table.caption = "\n".join(notes)
+    return table
+
+
+def _words(name: str) -> str:
+    effect, _, source = name.partition(".")
+    return (
+        f"{source.replace('_', ' ') or 'direction'} {cells.EFFECTS[effect]}"
+        if effect in ("ablation", "addition")
+        else effect
+    )
+
+
 def attacks_table(metrics: Mapping[str, Any]) -> Table:
     """Attack success by category of prompt, beside the paper's where the model is the same."""
     table = cells.table(

@@ -162,6 +162,15 @@ class Layout:
         return self.folder / "loss.json"
 
     @property
+    def capability(self) -> Path:
+        """Task scores per condition with intervals, paired changes, and export against live ablation."""
+        return self.folder / "capability" / "summary.json"
+
+    def capability_items(self, condition: str) -> Path:
+        """Rows {task, item, value, answer, log_likelihoods} of one condition."""
+        return self.folder / "capability" / f"{condition}.jsonl"
+
+    @property
     def export(self) -> Path:
         """The model with orthogonalised weights, its card and equivalence.json."""
         return self.folder / "export"

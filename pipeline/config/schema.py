@@ -321,6 +321,40 @@ class LossConfig:
 
 
 @dataclass
+class CapabilityTask:
+    base: str = MISSING
+    metric: str = MISSING
+    source: str = MISSING
+    licence: str = "not stated"
+    file: str = ""
+    sha256: str = ""
+    places: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        pinned = bool(self.sha256) == bool(self.places)
+        _check(pinned, "capability: sha256 of a task", self.sha256, "give both sha256 and places, or neither")
+        _check(bool(self.base), "capability: base of a task", self.base, "name a task of lm-eval")
+        _check(bool(self.metric), "capability: metric of a task", self.metric, "name one, such as acc")
+
+
+@dataclass
+class CapabilityConfig:
+    name: str = MISSING
+    dtype: str = MISSING
+    batch_size: int = MISSING
+    limit: int | None = MISSING
+    folder: str | None = None
+    tasks: dict[str, CapabilityTask] = MISSING
+
+    def __post_init__(self):
+        _check(self.dtype in DTYPES, "capability.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        _check(self.batch_size >= 1, "capability.batch_size", self.batch_size, "use at least 1")
+        _check(self.limit is None or self.limit >= 1, "capability.limit", self.limit, "use null or at least 1")
+        _check(len(self.tasks) > 0, "capability.tasks", self.tasks, "name at least one task")
+
+
+@dataclass
 class ExportConfig:
     dtype: str = MISSING
     n_prompts: int = MISSING
@@ -359,4 +393,5 @@ class Config:
     evaluate: EvaluateConfig = MISSING
     judge: JudgeConfig = MISSING
     loss: LossConfig = MISSING
+    capability: CapabilityConfig = MISSING
     export: ExportConfig = MISSING

@@ -26,10 +26,7 @@ def load(spec: FileSpec, path: Path) -> list[Prompt]:
 
 def rows(spec: FileSpec, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """(line, row) of every row that `only` keeps; each has the column. Raises UserError naming file and line."""
-    reader = READERS.get(Path(spec.file).suffix)
-    if reader is None:
-        raise UserError(f"{spec.file}: unknown kind of file: use {', '.join(READERS)}")
-    for line, row in reader(read_text(path, spec.file), spec.file):
+    for line, row in read_rows(path, spec.file):
         row = {spec.column: row} if isinstance(row, str) else row
         if not isinstance(row, Mapping) or spec.column not in row:
             raise UserError(f"{spec.file}:{line} has no '{spec.column}'")
@@ -40,6 +37,14 @@ def rows(spec: FileSpec, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def wanted(spec: FileSpec, row: Mapping[str, Any]) -> bool:
     """The row has the values that `only` asks for."""
     return all(str(row.get(key)) == value for key, value in spec.only.items())
+
+
+def read_rows(path: Path, name: str) -> Rows:
+    """(line, row) of a file called `name` to the user. Raises UserError naming file and line of what is malformed."""
+    reader = READERS.get(Path(name).suffix)
+    if reader is None:
+        raise UserError(f"{name}: unknown kind of file: use {', '.join(READERS)}")
+    return reader(read_text(path, name), name)
 
 
 def _prompt(spec: FileSpec, row: Mapping[str, Any], line: int) -> Prompt:
