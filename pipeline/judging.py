@@ -137,8 +137,12 @@ def endpoint_of(settings: EndpointConfig) -> Endpoint:
 
 
 def settings(overrides: Sequence[str]) -> Config:
-    """The settings of conf/ for judging outside a run. Raises UserError for an override that does not fit."""
-    found = OmegaConf.to_object(compose(read_spec().model, "quick", list(overrides)))
+    """The settings of conf/ for judging outside a run, with KEY=VALUE changes.
+
+    Raises UserError for one that the schema does not have.
+    """
+    changed = [text if text.startswith(("+", "~")) else f"++{text}" for text in overrides]
+    found = OmegaConf.to_object(compose(read_spec().model, "quick", changed))
     assert isinstance(found, Config)
     return found
 
