@@ -62,6 +62,13 @@ def test_profile_paper_has_the_papers_sizes():
         ("tiny", ["generate.lengths=[0]"], "generate.lengths is [0]: use at least 1"),
         ("tiny", ["refusal_tokens.source=guess"], "refusal_tokens.source is 'guess': use one of"),
         ("tiny", ["data=nowhere"], "data/nowhere"),
+        ("tiny", ["text=nowhere"], "text/nowhere"),
+        ("tiny", ["text.n_documents=0"], "text.n_documents is 0: use at least 1"),
+        ("tiny", ["text.n_answers=0"], "text.n_answers is 0: use at least 1"),
+        ("tiny", ["text.plain_text=[]"], "text.plain_text: empty"),
+        ("tiny", ["text=paper", "text.plain_text.0.revision=main"], "use a commit of 40 hex digits"),
+        ("tiny", ["loss.max_answer_tokens=0"], "loss.max_answer_tokens is 0: use at least 1"),
+        ("tiny", ["loss.max_tokens=1"], "loss.max_tokens is 1: use at least 2"),
         ("tiny", ["data=custom"], "no value for data.harmful.train[0].file, data.harmless.train[0].file"),
         ("tiny", ["sizes.harmful.train=0"], "train is 0: use at least 1"),
         ("tiny", ["model.source.kind=hub"], "model.source.repo"),
@@ -121,7 +128,14 @@ def test_every_value_in_conf_has_a_line_of_meaning():
             for line in path.read_text().splitlines():
                 name = line.split(":")[0].strip()
                 explained = "#" in line or line.endswith(":") or name in ("rule", "defaults", "- override /data")
-                nested = name in ("harmful", "harmless", "- override /select", "min_train", "min_val")
+                nested = name in (
+                    "harmful",
+                    "harmless",
+                    "- override /select",
+                    "- override /text",
+                    "min_train",
+                    "min_val",
+                )
                 assert explained or nested or not line.strip(), f"{path.name}: {line}"
 
 
