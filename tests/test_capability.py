@@ -191,9 +191,7 @@ def test_missing_and_malformed_files_are_one_line(tmp_path):
 
 
 def answers(values, likelihoods=((0.0, -1.0),)):
-    return {
-        str(i): Answer(value, int(value), likelihoods[i % len(likelihoods)]) for i, value in enumerate(values)
-    }
+    return {str(i): Answer(value, int(value), likelihoods[i % len(likelihoods)]) for i, value in enumerate(values)}
 
 
 def test_changes_are_mcnemars_with_holm_over_the_tasks_of_a_condition():
