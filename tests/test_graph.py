@@ -132,6 +132,31 @@ def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(proje
     assert not list(partial.glob("loss-*.jsonl"))
 
 
+def test_killed_capability_goes_on_with_the_next_condition_and_writes_the_same_bytes(project):
+    command = [sys.executable, "-m", "pipeline.stages.capability", "tiny"]
+    folder, partial = (project.folder / f"outputs/{name}" for name in ("models/tiny/capability", "partial"))
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    names = {f"{name}.jsonl" for name in ("baseline", "ablation", "addition", "ablation.random_0", "export")}
+    assert whole.keys() == names | {"summary.json"}
+    equal = json.loads(whole["summary.json"])["tasks"]["toy_sequences"]["export_equals_ablation"]
+    assert (equal["n"], equal["different_answers"], equal["different_values"]) == (12, 0, 0)
+    assert equal["difference_max"] < 1e-4 < equal["effect_max"]
+    shutil.rmtree(folder)
+    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
+    while len(list(partial.glob("capability-*.jsonl"))) < 2:
+        assert process.poll() is None, "finished before it could be interrupted"
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not folder.exists()
+    assert list(partial.glob("capability-*.jsonl"))
+    again = project.module("pipeline.stages.capability", "tiny")
+    assert "toy_sequences, baseline" not in again.stderr, "the finished condition is not run again"
+    assert "toy_sequences, export" in again.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert not list(partial.glob("capability-*.jsonl"))
+
+
 def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     project.params(overrides='"select.min_train=20"')
     project.repro()
@@ -142,6 +167,9 @@ def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     for losses in metrics["loss"].values():
         assert list(losses["loss"]) == ["baseline"]
         assert losses["export"] == {"reason": metrics["reason"]}
+    capability = json.loads((project.folder / "outputs/models/tiny/capability/summary.json").read_text())
+    assert capability["export_missing"]
+    assert list(capability["tasks"]["toy_sequences"]["score"]) == ["baseline"]
     assert [path.name for path in (project.folder / "outputs/models/tiny/export").iterdir()] == ["equivalence.json"]
     assert not (project.folder / "outputs/models/tiny/direction/direction.safetensors").exists()
     assert "no_refusal_behaviour" in project.module("pipeline.report").stdout

@@ -143,6 +143,6 @@ def _binary(values: Values) -> bool:
 def _verdict(moved: Estimate) -> str:
     if moved.low is None or moved.value is None:
         return "not testable"
-    if moved.holds(0):
+    if moved.holds(0.0):
         return "no difference shown"
     return "higher" if moved.value > 0 else "lower"

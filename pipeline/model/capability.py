@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from io import StringIO
 from typing import Any
@@ -76,7 +77,7 @@ def run(model: ChatModel, task: Task, limit: int | None, seed: int, batch_size: 
 def _loaded(task: Task, seed: int) -> Any:
     local = {} if task.rows is None else {"custom_dataset": _dataset(task.rows), **ONE_SPLIT}
     spec: dict[str, Any] = {"task": task.base, **local, **task.options}
-    manager = TaskManager()
+    manager = _manager()
     if task.base in manager.all_tasks:  # only inside a group does lm-eval merge options over a registered task
         spec = {"group": GROUP, "task": [spec]}
     elif task.rows is None:
@@ -95,6 +96,12 @@ def _loaded(task: Task, seed: int) -> Any:
             leaf.set_config(key="num_fewshot", value=0)
         leaf.set_fewshot_seed(seed=seed)
     return loaded
+
+
+@cache
+def _manager() -> TaskManager:
+    """lm-eval's index of its tasks; reading it takes seconds."""
+    return TaskManager()
 
 
 def _leaves(loaded: Any) -> list[tuple[str, Any]]:
