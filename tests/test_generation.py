@@ -36,7 +36,7 @@ def case(request, tmp_path):
         head = model.sites.head.weight
         noise = torch.randn(head.shape, generator=torch.Generator().manual_seed(0))
         head.copy_(SHARPNESS * noise / head.shape[1] ** 0.5)
-        model.hf.get_input_embeddings().weight.div_(4 * SHARPNESS)
+        model.hf.get_input_embeddings().weight.div_(4 * SHARPNESS * model.sites.embedding_multiplier)
     return name, model
 
 
