@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pipeline.artifacts.files import replacing
+
+if TYPE_CHECKING:  # a name for a type; whoever has a figure has loaded matplotlib
+    from matplotlib.figure import Figure
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -17,7 +19,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def write_png(path: Path, figure: Figure, provenance: Mapping[str, Any]) -> None:
+def write_png(path: Path, figure: "Figure", provenance: Mapping[str, Any]) -> None:
     """A figure as PNG that carries its provenance as text; no date is kept, so equal figures are equal bytes."""
     text = {"Software": None, "provenance": json.dumps(provenance, sort_keys=True)}
     with replacing(path) as temporary:
