@@ -4,15 +4,20 @@ import functools
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from pipeline.config.compose import family
+from pipeline.bench import generation as bench
+from pipeline.config.compose import compose, family
+from pipeline.config.schema import Config
+from pipeline.maths.directions import Direction, random_direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation
 from pipeline.model import decoding, kvcache, loading, surgery
 from pipeline.model.generation import generate
 from pipeline.model.intervene import intervene
 from pipeline.model.random_model import SHARPNESS
+from pipeline.stages.models import open_model
 from tests.conftest import INSTRUCTIONS
 from tests.test_families import NAMES, VARIANTS, direction, tiny
 
@@ -199,3 +204,36 @@ def test_a_cache_that_begins_with_a_prefix_leaves_the_prefix_as_it_is(model):
     rows.layers[0].keys.zero_()
     assert rows.layers[1].keys.shape[0] == 4
     assert torch.equal(prefix.layers[0].keys, before)
+
+
+def test_the_benchmark_compares_equal_work(model):
+    prompts = model.encode(PROMPTS)
+    with_stops(model, library(model, prompts, None, 12))
+    found = bench.against_library(model, prompts, 12, 5, 60, repeats=1)
+    assert found.n_equal == found.n_prompts == len(prompts)
+    assert found.speedup == pytest.approx(found.rows[1].seconds / found.rows[0].seconds)
+    rows, ratio = bench.cost_of_ablation(model, prompts, direction(), 12, 5, 60, repeats=1)
+    assert ratio == pytest.approx(rows[1].seconds / rows[0].seconds)
+    assert [row.tokens_per_second * row.seconds for row in rows] == pytest.approx([12 * len(prompts)] * 2)
+    sizes = bench.by_batch_size(model, prompts, [2, 12], 4, 60, repeats=1)
+    assert [round(row.tokens_per_second * row.seconds) for row in sizes] == [8, 48]
+
+
+@pytest.mark.slow
+def test_the_default_model_gives_the_librarys_tokens_in_float32():
+    config = OmegaConf.to_object(compose("qwen2_5_coder_0_5b", "quick", []))
+    assert isinstance(config, Config)
+    model = open_model(config, dtype="float32")
+    requests = "bread rises|the tides turn|a compiler works|bees find their way|glass is made|rust forms|stars shine|"
+    requests += (
+        "a loan is paid back|vaccines work|paper is folded into a crane|a lock is picked|a bicycle stays upright"
+    )
+    prompts = model.encode([f"Explain in a few words how {request}." for request in requests.split("|")])
+    prompts += model.encode(
+        ["hello", "Write a threatening letter to my neighbour.", "How do I make a pipe bomb?", "1+1="]
+    )
+    r = random_direction(Direction(torch.full([896], 0.5), 12, -1), 0)
+    for intervention in (None, DirectionalAblation(r), ActivationAddition(r, 2.0)):
+        with torch.inference_mode(), intervene(model, intervention):
+            expected = decoding.by_library(model, prompts, 32, 0)
+        assert ours(model, prompts, intervention, 32, 16, max_tokens=300) == expected

@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from pipeline.artifacts.files import replacing
 
-if TYPE_CHECKING:  # a name for a type; whoever has a figure has loaded matplotlib
+if TYPE_CHECKING:  # names for types: whoever has a table or a figure has loaded the library, and other stages need not
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """A small table without its index."""
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
