@@ -1,6 +1,7 @@
 """Greedy decoding, judged by the library's own `generate`: what leaves, moves and is shared changes no token."""
 
 import functools
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,9 @@ def case(request, tmp_path):
         head = model.sites.head.weight
         noise = torch.randn(head.shape, generator=torch.Generator().manual_seed(0))
         head.copy_(SHARPNESS * noise / head.shape[1] ** 0.5)
-        model.hf.get_input_embeddings().weight.div_(4 * SHARPNESS * model.sites.embedding_multiplier)
+        model.hf.get_parameter(f"{model.sites.family.embedding.modules[0]}.weight").div_(
+            4 * SHARPNESS * model.sites.embedding_multiplier
+        )
     return name, model
 
 
@@ -169,7 +172,8 @@ def test_one_prompt_no_prompt_and_equal_prompts(model):
 def test_a_roomy_layer_holds_what_a_growing_one_holds():
     generator = torch.Generator().manual_seed(0)
     new = functools.partial(torch.randn, generator=generator)
-    short, long, growing = DynamicLayer(), DynamicLayer(), DynamicLayer()
+    short, long = DynamicLayer(), DynamicLayer()
+    growing: Any = DynamicLayer()
     short.update(new(2, 3, 4, 8), new(2, 3, 4, 6))
     long.update(new(3, 3, 7, 8), new(3, 3, 7, 6))
     pad = torch.nn.functional.pad
@@ -199,11 +203,12 @@ def test_a_cache_that_begins_with_a_prefix_leaves_the_prefix_as_it_is(model):
     prefix = kvcache.started(model.hf, None, 1)
     assert isinstance(prefix, DynamicCache)
     model.hf(input_ids=torch.tensor([[1, 2, 3]]), past_key_values=prefix, use_cache=True)
-    before = prefix.layers[0].keys.clone()
-    rows = kvcache.started(model.hf, prefix, 4)
-    rows.layers[0].keys.zero_()
-    assert rows.layers[1].keys.shape[0] == 4
-    assert torch.equal(prefix.layers[0].keys, before)
+    layers: list[Any] = prefix.layers
+    before = layers[0].keys.clone()
+    rows: list[Any] = kvcache.started(model.hf, prefix, 4).layers
+    rows[0].keys.zero_()
+    assert rows[1].keys.shape[0] == 4
+    assert torch.equal(layers[0].keys, before)
 
 
 def test_the_benchmark_compares_equal_work(model):

@@ -48,7 +48,7 @@ def against_library(
     repeats: int = 3,
     intervention: Intervention = None,
 ) -> AgainstLibrary:
-    """Ours and transformers' `generate` on the same prompts under the same intervention, to the same ends of answers."""
+    """Ours and transformers' `generate` on the same prompts under the same intervention, to the answers' ends."""
 
     def ours() -> list[Answer]:
         batches = generate(model, prompts, intervention, max_new_tokens, batch_size, max_tokens=max_tokens)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -59,7 +60,8 @@ class _State:
 
     def keep(self, rows: list[int]) -> None:
         index = torch.tensor(rows)
-        for layer in self.cache.layers:
+        layers: list[Any] = self.cache.layers
+        for layer in layers:
             layer.batch_select_indices(index)
         self.mask, self.positions = (x[index.to(x.device)] for x in (self.mask, self.positions))
 

@@ -14,13 +14,16 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 class RoomyLayer(DynamicLayer):
     """Keys and values in buffers with room for all that will come: a step writes its own token and copies no other."""
 
-    def __init__(self, parts: Sequence[DynamicLayer], length: int, room: int):
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, parts: Sequence[Any], length: int, room: int):
         """Rows of all `parts`, one after the other, each part's last token at slot `length - 1` of `length + room`."""
         super().__init__()
-        self.dtype, self.device = parts[0].keys.dtype, parts[0].keys.device
-        self.is_initialized = True
         self._key_buffer = _joined([part.keys for part in parts], length, room)
         self._value_buffer = _joined([part.values for part in parts], length, room)
+        self.dtype, self.device = self._key_buffer.dtype, self._key_buffer.device
+        self.is_initialized = True
         self._show(length)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -59,22 +62,24 @@ def _joined(parts: Sequence[Tensor], length: int, room: int) -> Tensor:
 
 @dataclass(frozen=True)
 class CachePlan:
-    """What one model's cache allows. `decodable`: its layers grow by tokens and can lose rows, and the model
-    needs no other inputs than tokens, mask and positions; `window`: the narrowest sliding window, if any.
+    """What one model's cache allows.
+
+    `decodable`: its layers grow by tokens and can lose rows, and a step needs nothing but tokens, mask and
+    positions. `window`: tokens of the narrowest sliding window, if any.
     """
 
     decodable: bool
     window: int | None
 
 
-def plan(hf: PreTrainedModel) -> CachePlan:
+def plan(hf: Any) -> CachePlan:
     """Read from the model's configuration; recurrent, hybrid and indexed layers are not decodable here."""
     layers = DynamicCache(config=hf.config).layers
     plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
     # A model that overrides this has a step of its own, such as Phi-3's change of rotary factors.
-    ordinary = type(hf).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
+    own, usual = (kind.prepare_inputs_for_generation for kind in (type(hf), GenerationMixin))  # type: ignore[attr-defined]
     windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    return CachePlan(plain and ordinary, min(windows, default=None))
+    return CachePlan(plain and own is usual, min(windows, default=None))
 
 
 def started(hf: PreTrainedModel, prefix: Cache | None, n_rows: int) -> Cache:
