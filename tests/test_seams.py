@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,19 @@ def test_packages_import_only_what_their_seam_allows(path):
 def test_stages_are_short():
     for path in (PIPELINE / "stages").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 120, path
+
+
+HEAVY = {"hydra", "matplotlib", "nnsight", "pandas", "scipy.stats", "sklearn", "statsmodels", "transformers"}
+NEEDED = {
+    "judge": set(),
+    "direction": set(),
+    "completions": {"transformers"},
+    "activations": {"nnsight", "transformers"},
+}
+
+
+@pytest.mark.parametrize("stage", NEEDED)
+def test_a_stage_loads_no_heavy_library_that_it_does_not_need(stage):
+    code = f"import sys, pipeline.stages.{stage}; print(*sorted(set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert HEAVY & set(loaded.stdout.split()) == NEEDED[stage]

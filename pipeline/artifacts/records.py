@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from torch import Tensor
 
 from pipeline.artifacts import files, tables, tensors
@@ -126,11 +125,15 @@ def read_baselines(path: Path) -> tuple[Baselines, dict[str, int]]:
 
 def write_scores(path: Path, scores: Iterable[CandidateScores]) -> None:
     """Candidate scores, a row per (position, layer); a zero-norm candidate has none."""
+    import pandas as pd
+
     tables.write_csv(path, pd.DataFrame([asdict(row) for row in scores], columns=list(SCORE_COLUMNS)))
 
 
 def read_scores(path: Path) -> list[CandidateScores]:
     """Candidate scores as written by `write_scores`."""
+    import pandas as pd
+
     return [CandidateScores(**row) for row in pd.read_csv(path).to_dict("records")]  # type: ignore[misc]
 
 

@@ -1,4 +1,7 @@
-"""Intervals: Wilson for rates, bootstrap for means, AUROC and kappa (statsmodels and scipy do the work)."""
+"""Intervals: Wilson for rates, bootstrap for means, AUROC and kappa (statsmodels and scipy do the work).
+
+They are imported where they are used: loading them takes a second, and most stages only need the types here.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
-from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 LEAST_ROWS = 8  # with fewer rows a bootstrap interval is far too narrow, so none is given
@@ -41,6 +41,8 @@ def rate(outcomes: Sequence[bool]) -> Estimate:
 
 def wilson(count: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a rate of `count` in `n`."""
+    from statsmodels.stats.proportion import proportion_confint
+
     low, high = proportion_confint(np.array(count), np.array(n), alpha=1 - LEVEL, method="wilson")
     # Rounding may leave 3e-18 of 0 in n, which would not hold 0.
     return (0.0 if count == 0 else float(np.asarray(low))), (1.0 if count == n else float(np.asarray(high)))
@@ -52,6 +54,8 @@ def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     Fewer than LEAST_ROWS rows, or rows that are all equal, have nothing to resample: a point without
     interval, and a note. Raises ValueError on no rows or on a value that is not finite.
     """
+    from scipy.stats import bootstrap
+
     rows = np.asarray(values, dtype=float)
     if rows.size == 0 or not np.isfinite(rows).all():
         raise ValueError(f"a mean needs finite rows, got {rows.size} of which {np.isfinite(rows).sum()} finite")
@@ -145,6 +149,8 @@ def kappa(first: Sequence[bool], second: Sequence[bool]) -> Estimate:
     Undefined, with a note, when a judge gives one verdict to every row. Raises ValueError on rows that
     are not paired, or on none.
     """
+    from statsmodels.stats.inter_rater import cohens_kappa
+
     if len(first) != len(second) or not len(first):
         raise ValueError(f"agreement needs the same rows, at least one: got {len(first)} and {len(second)}")
     if len(set(first)) < 2 or len(set(second)) < 2:

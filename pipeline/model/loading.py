@@ -143,7 +143,8 @@ def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
 
 def _contiguous(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     # The last position is a strided view of all positions; bfloat16 matmul on it is hundreds of times slower.
-    return (args[0].contiguous(), *args[1:])
+    # Of one prompt it counts as contiguous and is as slow, so it is copied whatever it says.
+    return (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
 
 
 def _device(device: str) -> str:

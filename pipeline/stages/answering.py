@@ -62,6 +62,7 @@ def _generate(
             config.generate.max_new_tokens,
             config.generate.batch_size,
             done=done,
+            max_tokens=config.engine.max_batch_tokens,
         ):
             partial.append(
                 {
