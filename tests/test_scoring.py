@@ -11,6 +11,7 @@ from pipeline.config.compose import family
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation
 from pipeline.maths.metrics import kl_divergence, refusal_metric
+from pipeline.maths.racing import Prompts
 from pipeline.maths.selection import PromptScores
 from pipeline.model import chat, lean, loading, scoring
 from pipeline.model.forward import Split, Start, all_logits, last_logits, run_jobs, unchanged
@@ -86,9 +87,11 @@ def test_an_affine_edit_scores_as_it_does_plainly(model):
     prompts = chat.encode(model.tokenizer, INSTRUCTIONS)
     generator = torch.Generator().manual_seed(2)
     u, readout = torch.randn(2, 32, generator=generator, dtype=torch.float64)
-    edits = [AffineEdit(Direction(u / (u @ readout), 2, -1), readout, target) for target in (-1.0, 3.0)]
+    out, into = (AffineEdit(Direction(u / (u @ readout), 2, -1), readout, target) for target in (-1.0, 3.0))
     validation = scoring.prepare(model, prompts[:2], prompts[2:], TOKENS, 60)
-    assert_scores(scoring.score(model, *edits, validation, 60), plain_scores(model, *edits, prompts[:2], prompts[2:]))
+    assert_scores(
+        scoring.score(model, out, into, validation, 60), plain_scores(model, out, into, prompts[:2], prompts[2:])
+    )
 
 
 def test_a_part_of_the_prompts_has_the_scores_it_has_among_all(model):
@@ -96,7 +99,7 @@ def test_a_part_of_the_prompts_has_the_scores_it_has_among_all(model):
     validation = scoring.prepare(model, prompts[:2], prompts[2:], TOKENS, 60)
     found = directions(32, 3)
     whole = scoring.score_directions(model, found, validation, 1.0, 60)
-    part = scoring.score_directions(model, found, validation, 1.0, 60, scoring.Part([1], [2, 0]))
+    part = scoring.score_directions(model, found, validation, 1.0, 60, Prompts((1,), (2, 0)))
     for few, all_ in zip(part, whole, strict=True):
         wanted = PromptScores(all_.bypass[1:], (all_.induce[2], all_.induce[0]), (all_.kl[2], all_.kl[0]))
         assert_scores(few, wanted)

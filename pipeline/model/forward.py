@@ -1,7 +1,7 @@
 """Forward passes that end in next-token logits."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +17,7 @@ from pipeline.model.loading import ChatModel
 from pipeline.model.rowwise import Rows
 
 T = TypeVar("T")
+Logits = Float[Tensor, "prompt d_vocab"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Split:
 class States:
     """`resid_pre` of the unchanged model at every token: of the shared ones, and of the rest of each prompt.
 
-    Layer by layer, (token, d_model), in the model's dtype and on the layer's device. `cache` holds keys and values of the
-    shared tokens; `as_tuple` says that the model's blocks return tuples.
+    Layer by layer, (token, d_model), in the model's dtype and on the layer's device. `cache` holds keys and
+    values of the shared tokens; `as_tuple` says that the model's blocks return tuples.
     """
 
     shared: Sequence[Tensor]
@@ -89,7 +90,7 @@ def run_jobs(
     split: Split,
     jobs: Sequence[tuple[int, int]],
     max_tokens: int,
-    read: Callable[[Tensor, list[int]], Sequence[T] | Tensor],
+    read: Callable[[Tensor, list[int]], Iterable[T]],
     progress: Callable[[int], None] = lambda rows: None,
     rows: Rows | None = None,
     start: Start | None = None,
@@ -106,7 +107,7 @@ def run_jobs(
         lengths = [len(split.rests[prompt]) for _, prompt in jobs]
         found: dict[int, T] = {}
 
-        def run(batch: list[int]) -> Sequence[T] | Tensor:
+        def run(batch: list[int]) -> Iterable[T]:
             chosen = [jobs[job] for job in batch]
             rows.current = torch.tensor([state for state, _ in chosen], device=model.device)
             places = torch.tensor([states.index(state) for state, _ in chosen])

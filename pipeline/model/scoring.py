@@ -12,20 +12,13 @@ from torch import Tensor
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
 from pipeline.maths.metrics import kl_divergence, refusal_metric
+from pipeline.maths.racing import Prompts
 from pipeline.maths.selection import Baselines, PromptScores
 from pipeline.model.forward import Split, Start, States, run_jobs, unchanged
 from pipeline.model.loading import ChatModel
 from pipeline.model.rowwise import Rows, intervene_rows
 
 READ_ROWS = 256  # rows of logits that are widened to float64 together
-
-
-@dataclass(frozen=True)
-class Part:
-    """Numbers of some val prompts of each class."""
-
-    harmful: Sequence[int]
-    harmless: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +44,9 @@ class Validation:
         return {"harmful": self.n_harmful, "harmless": len(self.split.rests) - self.n_harmful}
 
     @property
-    def whole(self) -> Part:
+    def whole(self) -> Prompts:
         """Every prompt."""
-        return Part(range(self.sizes["harmful"]), range(self.sizes["harmless"]))
+        return Prompts(tuple(range(self.sizes["harmful"])), tuple(range(self.sizes["harmless"])))
 
 
 def prepare(
@@ -94,7 +87,7 @@ def score_directions(
     validation: Validation,
     coefficient: float,
     max_tokens: int,
-    part: Part | None = None,
+    part: Prompts | None = None,
 ) -> list[PromptScores]:
     """The same of several directions in shared batches, a direction per row; `part`: of these prompts alone."""
     ablations = [DirectionalAblation(direction) for direction in directions]
@@ -107,7 +100,7 @@ def _scores(
     ablations: Sequence[Intervention],
     additions: Sequence[Intervention],
     validation: Validation,
-    part: Part,
+    part: Prompts,
     max_tokens: int,
 ) -> list[PromptScores]:
     n, states = validation.n_harmful, range(len(ablations))
@@ -156,6 +149,12 @@ def _read(
             kl[harmless] = kl_divergence(baseline, rows[harmless])
         found += zip(refusal_metric(rows, validation.refusal_tokens).tolist(), kl.tolist(), strict=True)
     return found
+
+
+def n_tokens(validation: Validation, part: Prompts) -> int:
+    """Tokens that a candidate's ablation runs on some prompts, shared ones once, without padding."""
+    prompts = [*part.harmful, *(validation.n_harmful + prompt for prompt in part.harmless)]
+    return len(validation.split.shared) + sum(len(validation.split.rests[prompt]) for prompt in prompts)
 
 
 def candidates(r: Float[Tensor, "position layer d_model"], max_layer: int) -> list[Direction]:
