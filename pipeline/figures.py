@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.maths.experiment import Label
@@ -243,7 +244,7 @@ def selection_heatmaps(
     title: str,
     stamp: str,
 ) -> Figure:
-    """bypass, induce and kl over position and layer; hatched cells have no direction."""
+    """bypass, induce and kl over position and layer; hatched: no direction; dotted: not measured to the end."""
     harmful, harmless = baselines
     panels = {
         "bypass": f"bypass: refusal metric, harmful, ablated\n(baseline {harmful:.1f}; lower removes refusal)",
@@ -257,6 +258,7 @@ def selection_heatmaps(
         image = axis.imshow(grid, aspect="auto", cmap="cividis", interpolation="nearest")
         axis.set_facecolor("white")
         axis.patch.set(hatch="////", edgecolor="lightgrey")
+        _dotted(axis, scores, len(tokens))
         figure.colorbar(image, ax=axis, label="nats", shrink=0.9)
         axis.set_title(label, fontsize=10)
         axis.set_xlabel("layer")
@@ -267,8 +269,16 @@ def selection_heatmaps(
     axes[0].set_yticks(range(len(tokens)), [f"{i - len(tokens)}  {token!r}" for i, token in enumerate(tokens)])
     axes[0].set_ylabel("position (token)")
     star = f"star: chosen, position {chosen.position}, layer {chosen.layer}" if chosen else "no candidate chosen"
-    _finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction)", stamp)
+    stopped = "; dotted: stopped early, could not win" if any(row.stopped for row in scores) else ""
+    _finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction{stopped})", stamp)
     return figure
+
+
+def _dotted(axis: Axes, scores: Sequence[CandidateScores], n_positions: int) -> None:
+    for row in scores:
+        if row.stopped:
+            corner = (row.layer - 0.5, row.position + n_positions - 0.5)
+            axis.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor="darkgrey", hatch="..", linewidth=0))
 
 
 def _grid(scores: Sequence[CandidateScores], field: str, n_positions: int) -> np.ndarray:

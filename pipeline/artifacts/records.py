@@ -109,7 +109,7 @@ def read_filter_verdict(path: Path) -> FilterVerdict:
     return FilterVerdict(row["verdict"], row["reason"], row["refused"], row["n"])
 
 
-SCORE_COLUMNS = ("position", "layer", "bypass", "induce", "kl", "zero_norm")
+SCORE_COLUMNS = ("position", "layer", "bypass", "induce", "kl", "zero_norm", "stopped")
 
 
 def write_baselines(path: Path, baselines: Baselines | None, n_val: Mapping[str, int]) -> None:
@@ -124,7 +124,7 @@ def read_baselines(path: Path) -> tuple[Baselines, dict[str, int]]:
 
 
 def write_scores(path: Path, scores: Iterable[CandidateScores]) -> None:
-    """Candidate scores, a row per (position, layer); a zero-norm candidate has none."""
+    """Candidate scores, a row per (position, layer); a zero-norm candidate has none, nor one that a race stopped."""
     import pandas as pd
 
     tables.write_csv(path, pd.DataFrame([asdict(row) for row in scores], columns=list(SCORE_COLUMNS)))
@@ -134,7 +134,10 @@ def read_scores(path: Path) -> list[CandidateScores]:
     """Candidate scores as written by `write_scores`."""
     import pandas as pd
 
-    return [CandidateScores(**row) for row in pd.read_csv(path).to_dict("records")]  # type: ignore[misc]
+    rows = pd.read_csv(path)
+    if "stopped" in rows:
+        rows["stopped"] = rows["stopped"].fillna("")
+    return [CandidateScores(**row) for row in rows.to_dict("records")]  # type: ignore[misc]
 
 
 def finite(row: Mapping[str, Any]) -> dict[str, Any]:

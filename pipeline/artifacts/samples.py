@@ -25,15 +25,20 @@ PLACES = "places"  # metadata: [position, layer] of each tensor, by name
 
 @dataclass(frozen=True)
 class Sweep:
-    """Scores per prompt of every candidate (None: its norm is zero), and the unchanged model's metric."""
+    """Scores per prompt of every candidate, and the unchanged model's metric.
+
+    None: a candidate's norm is zero; NaN: a prompt on which it was not measured, since a race had stopped it.
+    """
 
     candidates: Mapping[Place, PromptScores | None]
     harmful_metric: Sequence[float]
     harmless_metric: Sequence[float]
 
 
-def candidate_scores(place: Place, scores: PromptScores | None) -> CandidateScores:
-    """Mean scores of a candidate."""
+def candidate_scores(place: Place, scores: PromptScores | None, stopped: str = "") -> CandidateScores:
+    """Mean scores of a candidate; of one that a race stopped, why and no scores."""
+    if stopped:
+        return CandidateScores(*place, bypass=math.nan, induce=math.nan, kl=math.nan, stopped=stopped)
     return scores.candidate(*place) if scores else CandidateScores.without_direction(*place)
 
 
