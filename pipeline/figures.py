@@ -24,9 +24,12 @@ EFFECTS = {
 CONTROLS = {"random": ("o", "random direction"), "shuffled": ("^", "shuffled labels"), "layer": ("s", "other layer")}
 
 
-def refusal_bars(scores: Mapping[str, Estimate], title: str, judge: str, stamp: str) -> Figure:
-    """Refusal score of baseline and direction as bars, each control as a point beside them; 95 % Wilson intervals."""
-    labels = {name: Label.parse(name) for name in scores}
+def score_bars(scores: Mapping[str, Estimate], headline: str, meaning: str, stamp: str) -> Figure:
+    """Score of baseline and direction as bars, each control as a point beside them; 95 % Wilson intervals.
+
+    `meaning` is the label of the axis: the score with its judge, and what share it is.
+    """
+    labels = {name: label for name in scores if (label := Label.parse(name)).is_main}
     kinds = [kind for kind in ("harmful", "harmless") if any(label.kind == kind for label in labels.values())]
     shown = {kind: [e for e in EFFECTS if f"{kind}_{e}" in scores] for kind in kinds}
     widths = [len(effects) for effects in shown.values()]
@@ -35,13 +38,13 @@ def refusal_bars(scores: Mapping[str, Estimate], title: str, judge: str, stamp: 
     for axis, kind in zip(axes, kinds, strict=True):
         for index, effect in enumerate(shown[kind]):
             _bar(axis, index, effect, scores[f"{kind}_{effect}"])
-            _points(axis, index, {labels[n].source: scores[n] for n in scores if _is_control(labels[n], kind, effect)})
+            _points(axis, index, {labels[n].source: scores[n] for n in labels if _is_control(labels[n], kind, effect)})
         axis.set_xticks(range(len(shown[kind])), [EFFECTS[effect] for effect in shown[kind]], fontsize=9)
         axis.set_title(f"{kind} instructions (n = {scores[f'{kind}_baseline'].n})", fontsize=11)
         _share_axis(axis)
-    axes[0].set_ylabel(f"refusal score [{judge}]\nshare of completions refused, 95 % interval")
+    axes[0].set_ylabel(f"{meaning}, 95 % interval")
     _control_legend(axes[-1], labels.values())
-    _finish(figure, f"Refusal before and after: {title}", stamp)
+    finish(figure, headline, stamp)
     return figure
 
 
@@ -107,7 +110,7 @@ def refusal_by_length(rates: Mapping[str, Mapping[int, Estimate]], title: str, j
     axis.set_ylabel(f"refusal score [{judge}], 95 % interval")
     _share_axis(axis)
     axis.legend(fontsize=9, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
-    _finish(figure, f"Refusal against the length of the answer: {title}", stamp)
+    finish(figure, f"Refusal against the length of the answer: {title}", stamp)
     return figure
 
 
@@ -138,7 +141,7 @@ def estimator_rates(
     axes[0].set_yticks(range(len(rows) + 1), [*rows, "controls: random, shuffled labels"])
     axes[0].invert_yaxis()
     axes[1].legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
-    _finish(figure, f"Estimators on equal terms: {title}", stamp)
+    finish(figure, f"Estimators on equal terms: {title}", stamp)
     return figure
 
 
@@ -157,7 +160,7 @@ def stability_panels(record: Mapping[str, Any], tokens: Sequence[str], title: st
     _win_map(figure, axes[0], record, tokens)
     _split_halves(axes[1], record["split_half_cosine"])
     _learning_curves(axes[2], axes[3], record["learning_curve"], record["baselines"])
-    _finish(figure, f"How stable the choice is: {title}", stamp)
+    finish(figure, f"How stable the choice is: {title}", stamp)
     return figure
 
 
@@ -270,7 +273,7 @@ def selection_heatmaps(
     axes[0].set_ylabel("position (token)")
     star = f"star: chosen, position {chosen.position}, layer {chosen.layer}" if chosen else "no candidate chosen"
     stopped = "; dotted: stopped early, could not win" if any(row.stopped for row in scores) else ""
-    _finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction{stopped})", stamp)
+    finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction{stopped})", stamp)
     return figure
 
 
@@ -292,10 +295,11 @@ def message(text: str, title: str, stamp: str) -> Figure:
     """A figure that says why there is nothing to draw."""
     figure = Figure(figsize=(9, 2.4), layout="constrained")
     figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True)
-    _finish(figure, title, stamp)
+    finish(figure, title, stamp)
     return figure
 
 
-def _finish(figure: Figure, title: str, stamp: str) -> None:
+def finish(figure: Figure, title: str, stamp: str) -> None:
+    """Title above, provenance below."""
     figure.suptitle(title, fontsize=12)
     figure.supxlabel(stamp, fontsize=6.5, color="#555555")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline import figures as draw
+from pipeline import further_figures as besides
 from pipeline.artifacts import files, records, tables
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
@@ -29,7 +30,13 @@ def figures(config: Config, layout: Layout) -> None:
         lengths.setdefault(name, {})[metrics["max_new_tokens"]] = scores[name]
     line = stamp(metrics["provenance"])
     drawn = {
-        "refusal": draw.refusal_bars(scores, title, judge, line),
+        "refusal": draw.score_bars(
+            scores,
+            f"Refusal before and after: {title}",
+            f"refusal score [{judge}]\nshare of completions refused",
+            line,
+        ),
+        **_besides(metrics, scores, line),
         "selection": _heatmaps(config, layout, metrics["selection"], line),
         "length": draw.refusal_by_length(lengths, title, judge, line),
     }
@@ -50,6 +57,29 @@ def figures(config: Config, layout: Layout) -> None:
     for name, figure in drawn.items():
         source = stability if name == "stability" else metrics
         tables.write_png(layout.figure(name), figure, source["provenance"])
+
+
+def _besides(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], line: str) -> dict[str, Any]:
+    """What changed besides refusal: safety by each judge, further sets and system prompts, capability."""
+    title = metrics["title"]
+    drawn = {
+        f"safety_{judge}": draw.score_bars(
+            {name: _estimate(row) for name, row in record["score"].items()},
+            f"Safety before and after: {title}",
+            f"safety score [{judge}]\nshare of completions judged safe",
+            line,
+        )
+        for judge, record in metrics["safety"].items()
+    }
+    further = {name: rate for name, rate in scores.items() if not Label.parse(name).is_main}
+    if further:
+        headline = f"Refusal of contrast prompts and under system prompts: {title}"
+        drawn["further"] = besides.further_rates(further, headline, metrics["judge"], line)
+    tasks = metrics["capability"]["tasks"]
+    rates = {t: {name: _estimate(row) for name, row in found["score"].items()} for t, found in tasks.items()}
+    chance = {task: found["chance"] for task, found in tasks.items()}
+    drawn["capability"] = besides.capability_scores(rates, chance, f"Capability: {title}", line)
+    return drawn
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:
