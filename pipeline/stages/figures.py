@@ -21,21 +21,13 @@ def figures(config: Config, layout: Layout) -> None:
     """Write every figure of one model as PNG."""
     metrics, stability = files.read_json(layout.metrics), files.read_json(layout.stability)
     title, judge = config.model.title, metrics["judge"]
-    scores = {name: _estimate(row) for name, row in metrics["refusal_score"].items()}
-    lengths = {
-        name: {int(length): _estimate(row) for length, row in rows.items()}
-        for name, rows in metrics["by_length"].items()
-    }
+    scores = _estimates(metrics["refusal_score"])
+    lengths = {n: {int(length): e for length, e in _estimates(r).items()} for n, r in metrics["by_length"].items()}
     for name in scores:
         lengths.setdefault(name, {})[metrics["max_new_tokens"]] = scores[name]
     line = stamp(metrics["provenance"])
     drawn = {
-        "refusal": draw.score_bars(
-            scores,
-            f"Refusal before and after: {title}",
-            f"refusal score [{judge}]\nshare of completions refused",
-            line,
-        ),
+        "refusal": _bars(scores, "Refusal", "refused", judge, title, line),
         **_besides(metrics, scores, line),
         "selection": _heatmaps(config, layout, metrics["selection"], line),
         "length": draw.refusal_by_length(lengths, title, judge, line),
@@ -63,12 +55,7 @@ def _besides(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], line: s
     """What changed besides refusal: safety by each judge, further sets and system prompts, capability."""
     title = metrics["title"]
     drawn = {
-        f"safety_{judge}": draw.score_bars(
-            {name: _estimate(row) for name, row in record["score"].items()},
-            f"Safety before and after: {title}",
-            f"safety score [{judge}]\nshare of completions judged safe",
-            line,
-        )
+        f"safety_{judge}": _bars(_estimates(record["score"]), "Safety", "judged safe", judge, title, line)
         for judge, record in metrics["safety"].items()
     }
     further = {name: rate for name, rate in scores.items() if not Label.parse(name).is_main}
@@ -76,10 +63,19 @@ def _besides(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], line: s
         headline = f"Refusal of contrast prompts and under system prompts: {title}"
         drawn["further"] = besides.further_rates(further, headline, metrics["judge"], line)
     tasks = metrics["capability"]["tasks"]
-    rates = {t: {name: _estimate(row) for name, row in found["score"].items()} for t, found in tasks.items()}
+    rates = {task: _estimates(found["score"]) for task, found in tasks.items()}
     chance = {task: found["chance"] for task, found in tasks.items()}
     drawn["capability"] = besides.capability_scores(rates, chance, f"Capability: {title}", line)
     return drawn
+
+
+def _bars(scores: Mapping[str, Estimate], what: str, share: str, judge: str, title: str, line: str) -> Any:
+    meaning = f"{what.lower()} score [{judge}]\nshare of completions {share}"
+    return draw.score_bars(scores, f"{what} before and after: {title}", meaning, line)
+
+
+def _estimates(rows: Mapping[str, Any]) -> dict[str, Estimate]:
+    return {name: _estimate(row) for name, row in rows.items()}
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:
