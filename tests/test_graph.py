@@ -35,12 +35,18 @@ def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):
         assert losses["export"]["max_difference"] < 1e-4 < losses["export"]["max_effect"]
     assert max(metrics["export"]["max_cosine_after"]) < 1e-5 < max(metrics["export"]["max_cosine_before"])
     assert {path.name for path in (project.folder / "outputs/figures/tiny").iterdir()} == {
+        "capability.png",
         "estimators.png",
+        "further.png",
         "length.png",
         "refusal.png",
         "selection.png",
         "stability.png",
     }
+    assert metrics["safety"] == {}, "no judge of safety reads what a random model writes"
+    assert metrics["systems"]["not_measured"].keys() <= {"none", "safety"}
+    further = {name.partition("_")[0] for name in metrics["refusal_score"] if "-" in name or "@" in name}
+    assert {"contrast-safe", "contrast-unsafe"} <= further
     assert project.repro() == []
 
 
