@@ -2,6 +2,7 @@
 
 import json
 import socket
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_changes_are_mcnemars_with_holm_over_the_tasks_of_a_condition():
     }
     found = maths.summary(tasks)
     raw = [binomtest(0, n).pvalue for n in lost.values()]
-    corrected = multipletests(raw, method="holm")[1]
+    corrected: Any = multipletests(raw, method="holm")[1]
     for name, p, p_holm in zip(lost, raw, corrected, strict=True):
         row = found[name]["change"]["ablation"]
         assert (row["p"], row["p_holm"]) == (pytest.approx(p), pytest.approx(p_holm))

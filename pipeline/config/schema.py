@@ -346,7 +346,7 @@ class CapabilityConfig:
     dtype: str = MISSING
     batch_size: int = MISSING
     limit: int | None = MISSING
-    folder: str | None = None
+    folder: str | None = MISSING
     tasks: dict[str, CapabilityTask] = MISSING
 
     def __post_init__(self):
