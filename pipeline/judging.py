@@ -1,30 +1,32 @@
-"""Every judge at work: one verdict per completion, kept as it comes, so that an interrupted run goes on."""
+"""Every judge at work: one verdict per completion, kept as it comes, so that an interrupted run goes on.
+
+What only judges that are models need is imported where they begin: judges of text wait for no library.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import files
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.records import PartialRows
-from pipeline.artifacts.safety_probe import SHIPPED, read_probe
+from pipeline.artifacts.safety_probe import SHIPPED, SafetyProbe, read_probe
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config, EndpointConfig
-from pipeline.judges.endpoint import Endpoint, judge_rows, resume_key, template_of
 from pipeline.judges.formats import FORMATS, Format
 from pipeline.judges.names import PROBE, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.judges.registry import JUDGES
 from pipeline.judges.verdict import Verdict
-from pipeline.model import probing
-from pipeline.model.classifier import load
-from pipeline.model.classify import classify
 from pipeline.progress import progress
 from pipeline.safety.spec import read_spec
 from pipeline.sources.hub import fetch_repo
 from pipeline.stages.entry import cache_folder, mirror_folder
-from pipeline.stages.models import memory_of, open_model
+
+if TYPE_CHECKING:
+    from pipeline.judges.endpoint import Endpoint
+    from pipeline.model.loading import ChatModel
 
 Text = tuple[str, str]  # prompt, completion
 Batches = Iterator[list[tuple[int, Verdict]]]
@@ -79,6 +81,8 @@ class Panel:
         return partial
 
     def _by_endpoint(self, name: str, texts: Sequence[Text], advance: Callable[[int], None]) -> list[Verdict]:
+        from pipeline.judges.endpoint import judge_rows, resume_key, template_of
+
         endpoint, template = endpoint_of(self.settings.endpoints[name]), template_of(FORMATS[name])
         rows = [(str(number), *text) for number, text in enumerate(texts)]
         partial = self._kept(resume_key(endpoint, template, rows))
@@ -87,6 +91,8 @@ class Panel:
 
     def _probe(self, texts: Sequence[Text]) -> tuple[Any, Callable[[set[int]], Batches]]:
         """The probe reads the model that it was fitted on, whichever model wrote the texts."""
+        from pipeline.model import probing
+
         fitted = read_probe()
 
         def judge(done: set[int]) -> Batches:
@@ -96,13 +102,19 @@ class Panel:
 
         return files.file_hash(SHIPPED), judge
 
-    def _reader(self, fitted: Any) -> tuple[Any, int]:
+    def _reader(self, fitted: SafetyProbe) -> "tuple[ChatModel, int]":
+        from pipeline.stages.models import open_model
+
         config = reader_config(self.config)
         model = open_model(config)
         fitted.require({"model": identity(config.model.source), **model.facts()})
         return model, config.engine.max_batch_tokens
 
     def _weights(self, form: Format, texts: Sequence[Text]) -> tuple[Any, Callable[[set[int]], Batches]]:
+        from pipeline.model.classifier import load
+        from pipeline.model.classify import classify
+        from pipeline.stages.models import memory_of
+
         revision = self.settings.revisions.get(form.name, "")
         recipe = [form.repositories(revision), self.settings.dtype, self.settings.folders.get(form.name)]
 
@@ -131,8 +143,10 @@ def record(verdict: Verdict) -> dict[str, Any]:
     return {"label": verdict.label, "reason": verdict.reason}
 
 
-def endpoint_of(settings: EndpointConfig) -> Endpoint:
+def endpoint_of(settings: EndpointConfig) -> "Endpoint":
     """Raises UserError for settings that cannot work."""
+    from pipeline.judges.endpoint import Endpoint
+
     return Endpoint(**{key: getattr(settings, key) for key in Endpoint.__dataclass_fields__})
 
 

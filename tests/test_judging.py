@@ -61,7 +61,7 @@ def test_a_folder_of_weights_judges_and_a_rerun_reads_what_is_kept(tmp_path, gua
     assert {verdict.label for verdict in verdicts.values()} == {"unknown"}, "a random model says nothing that is read"
     [kept] = tmp_path.glob("*.jsonl")
     assert len(files.read_jsonl(kept)) == len(TEXTS)
-    monkeypatch.setattr("pipeline.judging.load", lambda *_: pytest.fail("the weights are loaded again"))
+    monkeypatch.setattr("pipeline.model.classifier.load", lambda *_: pytest.fail("the weights are loaded again"))
     second = panel(tmp_path, *overrides)
     assert second.verdicts("llama_guard_2", TEXTS) == verdicts
     second.finish()

@@ -10,10 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 Features = Float[Tensor, "row layer d_model"]
@@ -68,6 +64,9 @@ def fit(sample: Sample, choice: Choice) -> LinearProbe:
 
     w . (x - mean) / scale + b = (w / scale) . x + (b - (w / scale) . mean)
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     x = sample.of(choice.layers)
     flat = x.double().flatten(1).numpy()
     scaler, model = StandardScaler(), LogisticRegression(C=choice.c, max_iter=5000, tol=1e-8)
@@ -85,6 +84,8 @@ def choose(
     progress: Callable[[int], None] = lambda fits: None,
 ) -> Choice:
     """The choice with the smallest cross-validated log loss; the first of equals."""
+    from sklearn.metrics import log_loss
+
     losses = []
     for choice in choices:
         losses.append(
@@ -107,6 +108,8 @@ def out_of_fold(sample: Sample, fitted: Callable[[Sample], LinearProbe], n_folds
 
 
 def _folds(sample: Sample, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     yield from folds.split(np.zeros((len(sample.labels), 1)), sample.labels, sample.groups)
 
