@@ -38,9 +38,8 @@ def loss(config: Config, layout: Layout) -> None:
     sets = _sets(config, layout, model)
     tokens = {name: [[row.context, row.targets] for row in rows.passages] for name, rows in sets.items()}
     recipe = {name: samples.intervention_recipe(condition) for name, condition in conditions.items()}
-    partial = records.PartialRows(
-        layout.partial(f"loss-{files.content_hash([pinned, vars(config.engine), tokens, recipe])}")
-    )
+    key = files.content_hash([pinned, vars(config.engine), tokens, recipe])
+    partial = records.PartialRows(layout.partial(f"loss-{key}"))
     for name, intervention in conditions.items():
         with intervene(model, intervention):
             _measure(model, name, sets, partial, config.engine.max_batch_tokens)
@@ -63,11 +62,8 @@ def loss(config: Config, layout: Layout) -> None:
 def _conditions(layout: Layout, pinned: str, coefficient: float) -> dict[str, Intervention]:
     """The unchanged model, and the chosen direction and its controls: `effect` and `effect.control`."""
     sources = samples.read_sources(layout, pinned, coefficient, estimators=False)
-    named = {
-        effect + (f".{source}" if source else ""): effects[effect]
-        for source, effects in sources.items()
-        for effect in EFFECTS
-    }
+    pairs = [(source, effect) for source in sources for effect in EFFECTS]
+    named = {effect + (f".{source}" if source else ""): sources[source][effect] for source, effect in pairs}
     return {"baseline": None, **named}
 
 
@@ -83,8 +79,9 @@ def _sets(config: Config, layout: Layout, model: ChatModel) -> dict[str, Documen
     passages = {name: answers(model, rows, config.loss.max_answer_tokens) for name, rows in pairs.items()}
     passages["plain_text"] = documents(model, [row.text for row in texts], config.loss.max_tokens)
     origins = {"plain_text": texts, "instruction_answers": answered, "own_completions": own}
-    sources = {name: Counter(row.source for row in rows) for name, rows in origins.items()}
-    return {name: Documents(rows, sources[name]) for name, rows in passages.items() if rows}
+    return {
+        name: Documents(rows, Counter(row.source for row in origins[name])) for name, rows in passages.items() if rows
+    }
 
 
 def _measure(
