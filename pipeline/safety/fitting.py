@@ -57,6 +57,7 @@ def fit(config: Config, spec: ProbeConfig, rows: Sequence[Labelled], model: Chat
         "log_odds": _log_odds(rows, probe.scores(sample.of(best.layers)).tolist()),
         "choice": {"layers": list(best.layers), "c": best.c},
         "cross_validated": _agreements(rows, (scores > 0).tolist(), scores.tolist(), spec.seed),
+        "by_source": _by_source(rows, scores.tolist(), spec.seed),
         "references": {},
         "engine": {"dtype": config.engine.dtype, "device": model.device.type},
         "packages": {name: version(name) for name in PACKAGES},
@@ -124,6 +125,17 @@ def measure(config: Config, probe: SafetyProbe, reference: Reference, model: Cha
             scores[item.row], verdicts[item.row] = item.score or 0.0, item.label == probing.UNSAFE
     sizes = {"sha256": reference.sha256, "skipped": reference.skipped}
     return {**sizes, **_agreements(reference.rows, verdicts, scores, seed)}
+
+
+def _by_source(rows: Sequence[Labelled], scores: Sequence[float], seed: int) -> dict[str, Any]:
+    """The cross-validated agreement again, over the rows of each source."""
+    parts: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        parts.setdefault(row.source, []).append(index)
+    return {
+        name: _agreements([rows[i] for i in part], [scores[i] > 0 for i in part], [scores[i] for i in part], seed)
+        for name, part in parts.items()
+    }
 
 
 def _agreements(
