@@ -78,6 +78,8 @@ def ratio(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -> Estima
     A row is a document: its summed token losses and its number of tokens, drawn together, so that the
     interval is one over documents and the point a mean over tokens. Notes and errors as in `mean`.
     """
+    from scipy.stats import bootstrap
+
     totals, sizes = _pairs(sums, counts)
     point = math.fsum(totals) / math.fsum(sizes)
     if note := _nothing_to_resample(totals / sizes):
