@@ -50,7 +50,7 @@ def capability_scores(
 ) -> Figure:
     """Score of every condition on each task with its 95 % interval; a dashed line where guessing would lie."""
     figure = Figure(figsize=(8.5, 1.6 + 1.5 * len(tasks)), layout="constrained")
-    axes: Sequence[Axes] = figure.subplots(len(tasks), 1, squeeze=False, sharex=True)[:, 0]
+    axes: list[Axes] = list(figure.subplots(len(tasks), 1, squeeze=False, sharex=True)[:, 0])
     for axis, (task, rates) in zip(axes, tasks.items(), strict=True):
         _points(axis, list(enumerate(rates.values())), BLUE, "o", "")
         axis.set_yticks(range(len(rates)), list(rates), fontsize=8)

@@ -49,7 +49,7 @@ ARCHITECTURES = {
 }
 
 
-def judge_tokenizer(template=TEMPLATE):
+def judge_tokenizer(template: str | None = TEMPLATE):
     """Bytes, `Yes` and `No`; a BOS before every text, as the judges' tokenizers have it."""
     tokenizer = BYTES()
     tokenizer.add_tokens(["Yes", "No"])

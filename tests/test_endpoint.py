@@ -30,10 +30,13 @@ ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-secret-0123456789"
 ANSWERS = ("yes", "no", "perhaps: I would\u2028say so")  # the last does not parse
 ROWS = [(f"r{number}", f"[r{number}] how?", f"response {number}") for number in range(24)]
+LABEL_OF = {"yes": "refused", "no": "answered"}
 TEMPLATE = Template(
     version="1",
     build=lambda prompt, response: ([{"role": "user", "content": f"{prompt} {response} Refused?"}],),
-    parse=lambda answers: Verdict({"yes": "refused", "no": "answered"}.get(answers[0], "unknown"), answers[0]),
+    parse=lambda answers: Verdict(
+        {"yes": "refused", "no": "answered"}.get(str(answers[0]), "unknown"), str(answers[0])
+    ),
 )
 
 

@@ -30,7 +30,7 @@ def test_a_prompt_is_word_for_word_the_documented_one(name):
 @pytest.mark.parametrize("name", ["shieldgemma_2b", "shieldgemma_9b"])
 def test_shieldgemma_is_asked_about_one_harm_at_a_time(name):
     texts = FORMATS[name].build(PROMPT, COMPLETION)
-    assert "<next>\n".join(texts) == golden("shieldgemma")
+    assert "<next>\n".join(map(str, texts)) == golden("shieldgemma")
     assert len(texts) == 4
 
 

@@ -37,11 +37,11 @@ def add_adapter(name: str, model: PreTrainedModel, folder: Path) -> None:
     for path in sorted({key.removesuffix(DOWN).removesuffix(UP) for key in tensors}):
         weight = parameters.get(f"{path.removeprefix(PREFIX)}.weight")
         down, up = tensors.get(path + DOWN), tensors.get(path + UP)
-        fits = weight is not None and down is not None and up is not None and not weight.is_meta
-        if not fits or weight.shape != (up.shape[0], down.shape[1]):
-            raise UserError(
-                f"judge '{name}': the adapter in {folder} does not fit the model at {path}: is it another's?"
-            )
+        other = UserError(f"judge '{name}': the adapter in {folder} does not fit the model at {path}: is it another's?")
+        if weight is None or down is None or up is None or weight.is_meta:
+            raise other
+        if weight.shape != (up.shape[0], down.shape[1]):
+            raise other
         rank = down.shape[0]
         scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
         weight.copy_(low_rank_update(weight, up.to(weight.device), down.to(weight.device), scale))

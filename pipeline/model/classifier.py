@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -16,7 +17,7 @@ from transformers import (
 from pipeline.errors import UserError, first_line
 from pipeline.judges.formats import Format
 from pipeline.model.adapter import add_adapter
-from pipeline.model.loading import DTYPES, UNLIMITED
+from pipeline.model.loading import DTYPES, UNLIMITED, contiguous
 from pipeline.model.memory import Memory, plan, scratch, skeleton
 
 # Llama Guard 4's configuration leaves this empty, and without it no attention mask can be made.
@@ -66,8 +67,9 @@ def load(
     if adapter is not None:
         add_adapter(form.name, hf, adapter)
     hf.eval().requires_grad_(False)
-    # The last position is a strided view of all positions; bfloat16 matmul on it is hundreds of times slower.
-    hf.get_output_embeddings().register_forward_pre_hook(lambda _module, args: (args[0].contiguous(), *args[1:]))
+    head = hf.get_output_embeddings()
+    assert head is not None, "a language model has a head"
+    head.register_forward_pre_hook(contiguous)
     return Classifier(form, hf, tokenizer)
 
 
@@ -109,7 +111,7 @@ def _weights(form: Format, folder: Path, dtype: torch.dtype, device: str, memory
         if getattr(text, "attention_chunk_size", ATTENTION_CHUNK) is None:
             text.attention_chunk_size = ATTENTION_CHUNK
         placement = plan(skeleton(folder, dtype), folder, device, memory)
-        hf, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -119,6 +121,7 @@ def _weights(form: Format, folder: Path, dtype: torch.dtype, device: str, memory
             offload_folder=str(scratch(memory)) if placement.on_disk else None,
             output_loading_info=True,
         )
+        hf, info = loaded
     except (OSError, ValueError) as error:
         raise UserError(f"judge '{form.name}' does not load from {folder}: {first_line(error)}") from None
     if missing := sorted(info["missing_keys"]):

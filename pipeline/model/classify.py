@@ -119,8 +119,9 @@ def choice_probabilities(judge: Classifier, prompts: Sequence[list[int]]) -> Flo
 def _texts(judge: Classifier, prompts: Sequence[list[int]]) -> list[str]:
     """Greedy answers; positions count from the mask, so that padding changes nothing."""
     padded, device = chat.pad_left(prompts, judge.pad_id), input_device(judge.hf)
-    declared = getattr(judge.hf.generation_config, "eos_token_id", None)
-    stops = {*(declared if isinstance(declared, list) else [declared]), judge.tokenizer.eos_token_id} - {None}
+    declared: Any = getattr(judge.hf.generation_config, "eos_token_id", None)
+    own: Any = judge.tokenizer.eos_token_id
+    stops = {*(declared if isinstance(declared, list) else [declared]), own} - {None}
     out = judge.hf.generate(  # type: ignore[operator]
         input_ids=padded.input_ids.to(device),
         attention_mask=padded.attention_mask.to(device),

@@ -96,7 +96,7 @@ def load(
         raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
-    sites.head.register_forward_pre_hook(_contiguous)
+    sites.head.register_forward_pre_hook(contiguous)
     report = selfcheck.check(name, hf, tokenizer, sites, chat_format)
     tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
     return ChatModel(name, hf, tokenizer, sites, tail, report, chat_format)
@@ -141,7 +141,7 @@ def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _contiguous(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def contiguous(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     # The last position is a strided view of all positions; bfloat16 matmul on it is hundreds of times slower.
     # Of one prompt it counts as contiguous and is as slow, so it is copied whatever it says.
     return (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
