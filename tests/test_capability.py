@@ -215,8 +215,9 @@ def test_changes_are_mcnemars_with_holm_over_the_tasks_of_a_condition():
 def test_a_graded_metric_has_a_bootstrap_interval_and_no_test():
     generator = np.random.default_rng(0)
     before = {str(i): float(x) for i, x in enumerate(generator.uniform(0.2, 0.8, 40))}
-    lower = maths.change(before, {key: value - 0.1 for key, value in before.items()})
-    assert (lower.verdict, lower.p) == ("not testable", None), "a constant shift has no spread to resample"
+    graded = {str(i): i / 64 for i in range(1, 33)}
+    shifted = maths.change(graded, {key: value + 0.25 for key, value in graded.items()})
+    assert (shifted.verdict, shifted.p) == ("not testable", None), "a constant shift has no spread to resample"
     noisy = {key: value - 0.1 + float(generator.normal(0, 0.02)) for key, value in before.items()}
     assert maths.change(before, noisy).verdict == "lower"
     shuffled = dict(zip(before, generator.permutation(list(before.values())), strict=True))
