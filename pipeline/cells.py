@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.maths.experiment import Label
@@ -12,9 +13,10 @@ EFFECTS = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtra
 
 def table(title: str, *columns: str) -> Table:
     """An empty table: words to the left, numbers to the right."""
-    made = Table(title=title, title_justify="left", caption_justify="left")
+    # Escaped: rich would take the name of a judge in brackets for a style.
+    made = Table(title=escape(title), title_justify="left", caption_justify="left")
     for index, name in enumerate(columns):
-        made.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        made.add_column(escape(name), justify="left" if index == 0 else "right", overflow="fold")
     return made
 
 

@@ -78,7 +78,8 @@ def _notes(metrics: Mapping[str, Any]) -> Iterator[str]:
         "rank: of the direction's effect among random and shuffled directions, first is the largest; "
         "p: McNemar's exact test against the baseline, Holm's correction"
     )
-    detectable = next((row["detectable"] for row in metrics["comparisons"].values() if row["detectable"]), None)
+    main = [row for name, row in metrics["comparisons"].items() if Label.parse(name).is_main]
+    detectable = next((row["detectable"] for row in main if row["detectable"]), None)
     if detectable:
         yield f"smallest change of a refusal score that these prompts show with 80 % power: {detectable:.1%}"
     moved = metrics["moved_controls"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline import cells
@@ -28,7 +29,7 @@ def safety_table(judge: str, record: Mapping[str, Any]) -> Table:
         row = record["score"][condition]
         test = record["comparisons"].get(condition)
         table.add_row(cells.condition(condition), *cells.number(row, "{:.1%}"), *cells.test(test))
-    table.caption = reliability(judge, record["reliability"])
+    table.caption = escape(reliability(judge, record["reliability"]))
     if unknown := {name: count for name, count in record["unknown"].items() if count}:
         table.caption += "\nno verdict: " + ", ".join(f"{cells.condition(n)} {count}" for n, count in unknown.items())
     return table
@@ -128,7 +129,7 @@ def attacks_table(metrics: Mapping[str, Any]) -> Table:
         for judge, rows in metrics["attacks"][condition].items():
             for category, row in rows.items():
                 beside = f"{paper:.1%}" if paper is not None and category == "standard" else ""
-                table.add_row(f"{cells.condition(condition)} [{judge}]", category, *cells.number(row, "{:.1%}"), beside)
+                table.add_row(escape(f"{cells.condition(condition)} [{judge}]"), category, *cells.number(row, "{:.1%}"), beside)
         table.add_section()
     table.caption = "the orthogonalised model answers as the ablated one does: see export in the table above"
     return table
