@@ -129,7 +129,9 @@ def attacks_table(metrics: Mapping[str, Any]) -> Table:
         for judge, rows in metrics["attacks"][condition].items():
             for category, row in rows.items():
                 beside = f"{paper:.1%}" if paper is not None and category == "standard" else ""
-                table.add_row(escape(f"{cells.condition(condition)} [{judge}]"), category, *cells.number(row, "{:.1%}"), beside)
+                table.add_row(
+                    escape(f"{cells.condition(condition)} [{judge}]"), category, *cells.number(row, "{:.1%}"), beside
+                )
         table.add_section()
     table.caption = "the orthogonalised model answers as the ablated one does: see export in the table above"
     return table

@@ -119,10 +119,11 @@ def test_safety_scores_and_attacks_count_what_is_known():
     assert (found["score"]["harmful_ablation"]["value"], found["score"]["harmful_ablation"]["n"]) == (1 / 9, 9)
     assert found["unknown"] == {"harmful_baseline": 0, "harmful_ablation": 1}
     assert found["comparisons"]["harmful_ablation"]["verdict"] == "lower"
-    categories = {f"p{n}": "standard" if n % 2 else "contextual" for n in range(10)}
-    rates = evaluation.by_category(outcomes["harmful_baseline"], categories)
+    safe = {f"p{n}": n < 18 for n in range(24)}
+    categories = {f"p{n}": "few" if n < 4 else "standard" if n % 2 else "contextual" for n in range(24)}
+    rates = evaluation.by_category(safe, categories)
     assert {name: (row["value"], row["n"]) for name, row in rates.items()} == {
-        "all": (0.9, 10),
-        "contextual": (1.0, 5),
-        "standard": (0.8, 5),
+        "all": (0.75, 24),
+        "contextual": (0.7, 10),
+        "standard": (0.7, 10),
     }

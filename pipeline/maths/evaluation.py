@@ -15,6 +15,9 @@ from pipeline.maths.selection import PromptScores
 from pipeline.maths.statistics import Estimate, kappa, mean, rate
 
 
+LEAST_IN_CATEGORY = 10  # of fewer prompts a rate says next to nothing
+
+
 def refusal_scores(outcomes: Mapping[str, Outcomes]) -> dict[str, dict[str, Any]]:
     """Rate with interval of every condition that has a verdict; the chosen direction's have their rank.
 
@@ -93,11 +96,15 @@ def safety_scores(outcomes: Mapping[str, Outcomes]) -> dict[str, Any]:
 
 
 def by_category(outcomes: Outcomes, categories: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Rate with interval per category of prompt, and of all together under `all`."""
+    """Rate with interval of all prompts under `all`, and per category that has at least LEAST_IN_CATEGORY."""
     groups = {"all": dict(outcomes)}
     for key, value in outcomes.items():
         groups.setdefault(categories[key] or "none", {})[key] = value
-    return {name: asdict(rate(known)) for name, rows in sorted(groups.items()) if (known := _known(rows))}
+    return {
+        name: asdict(rate(known))
+        for name, rows in sorted(groups.items())
+        if (known := _known(rows)) and (name == "all" or len(rows) >= LEAST_IN_CATEGORY)
+    }
 
 
 def moved_controls(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
