@@ -43,6 +43,17 @@ def condition(name: str) -> str:
     return f"{prompts}, {what} {EFFECTS[label.effect]}"
 
 
+def on_tasks(names: Mapping[str, Any]) -> dict[str, str]:
+    """What was done to the model while it worked on a task, in words, baseline first: effect or effect.source."""
+    order = ("baseline", "ablation", "export", "addition")
+    found = {}
+    for name in sorted(names, key=lambda name: ("." in name, order.index(name.partition(".")[0]))):
+        effect, _, source = name.partition(".")
+        done = f"{source.replace('_', ' ') or 'direction'} {EFFECTS.get(effect, effect)}"
+        found[name] = done if effect in ("ablation", "addition") else effect
+    return found
+
+
 def interval(row: Mapping[str, Any], form: str) -> str:
     """The 95 % interval, or why there is none."""
     return (

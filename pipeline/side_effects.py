@@ -86,12 +86,9 @@ def capability_table(record: Mapping[str, Any]) -> Table:
     )
     notes = []
     for task, found in record["tasks"].items():
-        for name, row in found["score"].items():
-            table.add_row(
-                f"{task} ({found['metric']}), {_words(name)}",
-                *cells.number(row, "{:.1%}"),
-                *cells.test(found["change"].get(name)),
-            )
+        for name, words in cells.on_tasks(found["score"]).items():
+            label, row = f"{task} ({found['metric']}), {words}", found["score"][name]
+            table.add_row(label, *cells.number(row, "{:.1%}"), *cells.test(found["change"].get(name)))
         table.add_section()
         notes.append(f"{task}: {found['source']}" + (f"; chance {found['chance']:.0%}" if found["chance"] else ""))
         if equal := found["export_equals_ablation"]:
@@ -100,15 +97,6 @@ def capability_table(record: Mapping[str, Any]) -> Table:
         notes.append(f"no export: {record['export_missing']}")
     table.caption = "\n".join(notes)
     return table
-
-
-def _words(name: str) -> str:
-    effect, _, source = name.partition(".")
-    return (
-        f"{source.replace('_', ' ') or 'direction'} {cells.EFFECTS[effect]}"
-        if effect in ("ablation", "addition")
-        else effect
-    )
 
 
 def attacks_table(metrics: Mapping[str, Any]) -> Table:

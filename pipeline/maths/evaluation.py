@@ -14,7 +14,6 @@ from pipeline.maths.experiment import BASELINE, Label, strength
 from pipeline.maths.selection import PromptScores
 from pipeline.maths.statistics import Estimate, kappa, mean, rate
 
-
 LEAST_IN_CATEGORY = 10  # of fewer prompts a rate says next to nothing
 
 

@@ -8,6 +8,7 @@ from pipeline import further_figures as besides
 from pipeline.artifacts import files, records, tables
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
+from pipeline.cells import on_tasks
 from pipeline.config.schema import Config
 from pipeline.maths.controls import is_null
 from pipeline.maths.estimators import ESTIMATORS
@@ -63,7 +64,8 @@ def _besides(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], line: s
         headline = f"Refusal of contrast prompts and under system prompts: {title}"
         drawn["further"] = besides.further_rates(further, headline, metrics["judge"], line)
     tasks = metrics["capability"]["tasks"]
-    rates = {task: _estimates(found["score"]) for task, found in tasks.items()}
+    rows = {task: (found["score"], on_tasks(found["score"])) for task, found in tasks.items()}
+    rates = {task: {words: _estimate(row[n]) for n, words in names.items()} for task, (row, names) in rows.items()}
     chance = {task: found["chance"] for task, found in tasks.items()}
     drawn["capability"] = besides.capability_scores(rates, chance, f"Capability: {title}", line)
     return drawn
