@@ -167,6 +167,10 @@ class Layout:
         """The model's numbers, small and committed."""
         return self.root / "outputs" / "eval" / self.model / "metrics.json"
 
+    def bench(self, kind: str) -> Path:
+        """Times and ratios of this machine; not an artefact."""
+        return self.root / "outputs" / "bench" / f"{self.model}-{kind}.json"
+
     def figure(self, name: str) -> Path:
         """A figure of this model."""
         return self.root / "outputs" / "figures" / self.model / f"{name}.png"
