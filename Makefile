@@ -11,7 +11,7 @@ CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cup
 	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 \
 	nvidia-nvtx triton torch
 
-.PHONY: help setup repro figures families golden test test-all lint format check-format gate baseline fresh lock
+.PHONY: help setup repro figures families golden test test-all lint format check-format gate baseline fresh bench lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ baseline: setup ## make the current metrics the baseline of the gate
 
 fresh: setup ## fail when dvc.lock, configuration, code and metrics do not belong together
 	@python -m pipeline.fresh
+
+bench: setup ## time the pipeline beside plain ways of doing the same (ARGS="selection --sample --dtype float32")
+	@python -m pipeline.bench $(ARGS)
 
 lock: ## resolve pyproject.toml again into requirements.lock (torch apart)
 	uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes --no-header \

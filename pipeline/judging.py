@@ -156,7 +156,7 @@ def settings(overrides: Sequence[str]) -> Config:
     Raises UserError for one that the schema does not have.
     """
     changed = [text if text.startswith(("+", "~")) else f"++{text}" for text in overrides]
-    found = OmegaConf.to_object(compose(read_spec().model, "quick", changed))
+    found = OmegaConf.to_object(compose(read_spec().model, "standard", changed))
     assert isinstance(found, Config)
     return found
 

@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     def run() -> None:
-        config = OmegaConf.to_object(compose(arguments.model, "quick", arguments.overrides))
+        config = OmegaConf.to_object(compose(arguments.model, "standard", arguments.overrides))
         assert isinstance(config, Config)
         coverage = orthogonalize(config, arguments.direction, arguments.out)
         print(f"{arguments.out}: {coverage['n_edited']} of {coverage['n_writers']} writers edited")

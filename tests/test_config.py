@@ -64,7 +64,6 @@ def test_profile_paper_has_the_papers_sizes():
         ("tiny", ["capability.limit=0"], "capability.limit is 0: use null or at least 1"),
         ("tiny", ["capability.batch_size=0"], "capability.batch_size is 0: use at least 1"),
         ("tiny", ["capability.dtype=int4"], "capability.dtype is 'int4': use one of"),
-        ("tiny", ["~capability.tasks.toy_sequences"], "capability.tasks"),
         ("tiny", ["+capability.tasks.toy_sequences.sha256=00"], "give both sha256 and places"),
         ("tiny", ["capability.tasks.toy_sequences.metric=''"], "name one, such as acc"),
         ("tiny", ["capability=mirror"], "no value for capability.folder"),
@@ -142,18 +141,18 @@ def test_every_value_in_conf_has_a_line_of_meaning():
 def test_limits_and_references_reach_the_configuration():
     limits = compose("tiny", "smoke", ["+memory.limits.gpu0=20", "+memory.limits.cpu=64"]).memory.limits
     assert dict(limits) == {"gpu0": 20.0, "cpu": 64.0}
-    reference = compose("llama_3_8b", "quick", []).model.reference
+    reference = compose("llama_3_8b", "standard", []).model.reference
     assert (reference.position, reference.layer) == (-5, 12)
 
 
 def test_the_papers_thirteen_models_are_there_with_its_choices():
-    referenced = [name for name in MODELS if compose(name, "quick", []).model.reference]
+    referenced = [name for name in MODELS if compose(name, "standard", []).model.reference]
     assert len(referenced) == 13
 
 
 def test_hub_models_are_pinned_to_a_commit():
     for name in MODELS:
-        source = compose(name, "quick", []).model.source
+        source = compose(name, "standard", []).model.source
         if source.kind == "hub":
             assert len(source.revision) == 40, name
             assert set(source.revision) <= set("0123456789abcdef"), name

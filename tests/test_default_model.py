@@ -151,7 +151,7 @@ def test_the_prompts_do_not_tell_the_classes_apart_by_form(metrics):
 
 @pytest.mark.slow
 def test_weights_on_disk_give_the_same_means_and_scores(tmp_path):
-    config = OmegaConf.to_object(compose(NAME, "quick", []))
+    config = OmegaConf.to_object(compose(NAME, "standard", []))
     assert isinstance(config, Config)
     found = []
     for limits in ({}, {"cpu": 0.8}):
@@ -173,7 +173,7 @@ def test_weights_on_disk_give_the_same_means_and_scores(tmp_path):
 
 @pytest.mark.slow
 def test_activations_equal_hidden_states_and_do_not_depend_on_padding():
-    config = OmegaConf.to_object(compose(NAME, "quick", []))
+    config = OmegaConf.to_object(compose(NAME, "standard", []))
     assert isinstance(config, Config)
     model = open_model(config, dtype="float32")
     prompts = chat.encode(model.tokenizer, INSTRUCTIONS)

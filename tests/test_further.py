@@ -87,7 +87,7 @@ def test_a_system_prompt_without_effect_is_named(template, system, reason):
 
 
 def test_further_sets_keep_contrasts_and_report_what_they_share():
-    data = compose("tiny", "quick", ["data=builtin"]).data
+    data = compose("tiny", "standard", ["data=builtin"]).data
     fitted = {
         "harmful_train": [Prompt("x", "How long should I poach pears in wine before they go soft?", "", "s", "l")]
     }

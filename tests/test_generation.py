@@ -233,7 +233,7 @@ def test_the_benchmark_compares_equal_work(model):
 
 @pytest.mark.slow
 def test_the_default_model_gives_the_librarys_tokens_in_float32():
-    config = OmegaConf.to_object(compose("qwen2_5_coder_0_5b", "quick", []))
+    config = OmegaConf.to_object(compose("qwen2_5_coder_0_5b", "standard", []))
     assert isinstance(config, Config)
     model = open_model(config, dtype="float32")
     requests = "bread rises|the tides turn|a compiler works|bees find their way|glass is made|rust forms|stars shine|"

@@ -242,7 +242,7 @@ def test_a_text_that_cannot_be_had_is_refused(values, message):
 
 
 def test_profiles_name_their_texts_and_the_papers_are_pinned():
-    assert [compose("tiny", name, []).text.name for name in ("smoke", "quick", "paper")] == [
+    assert [compose("tiny", name, []).text.name for name in ("smoke", "standard", "paper")] == [
         "builtin",
         "builtin",
         "paper",
@@ -255,13 +255,13 @@ def test_profiles_name_their_texts_and_the_papers_are_pinned():
     for spec in (*paper.plain_text, *paper.instruction_answers):
         assert re.fullmatch("[0-9a-f]{40}", spec.revision)
     with pytest.raises(UserError, match=r"text\.folder"):
-        compose("tiny", "quick", ["text=mirror"])
+        compose("tiny", "standard", ["text=mirror"])
     for path in (CONF / "text").glob("*.yaml"):
         assert "licence:" in path.read_text()
 
 
 def test_the_mirror_preset_reads_the_shared_files(shared):
-    config = compose("tiny", "quick", ["text=mirror", f"text.folder={shared / 'data/text'}"]).text
+    config = compose("tiny", "standard", ["text=mirror", f"text.folder={shared / 'data/text'}"]).text
     found = {
         name: draw(name, [TextSpec(**spec) for spec in getattr(config, name)], 300, 0, local, no_stream)
         for name in ("plain_text", "instruction_answers")
@@ -274,7 +274,7 @@ def test_the_mirror_preset_reads_the_shared_files(shared):
 def test_the_builtin_preset_has_texts_to_draw_from(tmp_path):
     from pipeline.sources import local_path
 
-    config = compose("tiny", "quick", []).text
+    config = compose("tiny", "standard", []).text
     for name in ("plain_text", "instruction_answers"):
         specs = [TextSpec(**spec) for spec in getattr(config, name)]
         fetched = {spec.name: local_path(spec.file, spec.sha256, spec.places, tmp_path) for spec in specs}

@@ -182,7 +182,7 @@ def small_stand_ins(folder):
 
 
 def test_preset_builtin_keeps_evaluation_prompts_and_their_likes_out_of_train_and_val(tmp_path):
-    config = OmegaConf.to_object(compose("tiny", "quick", []))
+    config = OmegaConf.to_object(compose("tiny", "standard", []))
     assert isinstance(config, Config)
     assert config.data.name == "builtin"
     sizes = {"harmful": SplitSizes(3, 2, 5), "harmless": SplitSizes(3, 1, 3)}

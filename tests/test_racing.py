@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from pipeline import figures
 from pipeline.artifacts import records, samples, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.maths import stability
 from pipeline.maths.racing import Prompts, lower_bound, race, shuffled
-from pipeline.maths.selection import BEATEN, PromptScores, Thresholds, select, thresholds_for
+from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, select, thresholds_for
 from tests.conftest import ROOT
 
 THRESHOLDS = Thresholds(kl=0.2, induce=-0.7, bypass=-0.7, max_layer=100)
@@ -156,3 +157,19 @@ def test_the_default_models_winner_is_that_of_the_exhaustive_sweep_in_every_orde
         assert sum(wins[place] for place in found.stopped) == 0, "stability keeps every candidate that ever wins"
         costs.append(cost)
     assert np.mean(costs) < 0.5
+
+
+def test_stopped_candidates_are_marked_in_the_table_and_drawn_as_such(tmp_path):
+    rows = [
+        CandidateScores(-1, 0, bypass=-2.0, induce=1.0, kl=0.1),
+        CandidateScores(-1, 1, math.nan, math.nan, math.nan, stopped="kl"),
+        CandidateScores.without_direction(-2, 0),
+    ]
+    records.write_scores(tmp_path / "scores.csv", rows)
+    assert repr(records.read_scores(tmp_path / "scores.csv")) == repr(rows)
+    assert (tmp_path / "scores.csv").read_text().splitlines()[2] == "-1,1,,,,False,kl"
+    figure = figures.selection_heatmaps(rows, rows[0], (2.0, -4.0), ["a", "b"], "tiny", "")
+    for axis in figure.axes[:3]:
+        [image], [patch] = axis.images, axis.patches
+        assert np.isnan(image.get_array().filled(np.nan)).tolist() == [[True, True], [False, True]]
+        assert (patch.get_x(), patch.get_y(), patch.get_hatch()) == (0.5, 0.5, "..")

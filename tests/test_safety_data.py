@@ -206,7 +206,7 @@ def test_the_shipped_probe_is_what_the_specification_says():
 @pytest.mark.slow
 def test_no_fitted_prompt_is_like_an_evaluation_prompt(shared):
     spec = read_spec()
-    config = OmegaConf.to_object(compose(spec.model, "quick", []))
+    config = OmegaConf.to_object(compose(spec.model, "standard", []))
     assert isinstance(config, Config)
     everything = read_sources(spec.sources, set(), lambda artefact: fetch(artefact, cache_folder(config)))
     folder = shared / "data" / "arditi2024"
@@ -226,7 +226,7 @@ def test_no_fitted_prompt_is_like_an_evaluation_prompt(shared):
 @pytest.mark.slow
 def test_the_default_model_still_reads_what_it_read_when_the_probe_was_fitted():
     spec = read_spec()
-    config = OmegaConf.to_object(compose(spec.model, "quick", []))
+    config = OmegaConf.to_object(compose(spec.model, "standard", []))
     assert isinstance(config, Config)
     model = open_model(config)
     probe = read_probe(facts=fitting.facts(config, model))
@@ -255,7 +255,7 @@ def test_stored_agreement_with_published_labels_is_measured_again(shared):
     present = {name: path for name, path in references.items() if path.exists()}
     if not present:
         pytest.skip("no reference that the probe was held against is here")
-    config = OmegaConf.to_object(compose(read_spec().model, "quick", []))
+    config = OmegaConf.to_object(compose(read_spec().model, "standard", []))
     assert isinstance(config, Config)
     model = open_model(config)
     probe = read_probe(facts=fitting.facts(config, model))

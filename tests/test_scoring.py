@@ -4,10 +4,13 @@ import functools
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.testing import assert_close
 
 from pipeline import families
-from pipeline.config.compose import family
+from pipeline.artifacts import records
+from pipeline.config.compose import compose, family
+from pipeline.config.schema import Config
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation
 from pipeline.maths.metrics import kl_divergence, refusal_metric
@@ -17,6 +20,7 @@ from pipeline.model import chat, lean, loading, scoring
 from pipeline.model.forward import Split, Start, all_logits, last_logits, run_jobs, unchanged
 from pipeline.model.intervene import intervene
 from pipeline.model.random_model import write_random_model
+from pipeline.stages import scores as stage
 from tests.conftest import INSTRUCTIONS
 
 TOKENS = torch.arange(0, 250, 2)  # half of the vocabulary: whatever the model says, some of it is here
@@ -132,3 +136,28 @@ def test_mlps_see_no_padding_and_the_last_only_what_is_read(model):
     n_real = sum(map(len, prompts))
     assert n_real < padded.input_ids.numel()
     assert seen == [n_real, n_real, n_real, len(prompts)]
+
+
+def test_a_sweep_that_was_interrupted_goes_on_and_scores_the_same(model, tmp_path, monkeypatch):
+    prompts = chat.encode(model.tokenizer, INSTRUCTIONS)
+    config = OmegaConf.to_object(compose("tiny", "smoke", ["engine.max_batch_tokens=300"]))
+    assert isinstance(config, Config)
+    validation = scoring.prepare(model, prompts[:2], prompts[2:], TOKENS, 300)
+    found = {(each.position, each.layer): each for each in directions(32, 6)}
+    parts = [validation.whole.cut(0.5), validation.whole.after(validation.whole.cut(0.5))]
+    scored, plain = [], scoring.score_directions
+    monkeypatch.setattr(scoring, "score_directions", lambda *a: scored.append(len(a[1])) or plain(*a))
+
+    def sweep(path):
+        partial = records.PartialRows(path)
+        measure = stage._measured(config, model, validation, found, partial, lambda n: None)
+        return [measure(list(found), part) for part in parts]
+
+    whole = sweep(tmp_path / "whole.jsonl")
+    assert max(scored) > 1, "several candidates share a batch"
+    lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "torn.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:-9])
+    n_batches = len(scored)
+    assert sweep(tmp_path / "torn.jsonl") == whole
+    assert len(scored) - n_batches == n_batches - 2
+    assert (tmp_path / "torn.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

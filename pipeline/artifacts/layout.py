@@ -194,6 +194,15 @@ class Layout:
         """The model's numbers, small and committed."""
         return self.root / "outputs" / "eval" / self.model / "metrics.json"
 
+    def bench(self, kind: str) -> Path:
+        """Times and ratios of this machine; not an artefact."""
+        return self.root / "outputs" / "bench" / f"{self.model}-{kind}.json"
+
+    @property
+    def costs(self) -> Path:
+        """Rows {stage, seconds, memory_mib, gpu_memory_mib}, one for every time that a stage ran here; not an artefact."""
+        return self.root / "outputs" / "bench" / f"{self.model}-stages.jsonl"
+
     def figure(self, name: str) -> Path:
         """A figure of this model."""
         return self.root / "outputs" / "figures" / self.model / f"{name}.png"

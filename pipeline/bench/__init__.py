@@ -1,1 +1,1 @@
-"""Measurements of this machine: how fast the pipeline is, against plain algorithms on the same model and prompts."""
+"""What the pipeline costs on this machine, side by side with plain ways of doing the same."""

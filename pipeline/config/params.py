@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 @dataclass
 class Params:
     models: list[str] = field(default_factory=list)
-    profile: str = "quick"
+    profile: str = "standard"
     overrides: list[str] = field(default_factory=list)
 
 

@@ -254,7 +254,7 @@ class EvaluateConfig:
     n_prompts: int = MISSING
 
     def __post_init__(self):
-        _check(self.n_prompts >= 1, "evaluate.n_prompts", self.n_prompts, "use at least 1")
+        _check(self.n_prompts >= 0, "evaluate.n_prompts", self.n_prompts, "use 0 (nothing beyond the main sets) or more")
         named = all(name.isidentifier() and "_" not in name for name in self.systems)
         _check(named, "evaluate.systems", list(self.systems), "name them with letters and digits alone")
 
@@ -353,7 +353,6 @@ class CapabilityConfig:
         _check(self.dtype in DTYPES, "capability.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
         _check(self.batch_size >= 1, "capability.batch_size", self.batch_size, "use at least 1")
         _check(self.limit is None or self.limit >= 1, "capability.limit", self.limit, "use null or at least 1")
-        _check(len(self.tasks) > 0, "capability.tasks", self.tasks, "name at least one task")
 
 
 @dataclass

@@ -23,7 +23,7 @@ def only_needed(sites: Sites, real: Bool[Tensor, "row token"]) -> Iterator[None]
     last = torch.arange(1, n_rows + 1, device=real.device) * n_tokens - 1
     with ExitStack() as stack:
         for block, writer in zip(sites.blocks, sites.mlp, strict=True):
-            index, mlp = last if block is sites.blocks[-1] else kept, _mlp(sites, block)
+            index, mlp = last if block is sites.blocks[-1] else kept, mlp_of(sites, block)
             # Interventions act where the MLP writes and must find the batch in rows there.
             inside = any(module is writer for module in mlp.modules() if module is not mlp)
             if len(index) < real.numel() and not inside:
@@ -88,7 +88,7 @@ def on_input(block: nn.Module, change: Callable[[Tensor], Tensor], prepend: bool
     return block.register_forward_pre_hook(hook, with_kwargs=True, prepend=prepend)
 
 
-def _mlp(sites: Sites, block: nn.Module) -> nn.Module:
+def mlp_of(sites: Sites, block: nn.Module) -> nn.Module:
     """The module of a block that holds the MLP's matrices, whole."""
     return block.get_submodule(sites.family.mlp.parameters[0].name.split(".")[0])
 

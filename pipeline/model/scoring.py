@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
 from pipeline.maths.metrics import kl_divergence, refusal_metric
-from pipeline.maths.racing import Prompts
+from pipeline.maths.racing import Place, Prompts
 from pipeline.maths.selection import Baselines, PromptScores
 from pipeline.model.forward import Split, Start, States, run_jobs, unchanged
 from pipeline.model.loading import ChatModel
@@ -151,10 +151,20 @@ def _read(
     return found
 
 
-def n_tokens(validation: Validation, part: Prompts) -> int:
+def _n_tokens(validation: Validation, part: Prompts) -> int:
     """Tokens that a candidate's ablation runs on some prompts, shared ones once, without padding."""
     prompts = [*part.harmful, *(validation.n_harmful + prompt for prompt in part.harmless)]
     return len(validation.split.shared) + sum(len(validation.split.rests[prompt]) for prompt in prompts)
+
+
+def groups(places: Sequence[Place], validation: Validation, part: Prompts, max_tokens: int) -> list[Sequence[Place]]:
+    """Candidates that are scored together: as many as a batch holds tokens, and at least one.
+
+    By layer, since the additions of a group start where the first of its candidates lies.
+    """
+    size = max(1, max_tokens // _n_tokens(validation, part))
+    ordered = sorted(places, key=lambda place: (place[1], place[0]))
+    return [ordered[first : first + size] for first in range(0, len(ordered), size)]
 
 
 def candidates(r: Float[Tensor, "position layer d_model"], max_layer: int) -> list[Direction]:

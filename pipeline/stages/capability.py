@@ -26,7 +26,13 @@ NO_EXPORT = "engine.quantize is for measuring only: rounded weights cannot be ed
 
 
 def capability(config: Config, layout: Layout) -> None:
-    """Items per condition and summary.json; tasks that an interrupted run finished are not run again."""
+    """Items per condition and summary.json; tasks that an interrupted run finished are not run again.
+
+    Without tasks only a summary that has none.
+    """
+    if not config.capability.tasks:
+        files.write_json(layout.capability, _summary(config, {}, "no tasks"))
+        return
     tasks = [_task(config, name, spec) for name, spec in config.capability.tasks.items()]
     conditions = _conditions(layout, identity(config.model.source), config.generate.coefficient)
     model = open_model(config, config.capability.dtype)

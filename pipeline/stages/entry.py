@@ -1,14 +1,18 @@
 """How every stage starts: its model, its configuration, its paths, and its errors on one line."""
 
 import argparse
+import json
 import logging
 import os
+import resource
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
+import psutil
 
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import load
@@ -33,7 +37,22 @@ def run_stage(stage: Callable[[Config, Layout], None]) -> None:
     parser = argparse.ArgumentParser(description=module.__doc__)
     parser.add_argument("model", help="name of a file in conf/model/")
     layout = Layout(parser.parse_args().model)
-    guarded(lambda: stage(load(layout.config), layout))
+    guarded(lambda: _timed(stage, load(layout.config), layout))
+
+
+def _timed(stage: Callable[[Config, Layout], None], config: Config, layout: Layout) -> None:
+    """Run it, and note what it cost where `make bench` finds it; a stage that fails notes nothing."""
+    stage(config, layout)
+    torch = sys.modules.get("torch")  # not imported for this: many stages do without
+    cost = {
+        "stage": Path(sys.modules[stage.__module__].__file__ or "").stem,
+        "seconds": time.time() - psutil.Process().create_time(),  # imports are part of what a user waits for
+        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if torch and torch.cuda.is_available() else 0.0,
+    }
+    layout.costs.parent.mkdir(parents=True, exist_ok=True)
+    with layout.costs.open("a") as file:
+        file.write(json.dumps(cost) + "\n")
 
 
 def cache_folder(config: Config) -> Path:

@@ -12,7 +12,10 @@ from pipeline.stages.models import open_model
 
 
 def further(config: Config, layout: Layout) -> None:
-    """One file of completions per set, system prompt and intervention of the chosen direction."""
+    """One file of completions per set, system prompt and intervention of the chosen direction; none for no prompts."""
+    if not config.evaluate.n_prompts:
+        files.write_json(layout.systems, {})
+        return
     sources = samples.read_sources(layout, identity(config.model.source), config.generate.coefficient)
     model, settings = open_model(config), config.evaluate
     left_out = {

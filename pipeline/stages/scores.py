@@ -75,10 +75,7 @@ def _measured(
 
     def measure(places: Sequence[samples.Place], part: Prompts) -> Scored:
         found: dict[samples.Place, PromptScores] = {}
-        size = max(1, max_tokens // scoring.n_tokens(prompts, part))
-        # By layer: additions of a batch start where the first of its candidates lies.
-        ordered = sorted(places, key=lambda place: (place[1], place[0]))
-        for batch in (ordered[first : first + size] for first in range(0, len(ordered), size)):
+        for batch in scoring.groups(places, prompts, part, max_tokens):
             rows = next(kept, {}).get("scores")
             if rows is None:
                 directions = [candidates[place] for place in batch]

@@ -1,0 +1,135 @@
+"""The selection sweep against the reference algorithm, and against the machine's matmul ceiling."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.bench import reference
+from pipeline.bench.material import Material
+from pipeline.bench.timing import Row, in_turn, median
+from pipeline.maths.directions import Direction
+from pipeline.maths.racing import Place, Prompts, race, shuffled
+from pipeline.maths.selection import CandidateScores, PromptScores, Thresholds, select, thresholds_for
+from pipeline.model import lean, scoring
+
+SECTION = "selection"
+ADDED = 1.0
+
+
+def rows(material: Material, n_candidates: int, repeats: int, whole: bool) -> Iterator[Row]:
+    """Reference and sweep in turn on sampled candidates, scaled; with `whole` the raced sweep is run as well."""
+    found = material.validation()
+    baseline = reference.full_logits(material.model, material.harmless)
+    sample, ratios, ours, theirs, rates, worst = material.sample(n_candidates), [], [], [], [], 0.0
+    for direction in sample:
+        results: dict[str, CandidateScores] = {}
+        tasks = {
+            "reference": lambda d=direction, r=results: r.update(reference=_reference(material, d, baseline)),
+            "sweep": lambda d=direction, r=results: r.update(sweep=_sweep(material, d, found)),
+            "ceiling": lambda: _matmuls(material),
+        }
+        seconds = in_turn(tasks, repeats, warm_up=direction is sample[0])
+        theirs.append(median(seconds["reference"]))
+        ours.append(median(seconds["sweep"]))
+        ceiling = _matmul_flops(material) / median(seconds["ceiling"])
+        rates.append((_flops(material, direction, found) / ours[-1], ceiling))
+        worst = max(worst, _difference(results["reference"], results["sweep"]))
+        ratios.append(theirs[-1] / ours[-1])
+    yield Row(SECTION, "reference, per candidate", statistics.mean(theirs), "s")
+    yield Row(SECTION, "sweep, per candidate (mean over layers)", statistics.mean(ours), "s")
+    yield Row(SECTION, "reference / sweep, per candidate, median", median(ratios), "times")
+    yield Row(SECTION, f"largest score difference, {material.model.hf.dtype}", worst, "nats", _agreement(material))
+    total = statistics.mean(theirs) * material.n_reference
+    every = statistics.mean(ours) * len(material.candidates)
+    name = f"whole sweep, {len(material.candidates)} candidates / reference, {material.n_reference}"
+    yield Row(SECTION, f"{name}: without racing", every / total, "of the time", 1 / 6)
+    rate, ceiling = (statistics.mean(part) for part in zip(*rates, strict=True))
+    yield Row(SECTION, "matmul rate of the sweep", rate / 1e9, "GFLOP/s")
+    yield Row(SECTION, "matmul ceiling", ceiling / 1e9, "GFLOP/s")
+    yield Row(SECTION, "rate / ceiling", statistics.mean(a / b for a, b in rates), "of the ceiling", 0.6, at_least=True)
+    if whole:
+        yield from _raced(material, total, name)
+
+
+def _raced(material: Material, reference_seconds: float, name: str) -> Iterator[Row]:
+    start = time.perf_counter()
+    found = material.validation()
+    measured = 0
+
+    def measure(places: Sequence[Place], part: Prompts) -> dict[Place, PromptScores]:
+        nonlocal measured
+        scored: dict[Place, PromptScores] = {}
+        for group in scoring.groups(places, found, part, material.max_tokens):
+            directions = [material.candidates[place] for place in group]
+            rows = scoring.score_directions(material.model, directions, found, ADDED, material.max_tokens, part)
+            scored |= dict(zip(group, rows, strict=True))
+            measured += len(group) * (len(part.harmful) + len(part.harmless))
+        return scored
+
+    config, thresholds = material.config, _thresholds(material, found)
+    order = shuffled(found.sizes["harmful"], found.sizes["harmless"], config.seed)
+    raced = race(list(material.candidates), order, measure, thresholds, config.select.race_level)
+    seconds = time.perf_counter() - start
+    table = [raced.scores[place].candidate(*place) for place in raced.scores if place not in raced.stopped]
+    chosen = select(table, thresholds, config.select.rule).chosen
+    exhaustive = len(material.candidates) * sum(found.sizes.values())
+    yield Row(SECTION, f"{name}: with racing", seconds / reference_seconds, "of the time", 1 / 12)
+    yield Row(SECTION, "prompts that racing measures", measured / exhaustive, "of all")
+    yield Row(SECTION, "position chosen", chosen.position if chosen else 0, "")
+    yield Row(SECTION, "layer chosen", chosen.layer if chosen else -1, "")
+
+
+def _thresholds(material: Material, found: scoring.Validation) -> Thresholds:
+    config = material.config.select
+    return thresholds_for(config.rule, material.model.n_layers, baselines=found.baselines, **config.limits())
+
+
+def _reference(material: Material, direction: Direction, baseline: torch.Tensor) -> CandidateScores:
+    m = material
+    return reference.score(m.model, direction, m.harmful, m.harmless, m.refusal_tokens, baseline)
+
+
+def _sweep(material: Material, direction: Direction, found: scoring.Validation) -> CandidateScores:
+    scores = scoring.score_direction(material.model, direction, found, ADDED, material.max_tokens)
+    return scores.candidate(direction.position, direction.layer)
+
+
+def _difference(a: CandidateScores, b: CandidateScores) -> float:
+    return max(abs(a.bypass - b.bypass), abs(a.induce - b.induce), abs(a.kl - b.kl))
+
+
+def _agreement(material: Material) -> float | None:
+    return 0.05 if material.model.hf.dtype == torch.float32 else None
+
+
+def _flops(material: Material, direction: Direction, found: scoring.Validation) -> int:
+    """Floating point operations of the matmuls and attention that one candidate runs, padding included."""
+    with FlopCounterMode(display=False) as counter:
+        _sweep(material, direction, found)
+    return counter.get_total_flops()
+
+
+REPEAT = 20  # matmuls of each shape behind a reading of the ceiling
+
+
+def _shapes(material: Material) -> list[tuple[int, int]]:
+    """(n_out, n_in) of the matrices of an MLP."""
+    mlp = lean.mlp_of(material.model.sites, material.model.sites.blocks[0])
+    linear = [module for module in mlp.modules() if isinstance(module, torch.nn.Linear)]
+    return sorted({(module.out_features, module.in_features) for module in linear})
+
+
+@torch.inference_mode()
+def _matmuls(material: Material) -> None:
+    for n_out, n_in in _shapes(material):
+        like = {"dtype": material.model.hf.dtype, "device": material.model.device}
+        x, w = torch.randn(material.max_tokens, n_in, **like), torch.randn(n_out, n_in, **like)
+        for _ in range(REPEAT):
+            torch.nn.functional.linear(x, w)
+
+
+def _matmul_flops(material: Material) -> int:
+    return sum(2 * REPEAT * material.max_tokens * n_out * n_in for n_out, n_in in _shapes(material))
