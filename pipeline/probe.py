@@ -87,7 +87,9 @@ def main() -> None:
     """Read the command line, fit, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", type=Path, default=PATH, help="what to fit (default: conf/probe.yaml)")
-    parser.add_argument("--profile", default="standard", help="engine settings from conf/profile (default: %(default)s)")
+    parser.add_argument(
+        "--profile", default="standard", help="engine settings from conf/profile (default: %(default)s)"
+    )
     parser.add_argument("--override", action="append", default=[], help="configuration value, such as fetch.cache=DIR")
     parser.add_argument("-o", "--out", type=Path, default=SHIPPED, help="the probe's file (default: the shipped one)")
     parser.add_argument("--measure", action="store_true", help="do not fit: measure the probe that --out already holds")

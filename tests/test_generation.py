@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from pipeline.bench import generation as bench
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
 from pipeline.maths.directions import Direction, random_direction
@@ -216,19 +215,6 @@ def test_a_cache_that_begins_with_a_prefix_leaves_the_prefix_as_it_is(model):
     rows[0].keys.zero_()
     assert rows[1].keys.shape[0] == 4
     assert torch.equal(layers[0].keys, before)
-
-
-def test_the_benchmark_compares_equal_work(model):
-    prompts = model.encode(PROMPTS)
-    with_stops(model, library(model, prompts, None, 12))
-    found = bench.against_library(model, prompts, 12, 5, 60, repeats=1)
-    assert found.n_equal == found.n_prompts == len(prompts)
-    assert found.speedup == pytest.approx(found.rows[1].seconds / found.rows[0].seconds)
-    rows, ratio = bench.cost_of_ablation(model, prompts, direction(), 12, 5, 60, repeats=1)
-    assert ratio == pytest.approx(rows[1].seconds / rows[0].seconds)
-    assert [row.tokens_per_second * row.seconds for row in rows] == pytest.approx([12 * len(prompts)] * 2)
-    sizes = bench.by_batch_size(model, prompts, [2, 12], 4, 60, repeats=1)
-    assert [round(row.tokens_per_second * row.seconds) for row in sizes] == [8, 48]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Racing against measuring everything: on tables whose winner is known, and on the default model's own scores."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +171,8 @@ def test_stopped_candidates_are_marked_in_the_table_and_drawn_as_such(tmp_path):
     assert (tmp_path / "scores.csv").read_text().splitlines()[2] == "-1,1,,,,False,kl"
     figure = figures.selection_heatmaps(rows, rows[0], (2.0, -4.0), ["a", "b"], "tiny", "")
     for axis in figure.axes[:3]:
+        image: Any
+        patch: Any
         [image], [patch] = axis.images, axis.patches
         assert np.isnan(image.get_array().filled(np.nan)).tolist() == [[True, True], [False, True]]
         assert (patch.get_x(), patch.get_y(), patch.get_hatch()) == (0.5, 0.5, "..")

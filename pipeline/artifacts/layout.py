@@ -200,7 +200,7 @@ class Layout:
 
     @property
     def costs(self) -> Path:
-        """Rows {stage, seconds, memory_mib, gpu_memory_mib}, one for every time that a stage ran here; not an artefact."""
+        """Rows {stage, seconds, memory_mib, gpu_memory_mib}, one a time that a stage ran here; not an artefact."""
         return self.root / "outputs" / "bench" / f"{self.model}-stages.jsonl"
 
     def figure(self, name: str) -> Path:

@@ -1,6 +1,5 @@
 """Activation caching against a bare pass that stops at the last cached layer: time side by side, memory apart."""
 
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from pipeline.artifacts.layout import Layout
-from pipeline.bench.material import Material, compose_now, material
+from pipeline.bench.material import Material, compose_now, material, peak_bytes
 from pipeline.bench.timing import Row, in_turn, median, median_ratio
 from pipeline.model import chat, tracing
 from pipeline.model.batching import length_sorted_batches
@@ -27,7 +26,7 @@ def rows(material: Material, repeats: int, memory: bool) -> Iterator[Row]:
     """Seconds of both, their ratio, and with `memory` the ratio of peak memory, each in a process of its own."""
     seconds = in_turn({"cached": lambda: cached(material), "bare": lambda: bare(material)}, repeats)
     for name in ("cached", "bare"):
-        yield Row(SECTION, f"{name}, {len(_prompts(material))} prompts", median(seconds[name]), "s")
+        yield Row(SECTION, f"{name}, {len(material.prompts)} prompts", median(seconds[name]), "s")
     yield Row(SECTION, "cached / bare", median_ratio(seconds["cached"], seconds["bare"]), "times", 1.15)
     if memory:
         peaks = {kind: _peak(material, kind) for kind in KINDS}
@@ -37,7 +36,7 @@ def rows(material: Material, repeats: int, memory: bool) -> Iterator[Row]:
 
 def cached(m: Material) -> None:
     """What the activations stage does: moments of `resid_pre` at every layer and template position."""
-    tracing.resid_pre_moments(m.model, _prompts(m), len(m.model.post_instruction), m.max_tokens)
+    tracing.resid_pre_moments(m.model, m.prompts, len(m.model.post_instruction), m.max_tokens)
 
 
 @torch.inference_mode()
@@ -49,16 +48,12 @@ def bare(m: Material) -> None:
 
     handle = m.model.sites.blocks[-1].register_forward_pre_hook(stop)
     try:
-        for batch in length_sorted_batches(list(map(len, _prompts(m))), m.max_tokens):
-            padded = chat.pad_left([_prompts(m)[row] for row in batch], m.model.pad_id)
+        for batch in length_sorted_batches(list(map(len, m.prompts)), m.max_tokens):
+            padded = chat.pad_left([m.prompts[row] for row in batch], m.model.pad_id)
             with suppress(_StopHereError):
                 m.model.hf(**padded.inputs(m.model.hf), use_cache=False)
     finally:
         handle.remove()
-
-
-def _prompts(m: Material) -> list[list[int]]:
-    return [*m.harmful, *m.harmless]
 
 
 def _peak(m: Material, kind: str) -> float:
@@ -72,10 +67,7 @@ def main() -> None:
     name, kind = sys.argv[1:3]
     m = material(compose_now(name), Layout(name), sys.argv[3])
     {"bare": bare, "cached": cached}[kind](m)
-    if m.model.device.type == "cuda":
-        print(torch.cuda.max_memory_allocated())
-    else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak_bytes(m.model))
 
 
 if __name__ == "__main__":

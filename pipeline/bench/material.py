@@ -1,6 +1,9 @@
 """What the benchmark works on: a model, its 32 + 32 val prompts and its candidates, as the stages left them."""
 
+import resource
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
@@ -21,6 +24,8 @@ from pipeline.model.loading import ChatModel
 from pipeline.stages.models import open_model
 
 N_PROMPTS = 32
+SHARED, INSTRUCTION, TAIL = 14, (5, 30), 5  # tokens of a made-up prompt: before, in (from, to) and after it
+N_IDS = 250  # made-up prompts have token ids below it: every tokenizer has as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,11 @@ class Material:
     n_reference: int
     max_tokens: int
 
+    @property
+    def prompts(self) -> list[list[int]]:
+        """Harmful ones first."""
+        return [*self.harmful, *self.harmless]
+
     def validation(self) -> scoring.Validation:
         """What the sweep prepares once."""
         return scoring.prepare(self.model, self.harmful, self.harmless, self.refusal_tokens, self.max_tokens)
@@ -47,10 +57,11 @@ class Material:
         return [self.candidates[ordered[int((index + 0.5) * len(ordered) / n)]] for index in range(n)]
 
 
-def compose_now(model: str) -> Config:
-    """The configuration that params.yaml and conf/ give now, whether stages have seen it or not."""
+def compose_now(model: str, profile: str = "", overrides: Sequence[str] = ()) -> Config:
+    """The configuration that conf/ gives now, whether stages have seen it or not; without a profile params.yaml's."""
     params = read_params()
-    config = OmegaConf.to_object(compose(model, params.profile, params.overrides))
+    changed = list(overrides) if profile else params.overrides
+    config = OmegaConf.to_object(compose(model, profile or params.profile, changed))
     assert isinstance(config, Config)
     return config
 
@@ -63,20 +74,74 @@ def material(config: Config, layout: Layout, dtype: str | None = None) -> Materi
     means = tensors.read_tensors(layout.activations, model=identity(config.model.source))
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
     last = max_layer_for(config.select.layer_share, model.n_layers)
+    harmful, harmless = (model.encode(_instructions(layout, f"{kind}_val")) for kind in ("harmful", "harmless"))
+    candidates = {
+        (c.position, c.layer): c
+        for c in scoring.candidates(r, last)
+        if not is_zero(c.vector, means["harmful_mean"][c.position, c.layer])
+    }
     return Material(
         config,
         layout,
         model,
-        *(model.encode(_instructions(layout, f"{kind}_val")) for kind in ("harmful", "harmless")),
-        chat.token_ids(files.read_json(layout.refusal_ids)["ids"]),
-        {
-            (c.position, c.layer): c
-            for c in scoring.candidates(r, last)
-            if not is_zero(c.vector, means["harmful_mean"][c.position, c.layer])
-        },
-        r.shape[0] * r.shape[1],
-        config.engine.max_batch_tokens,
+        harmful,
+        harmless,
+        refusal_tokens=chat.token_ids(files.read_json(layout.refusal_ids)["ids"]),
+        candidates=candidates,
+        n_reference=r.shape[0] * r.shape[1],
+        max_tokens=config.engine.max_batch_tokens,
     )
+
+
+def of_size(size: tuple[int, int], cache: Path) -> Config:
+    """A model with random weights, (d_model, layers), made in a folder; heads of 64, an MLP four times as wide."""
+    hidden, n_layers = size
+    heads = max(2, hidden // 64)
+    sizes = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": n_layers}
+    sizes |= {"num_attention_heads": heads, "num_key_value_heads": heads // 2}
+    changed = [f"model.source.options.{name}={size}" for name, size in sizes.items()]
+    engine = ["engine=accelerator"] if torch.cuda.is_available() else []
+    return compose_now("tiny", "standard", [*engine, *changed, f"fetch.cache={cache}"])
+
+
+def synthetic(config: Config, n_prompts: int, n_candidates: int, dtype: str) -> Material:
+    """Random tokens and directions in the form of real ones, for a model that no stage has seen.
+
+    `n_prompts` per class; candidates lie at evenly spaced layers, as far as a layer can be chosen.
+    """
+    model = open_model(config, dtype)
+    draw = torch.Generator().manual_seed(config.seed)
+
+    def ids(n: int) -> list[int]:
+        return torch.randint(N_IDS, (n,), generator=draw).tolist()
+
+    shared, tail = ids(SHARED), ids(TAIL)
+    lengths = torch.randint(*INSTRUCTION, (2 * n_prompts,), generator=draw).tolist()
+    prompts = [[*shared, *ids(length), *tail] for length in lengths]
+    last = max_layer_for(config.select.layer_share, model.n_layers)
+    width = int(model.hf.get_input_embeddings().weight.shape[-1])  # type: ignore[union-attr,index]
+    vectors = torch.randn(n_candidates, width, generator=draw, dtype=torch.float64)
+    places = [(-1 - index, index * last // n_candidates) for index in range(n_candidates)]
+    return Material(
+        config,
+        Layout(config.model.name),
+        model,
+        prompts[:n_prompts],
+        prompts[n_prompts:],
+        refusal_tokens=chat.token_ids(ids(4)),
+        candidates={
+            place: Direction(vector, place[1], place[0]) for place, vector in zip(places, vectors, strict=True)
+        },
+        n_reference=n_candidates,
+        max_tokens=config.engine.max_batch_tokens,
+    )
+
+
+def peak_bytes(model: ChatModel) -> int:
+    """Most memory that this process has held: of the GPU where the model is on one."""
+    if model.device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _instructions(layout: Layout, name: str) -> list[str]:
@@ -86,8 +151,8 @@ def _instructions(layout: Layout, name: str) -> list[str]:
     return list(dict.fromkeys([*kept, *others]))[:N_PROMPTS]
 
 
-def device_name(model: ChatModel) -> str:
-    """The kind of device, without the machine's name."""
-    if model.device.type == "cuda":
-        return torch.cuda.get_device_name(model.device)
-    return f"cpu, {torch.get_num_threads()} threads"
+def device_name(config: Config) -> str:
+    """The kind of device that the model goes to, without the machine's name."""
+    if config.engine.device == "cpu" or not torch.cuda.is_available():
+        return f"cpu-{torch.get_num_threads()}-threads"
+    return torch.cuda.get_device_name()

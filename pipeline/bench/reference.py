@@ -47,8 +47,8 @@ def score(
         induce = refusal_metric(full_logits(model, harmless), refusal_tokens)
     with _ablated(model, direction):
         kl = kl_divergence(baseline, full_logits(model, harmless))
-    means = {"bypass": float(bypass.mean()), "induce": float(induce.mean()), "kl": float(kl.mean())}
-    return CandidateScores(direction.position, direction.layer, **means)
+    bypass, induce, kl = (float(values.mean()) for values in (bypass, induce, kl))
+    return CandidateScores(direction.position, direction.layer, bypass, induce, kl)
 
 
 @contextmanager

@@ -25,17 +25,18 @@ def rows(material: Material, n_candidates: int, repeats: int, whole: bool) -> It
     baseline = reference.full_logits(material.model, material.harmless)
     sample, ratios, ours, theirs, rates, worst = material.sample(n_candidates), [], [], [], [], 0.0
     for direction in sample:
+        together = _together(material, direction, found)
         results: dict[str, CandidateScores] = {}
         tasks = {
             "reference": lambda d=direction, r=results: r.update(reference=_reference(material, d, baseline)),
-            "sweep": lambda d=direction, r=results: r.update(sweep=_sweep(material, d, found)),
+            "sweep": lambda d=direction, t=together, r=results: r.update(sweep=_sweep(material, d, t, found)),
             "ceiling": lambda: _matmuls(material),
         }
         seconds = in_turn(tasks, repeats, warm_up=direction is sample[0])
         theirs.append(median(seconds["reference"]))
-        ours.append(median(seconds["sweep"]))
+        ours.append(median(seconds["sweep"]) / len(together))
         ceiling = _matmul_flops(material) / median(seconds["ceiling"])
-        rates.append((_flops(material, direction, found) / ours[-1], ceiling))
+        rates.append((_flops(material, together, found) / median(seconds["sweep"]), ceiling))
         worst = max(worst, _difference(results["reference"], results["sweep"]))
         ratios.append(theirs[-1] / ours[-1])
     yield Row(SECTION, "reference, per candidate", statistics.mean(theirs), "s")
@@ -92,8 +93,19 @@ def _reference(material: Material, direction: Direction, baseline: torch.Tensor)
     return reference.score(m.model, direction, m.harmful, m.harmless, m.refusal_tokens, baseline)
 
 
-def _sweep(material: Material, direction: Direction, found: scoring.Validation) -> CandidateScores:
-    scores = scoring.score_direction(material.model, direction, found, ADDED, material.max_tokens)
+def _together(material: Material, direction: Direction, found: scoring.Validation) -> list[Direction]:
+    """The candidates that the sweep scores in the same batches, this one among them."""
+    place = (direction.position, direction.layer)
+    groups = scoring.groups(list(material.candidates), found, found.whole, material.max_tokens)
+    return [material.candidates[each] for each in next(group for group in groups if place in group)]
+
+
+def _sweep(
+    material: Material, direction: Direction, together: Sequence[Direction], found: scoring.Validation
+) -> CandidateScores:
+    """The scores of one candidate, from scoring all that go together with it."""
+    scored = scoring.score_directions(material.model, together, found, ADDED, material.max_tokens, found.whole)
+    [scores] = [scores for each, scores in zip(together, scored, strict=True) if each is direction]
     return scores.candidate(direction.position, direction.layer)
 
 
@@ -105,10 +117,10 @@ def _agreement(material: Material) -> float | None:
     return 0.05 if material.model.hf.dtype == torch.float32 else None
 
 
-def _flops(material: Material, direction: Direction, found: scoring.Validation) -> int:
-    """Floating point operations of the matmuls and attention that one candidate runs, padding included."""
+def _flops(material: Material, together: Sequence[Direction], found: scoring.Validation) -> int:
+    """Floating point operations of the matmuls and attention that these candidates run, padding included."""
     with FlopCounterMode(display=False) as counter:
-        _sweep(material, direction, found)
+        _sweep(material, together[0], together, found)
     return counter.get_total_flops()
 
 

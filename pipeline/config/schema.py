@@ -254,7 +254,9 @@ class EvaluateConfig:
     n_prompts: int = MISSING
 
     def __post_init__(self):
-        _check(self.n_prompts >= 0, "evaluate.n_prompts", self.n_prompts, "use 0 (nothing beyond the main sets) or more")
+        _check(
+            self.n_prompts >= 0, "evaluate.n_prompts", self.n_prompts, "use 0 (nothing beyond the main sets) or more"
+        )
         named = all(name.isidentifier() and "_" not in name for name in self.systems)
         _check(named, "evaluate.systems", list(self.systems), "name them with letters and digits alone")
 
