@@ -155,11 +155,13 @@ def _across(axis: Axes, place: float, rate: Estimate | None, colour: str) -> Non
 
 def stability_panels(record: Mapping[str, Any], tokens: Sequence[str], title: str, stamp: str) -> Figure:
     """Win frequency map; cosine of split halves; cosine and effect against the number of train prompts."""
-    figure = Figure(figsize=(16, 5.2), layout="constrained")
-    axes = figure.subplots(1, 4, width_ratios=[1.4, 1, 0.9, 1.1])
+    widths = [1.4, 1, 0.9, 1.1] if record["learning_curve"] else [1.4, 1]
+    figure = Figure(figsize=(3.64 * sum(widths), 5.2), layout="constrained")
+    axes = figure.subplots(1, len(widths), width_ratios=widths)
     _win_map(figure, axes[0], record, tokens)
     _split_halves(axes[1], record["split_half_cosine"])
-    _learning_curves(axes[2], axes[3], record["learning_curve"], record["baselines"])
+    if record["learning_curve"]:
+        _learning_curves(axes[2], axes[3], record["learning_curve"], record["baselines"])
     finish(figure, f"How stable the choice is: {title}", stamp)
     return figure
 

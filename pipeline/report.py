@@ -31,13 +31,14 @@ def tables(
     yield refusal_table(metrics)
     if metrics["verdict"] == FOUND:
         yield effects_table(metrics)
+    if metrics["verdict"] == FOUND and metrics["estimators"]:
         yield estimators_table(metrics)
     yield from side_effects.tables(metrics)
     yield tokens_table(metrics["refusal_tokens"])
     yield agreement_table(metrics)
     if stability:
         yield stability_table(stability)
-    if invariance:
+    if invariance and "variants" in invariance:
         yield invariance_table(invariance)
 
 

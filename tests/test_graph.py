@@ -163,6 +163,26 @@ def test_killed_capability_goes_on_with_the_next_condition_and_writes_the_same_b
     assert not list(partial.glob("capability-*.jsonl"))
 
 
+def test_what_is_not_asked_for_is_not_measured_nor_shown(project):
+    less = ["capability=none", "evaluate.n_prompts=0", "estimators.names=[]", "stability.sizes=[]"]
+    less += ["invariance.n_prompts=0", "controls.layer_share=null"]
+    project.params(overrides=", ".join(f'"{override}"' for override in less))
+    project.repro()
+    metrics = json.loads((project.folder / "outputs/eval/tiny/metrics.json").read_text())
+    assert metrics["verdict"] == "direction_selected"
+    assert metrics["estimators"] == metrics["capability"]["tasks"] == metrics["systems"]["not_measured"] == {}
+    sources = {name.partition(".")[2] for name in metrics["refusal_score"]}
+    assert sources == {"", "random_0", "random_1", "shuffled_0"}
+    assert {name.split("_")[0] for name in metrics["refusal_score"]} == {"harmful", "harmless"}
+    figures = {path.stem for path in (project.folder / "outputs/figures/tiny").iterdir()}
+    assert figures == {"refusal", "selection", "length", "stability"}
+    shown = project.module("pipeline.report").stdout
+    assert "refusal score [substring]" in shown
+    assert not any(title in shown for title in ("estimators:", "capability, lm-eval", "greedy answers of"))
+    project.params()
+    project.repro()
+
+
 def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     project.params(overrides='"select.min_train=20"')
     project.repro()

@@ -119,7 +119,7 @@ def test_a_judge_may_be_asked_over_an_endpoint(tmp_path):
         (["judge.batch_size=0"], "judge.batch_size is 0: use at least 1"),
         (["judge.min_words=-1"], "judge.min_words is -1: use 0 or more"),
         (["judge.dtype=int8"], "judge.dtype is 'int8': use one of"),
-        (["evaluate.n_prompts=0"], "evaluate.n_prompts is 0: use at least 1"),
+        (["evaluate.n_prompts=-1"], "evaluate.n_prompts is -1: use 0"),
         (["+evaluate.systems.a_b=x"], "evaluate.systems is"),
         (["+data.sets.Bad={kind: harmful, files: []}"], "data.sets: a set needs at least one file"),
     ],

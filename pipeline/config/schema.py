@@ -159,7 +159,7 @@ class RefusalTokensConfig:
 class ControlsConfig:
     random: int = MISSING
     shuffled: int = MISSING
-    layer_share: float = MISSING
+    layer_share: float | None = MISSING
 
     def __post_init__(self):
         for key in ("random", "shuffled"):
@@ -169,7 +169,8 @@ class ControlsConfig:
                 getattr(self, key),
                 "every effect needs a control: 1 or more",
             )
-        _check(0 < self.layer_share < 1, "controls.layer_share", self.layer_share, "use a share between 0 and 1")
+        share = self.layer_share
+        _check(share is None or 0 < share < 1, "controls.layer_share", share, "use null or a share between 0 and 1")
 
 
 @dataclass
@@ -182,10 +183,10 @@ class EstimatorsConfig:
         unknown = [name for name in self.names if name not in ESTIMATORS]
         _check(not unknown, "estimators.names", unknown, f"use {', '.join(ESTIMATORS)}")
         _check(
-            DEFAULT in self.names,
+            not self.names or DEFAULT in self.names,
             "estimators.names",
             self.names,
-            f"keep {DEFAULT}, what the others are held against",
+            f"keep {DEFAULT}, what the others are held against, or use [] for none",
         )
         _check(
             len(self.positions) > 0 and all(position < 0 for position in self.positions),
@@ -207,9 +208,7 @@ class StabilityConfig:
         _check(self.n_resamples >= 100, "stability.n_resamples", self.n_resamples, "use at least 100")
         for key in ("n_splits", "n_draws"):
             _check(getattr(self, key) >= 1, f"stability.{key}", getattr(self, key), "use at least 1")
-        _check(
-            len(self.sizes) > 0 and min(self.sizes) >= 1, "stability.sizes", self.sizes, "use numbers of prompts from 1"
-        )
+        _check(all(size >= 1 for size in self.sizes), "stability.sizes", self.sizes, "use numbers of prompts from 1")
 
 
 @dataclass
@@ -223,7 +222,8 @@ class InvarianceConfig:
 
     def __post_init__(self):
         _check(self.judge in TEXT_JUDGES, "invariance.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
-        for key in ("n_prompts", "n_tokens", "padding"):
+        _check(self.n_prompts >= 0, "invariance.n_prompts", self.n_prompts, "use 0 (not measured) or more")
+        for key in ("n_tokens", "padding"):
             _check(getattr(self, key) >= 1, f"invariance.{key}", getattr(self, key), "use at least 1")
         _check(
             all(size >= 1 for size in self.batch_sizes), "invariance.batch_sizes", self.batch_sizes, "use at least 1"

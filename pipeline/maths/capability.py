@@ -45,6 +45,8 @@ def summary(tasks: Mapping[str, Mapping[str, Answers]], seed: int = 0) -> dict[s
 
     `tasks`: answers by task and condition, `baseline` among them; every task has the same conditions.
     """
+    if not tasks:
+        return {}
     values = {
         task: {name: {key: answer.value for key, answer in rows.items()} for name, rows in conditions.items()}
         for task, conditions in tasks.items()

@@ -13,18 +13,20 @@ def control_directions(
     rows: tuple[Float[Tensor, "harmful d_model"], Float[Tensor, "harmless d_model"]],
     n_random: int,
     n_shuffled: int,
-    layer_share: float,
+    layer_share: float | None,
     seed: int,
 ) -> dict[str, Direction]:
     """Controls by name. Random and shuffled ones have the norm and place of the chosen direction.
 
     `layer_<l>` is the raw difference in means `r` at int(layer_share * chosen layer) and the same
     position: a real candidate, so expected between nothing and the effect; left out where that is the
-    chosen layer itself or has no direction (`scale`: the harmful means). `rows`: `resid_pre` of each
-    class at the chosen place.
+    chosen layer itself or has no direction (`scale`: the harmful means), and for a share of None.
+    `rows`: `resid_pre` of each class at the chosen place.
     """
     found = {f"random_{index}": random_direction(chosen, seed + index) for index in range(n_random)}
     found |= {f"shuffled_{index}": shuffled_difference(chosen, *rows, seed=seed + index) for index in range(n_shuffled)}
+    if layer_share is None:
+        return found
     layer, position = int(layer_share * chosen.layer), chosen.position
     if layer != chosen.layer and not is_zero(r[position, layer], scale[position, layer]):
         found[f"layer_{layer}"] = Direction(r[position, layer], layer, position)

@@ -23,7 +23,8 @@ Rows = dict[str, tracing.PlaceRows]
 def estimators(config: Config, layout: Layout) -> None:
     """Each estimator's choice among the same places, and what it adds and removes there."""
     pinned = identity(config.model.source)
-    if records.read_direction(layout.direction, layout.selection, pinned) is None:
+    chosen = records.read_direction(layout.direction, layout.selection, pinned)
+    if chosen is None or not config.estimators.names:
         samples.write_findings(layout.findings, {}, pinned)
         files.write_json(layout.estimators, {})
         return

@@ -37,6 +37,9 @@ def figures(config: Config, layout: Layout) -> None:
     if "learning_curve" in stability:
         tokens = records.read_position_tokens(layout.filter_summary)
         drawn["stability"] = draw.stability_panels(stability, tokens, title, stamp(stability["provenance"]))
+    else:
+        drawn |= {name: draw.message(nothing, title, line) for name in ("stability", "estimators")}
+    if metrics["estimators"]:
         drawn["estimators"] = draw.estimator_rates(
             _estimator_rates(metrics, scores),
             {kind: scores[f"{kind}_baseline"] for kind in ("harmful", "harmless")},
@@ -45,8 +48,6 @@ def figures(config: Config, layout: Layout) -> None:
             judge,
             line,
         )
-    else:
-        drawn |= {name: draw.message(nothing, title, line) for name in ("stability", "estimators")}
     for name, figure in drawn.items():
         source = stability if name == "stability" else metrics
         tables.write_png(layout.figure(name), figure, source["provenance"])
@@ -67,7 +68,8 @@ def _besides(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], line: s
     rows = {task: (found["score"], on_tasks(found["score"])) for task, found in tasks.items()}
     rates = {task: {words: _estimate(row[n]) for n, words in names.items()} for task, (row, names) in rows.items()}
     chance = {task: found["chance"] for task, found in tasks.items()}
-    drawn["capability"] = besides.capability_scores(rates, chance, f"Capability: {title}", line)
+    if tasks:
+        drawn["capability"] = besides.capability_scores(rates, chance, f"Capability: {title}", line)
     return drawn
 
 

@@ -25,6 +25,11 @@ def invariance(config: Config, layout: Layout) -> None:
     prompts = records.read_prompts(layout.prompts("harmful_test"))[: config.invariance.n_prompts]
     instructions = [prompt.instruction for prompt in prompts]
     settings, batch_size = config.invariance, config.generate.batch_size
+    if not prompts:
+        files.write_json(
+            layout.invariance, {"provenance": provenance(config, layout, identity(config.model.source), READ)}
+        )
+        return
     model = open_model(config)
     answers = {
         "reference": _answers(config, model, instructions, batch_size),

@@ -89,6 +89,8 @@ def _n_layers(layout: Layout, pinned: str) -> int:
 def _learning_curve(config: Config, layout: Layout, chosen: Direction, rows: dict[str, Any]) -> list[dict[str, Any]]:
     """Cosine with the chosen direction, and effect on val, of directions from fewer train prompts."""
     settings = config.stability
+    if not settings.sizes:
+        return []
     found = maths.subsets(rows["harmful"], rows["harmless"], settings.sizes, settings.n_draws, config.seed)
     model = open_model(config)
     prompts = validation(config, layout, model)
