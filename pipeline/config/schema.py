@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from pipeline.config.suffix import SuffixConfig
 from pipeline.maths.estimators import DEFAULT, ESTIMATORS
 from pipeline.maths.selection import RULES
 from pipeline.model.chatformat import ChatFormat
@@ -308,3 +309,4 @@ class Config:
     judge: JudgeConfig = MISSING
     loss: LossConfig = MISSING
     export: ExportConfig = MISSING
+    suffix: SuffixConfig = MISSING

@@ -45,9 +45,7 @@ def top_heads(mean: Float[Tensor, "layer head"], k: int) -> list[tuple[int, int]
     return [(index // n_heads, index % n_heads) for index in order]
 
 
-def random_heads(
-    like: Sequence[tuple[int, int]], n_layers: int, n_heads: int, seed: int
-) -> list[tuple[int, int]]:
+def random_heads(like: Sequence[tuple[int, int]], n_layers: int, n_heads: int, seed: int) -> list[tuple[int, int]]:
     """As many other heads, drawn from the same layers; from any layer where those are used up."""
     generator = torch.Generator().manual_seed(seed)
     taken, drawn = set(like), []

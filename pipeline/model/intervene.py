@@ -39,11 +39,11 @@ def _hooks(model: ChatModel, intervention: Intervention) -> list[Any]:
         case ActivationAddition(direction, coefficient):
             r = direction.vector.to(model.device)
             block = model.sites.blocks[direction.layer]
-            hook = _on_input(lambda x: add(x, r.to(x.device), coefficient))
+            hook = on_input(lambda x: add(x, r.to(x.device), coefficient))
             return [block.register_forward_pre_hook(hook, with_kwargs=True)]
         case AffineEdit(direction, readout, target):
             u, v = (vector.to(model.device, torch.float32) for vector in (direction.vector, readout))
-            hook = _on_input(lambda x: edit(x, u.to(x.device), v.to(x.device), target))
+            hook = on_input(lambda x: edit(x, u.to(x.device), v.to(x.device), target))
             return [model.sites.blocks[direction.layer].register_forward_pre_hook(hook, with_kwargs=True)]
 
 
@@ -56,7 +56,9 @@ def _on_output(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
     return hook
 
 
-def _on_input(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+def on_input(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    """A forward pre-hook, registered with kwargs, that changes a block's input."""
+
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
             return (change(args[0]), *args[1:]), kwargs

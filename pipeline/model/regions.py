@@ -47,7 +47,7 @@ def regioned(model: ChatModel, instruction: str, suffix: str = "") -> Regioned:
     bounds = (len(before), len(before) + len(instruction), len(before) + len(content), len(text))
     tokens, spans = _encode(model, text)
     regions = [_region(first, bounds) for first, _ in spans]
-    straddling = sum(_region(max(first, last - 1), bounds) != where for (first, last), where in zip(spans, regions))
+    straddling = sum(_region(first, bounds) != _region(max(first, last - 1), bounds) for first, last in spans)
     _require_sound(model, tokens, regions, content, suffix)
     return Regioned(tuple(tokens), tuple(regions), straddling)
 
@@ -81,9 +81,7 @@ def _region(character: int, bounds: tuple[int, ...]) -> int:
     return next((region for region, end in enumerate(bounds) if character < end), AFTER)
 
 
-def _require_sound(
-    model: ChatModel, tokens: Sequence[int], regions: Sequence[int], content: str, suffix: str
-) -> None:
+def _require_sound(model: ChatModel, tokens: Sequence[int], regions: Sequence[int], content: str, suffix: str) -> None:
     shown = f"suffix {suffix[:20]!r}..." if suffix else "an instruction"
     tail = model.post_instruction
     if tuple(tokens[-len(tail) :]) != tail or any(region != AFTER for region in regions[-len(tail) :]):
