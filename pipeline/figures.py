@@ -40,7 +40,7 @@ def refusal_bars(scores: Mapping[str, Estimate], title: str, judge: str, stamp: 
         _share_axis(axis)
     axes[0].set_ylabel(f"refusal score [{judge}]\nshare of completions refused, 95 % interval")
     _control_legend(axes[-1], labels.values())
-    _finish(figure, f"Refusal before and after: {title}", stamp)
+    finish(figure, f"Refusal before and after: {title}", stamp)
     return figure
 
 
@@ -106,7 +106,7 @@ def refusal_by_length(rates: Mapping[str, Mapping[int, Estimate]], title: str, j
     axis.set_ylabel(f"refusal score [{judge}], 95 % interval")
     _share_axis(axis)
     axis.legend(fontsize=9, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
-    _finish(figure, f"Refusal against the length of the answer: {title}", stamp)
+    finish(figure, f"Refusal against the length of the answer: {title}", stamp)
     return figure
 
 
@@ -137,7 +137,7 @@ def estimator_rates(
     axes[0].set_yticks(range(len(rows) + 1), [*rows, "controls: random, shuffled labels"])
     axes[0].invert_yaxis()
     axes[1].legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
-    _finish(figure, f"Estimators on equal terms: {title}", stamp)
+    finish(figure, f"Estimators on equal terms: {title}", stamp)
     return figure
 
 
@@ -156,7 +156,7 @@ def stability_panels(record: Mapping[str, Any], tokens: Sequence[str], title: st
     _win_map(figure, axes[0], record, tokens)
     _split_halves(axes[1], record["split_half_cosine"])
     _learning_curves(axes[2], axes[3], record["learning_curve"], record["baselines"])
-    _finish(figure, f"How stable the choice is: {title}", stamp)
+    finish(figure, f"How stable the choice is: {title}", stamp)
     return figure
 
 
@@ -267,7 +267,7 @@ def selection_heatmaps(
     axes[0].set_yticks(range(len(tokens)), [f"{i - len(tokens)}  {token!r}" for i, token in enumerate(tokens)])
     axes[0].set_ylabel("position (token)")
     star = f"star: chosen, position {chosen.position}, layer {chosen.layer}" if chosen else "no candidate chosen"
-    _finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction)", stamp)
+    finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction)", stamp)
     return figure
 
 
@@ -282,10 +282,11 @@ def message(text: str, title: str, stamp: str) -> Figure:
     """A figure that says why there is nothing to draw."""
     figure = Figure(figsize=(9, 2.4), layout="constrained")
     figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True)
-    _finish(figure, title, stamp)
+    finish(figure, title, stamp)
     return figure
 
 
-def _finish(figure: Figure, title: str, stamp: str) -> None:
+def finish(figure: Figure, title: str, stamp: str) -> None:
+    """The title above and the stamp below."""
     figure.suptitle(title, fontsize=12)
     figure.supxlabel(stamp, fontsize=6.5, color="#555555")

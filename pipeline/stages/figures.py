@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline import figures as draw
+from pipeline import suffix_figures
 from pipeline.artifacts import files, records, tables
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
@@ -47,8 +48,11 @@ def figures(config: Config, layout: Layout) -> None:
         )
     else:
         drawn |= {name: draw.message(nothing, title, line) for name in ("stability", "estimators")}
+    suffix = files.read_json(layout.suffix)
+    if "provenance" in suffix:
+        drawn |= suffix_figures.figures(suffix, title, stamp(suffix["provenance"]))
     for name, figure in drawn.items():
-        source = stability if name == "stability" else metrics
+        source = suffix if name.startswith("suffix_") else stability if name == "stability" else metrics
         tables.write_png(layout.figure(name), figure, source["provenance"])
 
 

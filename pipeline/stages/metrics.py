@@ -13,7 +13,7 @@ from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.estimators import DEFAULT
 from pipeline.stages.entry import run_stage
 
-READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory"))
+READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
 
 
 def metrics(config: Config, layout: Layout) -> None:

@@ -1,0 +1,170 @@
+"""Figures of the suffix analysis (paper, section 5) as pure functions of its record: figures out, no files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.figures import BLUE, GREEN, GREY, ORANGE, finish
+
+# kind -> (label, colour, marker): told apart by shape as well as by colour.
+KINDS = {
+    "harmful": ("harmful, no suffix", BLUE, "o"),
+    "adversarial": ("harmful + adversarial suffix", ORANGE, "s"),
+    "random": ("harmful + random suffix", GREY, "^"),
+    "harmless": ("harmless", GREEN, "v"),
+}
+REGIONS = {"before": "template\nbefore", "instruction": "instruction", "suffix": "suffix", "after": "template\nafter"}
+BARS = ("harmful", "adversarial", "random")
+
+
+def figures(record: Mapping[str, Any], title: str, stamp: str) -> dict[str, Figure]:
+    """Every figure by name; none when the analysis was not made."""
+    if "cosine" not in record:
+        return {}
+    drawn: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
+        "suffix_cosine": cosine_over_layers,
+        "suffix_heads": head_bars,
+        "suffix_attention": attention_by_region,
+        "suffix_restoration": restoration_panels,
+    }
+    found = {name: draw(record) for name, draw in drawn.items()}
+    for figure in found.values():
+        finish(figure, f"{title}: {_caption(record)}", stamp)
+    return found
+
+
+def _caption(record: Mapping[str, Any]) -> str:
+    effect = record["metric"]["changes"]["adversarial_against_none"]["change"]["value"]
+    works = "lowers refusal" if record["verdict"] == "suffix_lowers_refusal" else "does NOT lower refusal"
+    return f"suffix {record['chosen']} of {record['source']} {works} (metric {effect:+.1f} nats, n = {_n(record)})"
+
+
+def _n(record: Mapping[str, Any]) -> int:
+    return record["n"]["harmful"]
+
+
+def cosine_over_layers(record: Mapping[str, Any]) -> Figure:
+    """Mean cosine of resid_pre at the last token with the direction, with 95 % intervals, over layers."""
+    figure = Figure(figsize=(8.5, 4.8), layout="constrained")
+    axis = figure.subplots()
+    for kind, (label, colour, marker) in KINDS.items():
+        lows, values, highs = _columns(record["cosine"]["values"][kind])
+        axis.plot(values, color=colour, marker=marker, markersize=4, label=label)
+        axis.fill_between(range(len(values)), lows, highs, color=colour, alpha=0.2, linewidth=0)
+    axis.axvline(record["layer"], color="black", linestyle=":", linewidth=1, label="layer of the direction")
+    axis.axhline(0, color="black", linewidth=0.5)
+    axis.set_xlabel("layer (input of block)")
+    axis.set_ylabel("cosine with the refusal direction\nlast token, mean and 95 % interval")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _plain(axis)
+    axis.legend(fontsize=9, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
+    return figure
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float], list[float]]:
+    """low, value and high; a point without interval stands for all three."""
+    values = [row["value"] for row in rows]
+    lows, highs = ([row["value"] if row[key] is None else row[key] for row in rows] for key in ("low", "high"))
+    return lows, values, highs
+
+
+def head_bars(record: Mapping[str, Any]) -> Figure:
+    """What each top head writes along the direction at the last token, without and with suffix."""
+    heads = record["heads"]
+    figure = Figure(figsize=(3.5 + 0.95 * (len(heads) + 1), 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[len(heads), 1.4])
+    _bars(left, [f"L{row['layer']}\nH{row['head']}" for row in heads], [row["values"] for row in heads], KINDS)
+    _bars(right, ["sum"], [record["heads_sum"]["values"]], KINDS)
+    left.set_xlabel("head (layer, number): the largest writers on val prompts without suffix")
+    left.set_ylabel("write along the direction\nlast token, mean and 95 % interval")
+    left.legend(fontsize=9, frameon=False)
+    return figure
+
+
+def attention_by_region(record: Mapping[str, Any]) -> Figure:
+    """Attention of the last token on the regions of the prompt, averaged over the top heads."""
+    figure = Figure(figsize=(8.5, 4.8), layout="constrained")
+    axis = figure.subplots()
+    kinds = record["attention"]["values"]
+    rows = [{kind: kinds[kind][region] for kind in KINDS} for region in REGIONS]
+    _bars(axis, list(REGIONS.values()), rows, KINDS)
+    axis.set_ylim(0, 1)
+    axis.set_xlabel("region of the prompt")
+    axis.set_ylabel(f"share of attention from the last token\n{len(record['heads'])} top heads, mean and 95 % interval")
+    axis.legend(fontsize=9, frameon=False)
+    return figure
+
+
+def _bars(axis: Axes, names: Sequence[str], rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, Any]) -> None:
+    width = 0.8 / len(kinds)
+    for index, (kind, (label, colour, marker)) in enumerate(kinds.items()):
+        places = np.arange(len(names)) + (index - (len(kinds) - 1) / 2) * width
+        lows, values, highs = _columns([row[kind] for row in rows])
+        axis.bar(places, values, width=0.9 * width, color=colour, alpha=0.75, label=label)
+        errors = np.maximum(0, [np.subtract(values, lows), np.subtract(highs, values)])
+        axis.errorbar(
+            places, values, errors, color="black", linestyle="none", marker=marker, markersize=3, capsize=2, linewidth=1
+        )
+    axis.axhline(0, color="black", linewidth=0.5)
+    axis.set_xticks(range(len(names)), names, fontsize=9)
+    _plain(axis)
+
+
+def restoration_panels(record: Mapping[str, Any]) -> Figure:
+    """Refusal metric with the suffix when parts are put back to what they are without it."""
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.1, 1])
+    rows, metric = record["restoration"], record["metric"]["values"]
+    shown = {
+        "top_heads": f"{len(record['heads'])} top heads",
+        "top_heads/last_token": "the same, last token only",
+        "random_heads": "as many random heads",
+        "all_heads": "every head",
+        "component": "the direction's component, every layer",
+        "component/last_token": "the same, last token only",
+        "random_direction": "a random direction's component",
+    }
+    for place, name in enumerate(shown):
+        for offset, row in _group(rows, name):
+            _across(left, place + offset, row["metric"], ORANGE if offset == 0 else GREY)
+    left.set_yticks(range(len(shown)), list(shown.values()), fontsize=9)
+    left.invert_yaxis()
+    left.set_xlabel("refusal metric, nats: mean and 95 % interval")
+    left.set_title("restored at the post-instruction tokens", fontsize=10)
+    layers = sorted(int(name.split("/")[1]) for name in rows if name.startswith("component_at/"))
+    lows, values, highs = _columns([rows[f"component_at/{layer}"]["metric"] for layer in layers])
+    right.plot(layers, values, color=ORANGE, marker="s", markersize=4, label="component restored at this layer alone")
+    right.fill_between(layers, lows, highs, color=ORANGE, alpha=0.2, linewidth=0)
+    right.set_xlabel("layer (input of block)")
+    right.set_ylabel("refusal metric, nats: mean and 95 % interval")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis, line, span in ((left, left.axvline, left.axvspan), (right, right.axhline, right.axhspan)):
+        for kind in ("harmful", "adversarial"):
+            label, colour, _ = KINDS[kind]
+            line(metric[kind]["value"], color=colour, linestyle="--", linewidth=1, label=label)
+            if metric[kind]["low"] is not None:
+                span(metric[kind]["low"], metric[kind]["high"], color=colour, alpha=0.1, linewidth=0)
+        _plain(axis)
+    right.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    return figure
+
+
+def _group(rows: Mapping[str, Any], name: str) -> list[tuple[float, Any]]:
+    """A restoration at its place, or the draws of a control spread about it."""
+    if name in rows:
+        return [(0.0, rows[name])]
+    draws = [rows[key] for key in rows if key.startswith(f"{name}/") and key.split("/")[1].isdigit()]
+    return [(0.01 - 0.35 + 0.7 * index / max(1, len(draws) - 1), row) for index, row in enumerate(draws)]
+
+
+def _across(axis: Axes, place: float, row: Mapping[str, Any], colour: str) -> None:
+    [low], [value], [high] = _columns([row])
+    axis.errorbar(value, place, xerr=[[value - low], [high - value]], color=colour, marker="o", markersize=4, capsize=2)
+
+
+def _plain(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
