@@ -75,19 +75,20 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float
 def head_bars(record: Mapping[str, Any]) -> Figure:
     """What each top head writes along the direction at the last token, without and with suffix."""
     heads = record["heads"]
-    figure = Figure(figsize=(3.5 + 0.95 * (len(heads) + 1), 4.8), layout="constrained")
+    figure = Figure(figsize=(4.5 + 0.95 * (len(heads) + 1), 5.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[len(heads), 1.4])
     _bars(left, [f"L{row['layer']}\nH{row['head']}" for row in heads], [row["values"] for row in heads], KINDS)
     _bars(right, ["sum"], [record["heads_sum"]["values"]], KINDS)
-    left.set_xlabel("head (layer, number): the largest writers on val prompts without suffix")
+    left.set_xlabel("largest writers (layer, head)")
     left.set_ylabel("write along the direction\nlast token, mean and 95 % interval")
-    left.legend(fontsize=9, frameon=False)
+    handles, labels = left.get_legend_handles_labels()
+    right.legend(handles, labels, fontsize=9, frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left")
     return figure
 
 
 def attention_by_region(record: Mapping[str, Any]) -> Figure:
     """Attention of the last token on the regions of the prompt, averaged over the top heads."""
-    figure = Figure(figsize=(8.5, 4.8), layout="constrained")
+    figure = Figure(figsize=(8.5, 5.0), layout="constrained")
     axis = figure.subplots()
     kinds = record["attention"]["values"]
     rows = [{kind: kinds[kind][region] for kind in KINDS} for region in REGIONS]
@@ -95,7 +96,7 @@ def attention_by_region(record: Mapping[str, Any]) -> Figure:
     axis.set_ylim(0, 1)
     axis.set_xlabel("region of the prompt")
     axis.set_ylabel(f"share of attention from the last token\n{len(record['heads'])} top heads, mean and 95 % interval")
-    axis.legend(fontsize=9, frameon=False)
+    axis.legend(fontsize=9, frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left")
     return figure
 
 
@@ -115,41 +116,41 @@ def _bars(axis: Axes, names: Sequence[str], rows: Sequence[Mapping[str, Any]], k
 
 
 def restoration_panels(record: Mapping[str, Any]) -> Figure:
-    """Refusal metric with the suffix when parts are put back to what they are without it."""
+    """How much of the fall of the refusal metric comes back when parts are put back to what they are without suffix."""
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.1, 1])
-    rows, metric = record["restoration"], record["metric"]["values"]
+    rows, fall = record["restoration"], record["metric"]["changes"]["adversarial_against_none"]["change"]
     shown = {
         "top_heads": f"{len(record['heads'])} top heads",
         "top_heads/last_token": "the same, last token only",
         "random_heads": "as many random heads",
-        "all_heads": "every head",
+        "all_heads": "every head (all there is)",
         "component": "the direction's component, every layer",
         "component/last_token": "the same, last token only",
         "random_direction": "a random direction's component",
     }
     for place, name in enumerate(shown):
         for offset, row in _group(rows, name):
-            _across(left, place + offset, row["metric"], ORANGE if offset == 0 else GREY)
+            _across(left, place + offset, row["against_suffix"]["change"], ORANGE if offset == 0 else GREY)
     left.set_yticks(range(len(shown)), list(shown.values()), fontsize=9)
     left.invert_yaxis()
-    left.set_xlabel("refusal metric, nats: mean and 95 % interval")
+    left.set_xlabel("refusal metric restored - with suffix, nats\nmean over prompts and 95 % interval")
     left.set_title("restored at the post-instruction tokens", fontsize=10)
     layers = sorted(int(name.split("/")[1]) for name in rows if name.startswith("component_at/"))
-    lows, values, highs = _columns([rows[f"component_at/{layer}"]["metric"] for layer in layers])
-    right.plot(layers, values, color=ORANGE, marker="s", markersize=4, label="component restored at this layer alone")
+    lows, values, highs = _columns([rows[f"component_at/{layer}"]["against_suffix"]["change"] for layer in layers])
+    right.plot(layers, values, color=ORANGE, marker="s", markersize=4)
     right.fill_between(layers, lows, highs, color=ORANGE, alpha=0.2, linewidth=0)
+    right.set_title("the direction's component restored at one layer alone", fontsize=10)
     right.set_xlabel("layer (input of block)")
-    right.set_ylabel("refusal metric, nats: mean and 95 % interval")
+    right.set_ylabel("refusal metric restored - with suffix, nats")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axis, line, span in ((left, left.axvline, left.axvspan), (right, right.axhline, right.axhspan)):
-        for kind in ("harmful", "adversarial"):
-            label, colour, _ = KINDS[kind]
-            line(metric[kind]["value"], color=colour, linestyle="--", linewidth=1, label=label)
-            if metric[kind]["low"] is not None:
-                span(metric[kind]["low"], metric[kind]["high"], color=colour, alpha=0.1, linewidth=0)
+        line(0, color="black", linewidth=0.8)
+        line(-fall["value"], color=BLUE, linestyle="--", linewidth=1, label="without suffix: the whole fall")
+        if fall["low"] is not None:
+            span(-fall["high"], -fall["low"], color=BLUE, alpha=0.12, linewidth=0)
         _plain(axis)
-    right.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    right.legend(fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
 
 

@@ -119,6 +119,19 @@ def restoration_record(
     }
 
 
+CONTROLS = {"top_heads": "random_heads", "component": "random_direction"}
+
+
+def control_record(restored: Mapping[str, Sequence[float]], seed: int) -> dict[str, Any]:
+    """Each restoration against the mean of its control's draws, prompt by prompt, with Holm's correction."""
+    tests = {}
+    for name, control in CONTROLS.items():
+        draws = [rows for key, rows in restored.items() if key.startswith(f"{control}/")]
+        average = [sum(values) / len(values) for values in zip(*draws, strict=True)]
+        tests[f"{name}_against_{control}"] = change(average, restored[name], seed)
+    return {name: asdict(row) for name, row in holm(tests).items()}
+
+
 def refusal_record(outcomes: Mapping[str, Mapping[str, bool | None]]) -> dict[str, Any]:
     """Refusal score of the answers per kind, and McNemar's exact tests of PAIRS with Holm's correction."""
     known = {kind: [value for value in rows.values() if value is not None] for kind, rows in outcomes.items()}

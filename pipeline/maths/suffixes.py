@@ -82,7 +82,7 @@ def returned_share(
     return Estimate(float(_share(rows[0], rows[1], rows[2])), float(interval.low), float(interval.high), n)
 
 
-def _share(none: np.ndarray, suffixed: np.ndarray, restored: np.ndarray, axis: int = -1) -> np.ndarray:
+def _share(none: np.ndarray, suffixed: np.ndarray, restored: np.ndarray, axis: int = -1) -> Any:
     return (restored.mean(axis=axis) - suffixed.mean(axis=axis)) / (none.mean(axis=axis) - suffixed.mean(axis=axis))
 
 

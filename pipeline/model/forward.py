@@ -27,7 +27,7 @@ def last_logits(
     The tokens that all prompts share at their start are run once; the rest in length-sorted
     batches of at most `max_tokens` tokens. Runs under whatever intervention is in force.
     """
-    n_shared = chat.shared_prefix(prompts) if len(prompts) > 1 else 0
+    n_shared = chat.shared_prefix(prompts) if len(prompts) > 1 and _sees_all(model, max(map(len, prompts))) else 0
     prefix = _run_prefix(model, list(prompts[0][:n_shared])) if n_shared else None
     rests = [tokens[n_shared:] for tokens in prompts]
     batches = length_sorted_batches([len(rest) for rest in rests], max_tokens)
@@ -48,6 +48,12 @@ def all_logits(model: ChatModel, tokens: Sequence[int]) -> Float[Tensor, "token 
     """Logits at every token of one sequence, float32 on the model's device."""
     ids = torch.tensor([list(tokens)], device=model.device)
     return model.hf(input_ids=ids, use_cache=False).logits[0].float()
+
+
+def _sees_all(model: ChatModel, n_tokens: int) -> bool:
+    """No layer's sliding window is shorter: windows count padding, which here lies between the prefix and the rest."""
+    window = getattr(model.hf.config.get_text_config(), "sliding_window", None)
+    return window is None or n_tokens <= window
 
 
 def _run_prefix(model: ChatModel, tokens: list[int]) -> DynamicCache:

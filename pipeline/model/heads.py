@@ -80,8 +80,8 @@ def last_tokens(
     Raises UserError for weights that are packed or on disk, and for an architecture that gives no
     attention probabilities, or whose eager attention is not equal to the one it runs with.
     """
-    _require_same_attention(model, prompts[0])
     readers = [_Reader(model, layer, r_hat) for layer in range(model.n_layers)]
+    _require_same_attention(model, prompts[0])
     lengths = [len(tokens) for tokens in prompts]
     found: dict[int, LastToken] = {}
     with eager_attention(model.hf):

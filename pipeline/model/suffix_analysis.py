@@ -90,7 +90,7 @@ class Analysis:
             "metric": found | {"harmless": asdict(mean(self._metrics("harmless", kept.harmless, "")))},
             "refusal_score": self._answers(kept, {"harmful": "", "adversarial": adversarial, "random": randoms[0]}),
             **self._explained(readings, heads),
-            "restoration": self._restored(kept, adversarial, heads, metrics),
+            **self._restored(kept, adversarial, heads, metrics),
             "prompts": {kind: dict(zip(kept.harmful, rows, strict=True)) for kind, rows in metrics.items()},
         }
 
@@ -193,7 +193,11 @@ class Analysis:
                 return suffixes.restored_metrics(self.model, *pair, *settings)
 
         values = self.step("restorations", compute)
-        return record.restoration_record(metrics["harmful"], metrics["adversarial"], values, self.settings.seed)
+        seed = self.settings.seed
+        return {
+            "restoration": record.restoration_record(metrics["harmful"], metrics["adversarial"], values, seed),
+            "restoration_against_controls": record.control_record(values, seed),
+        }
 
     def _answers(self, kept: Instructions, wanted: Mapping[str, str]) -> dict[str, Any]:
         return record.refusal_record(

@@ -1,0 +1,126 @@
+"""Stage suffix on the tiny model: off by default, on by one setting, resumed, and its figures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from matplotlib.figure import Figure
+
+from pipeline import suffix_figures
+from pipeline.model.suffixes import SUM_TOLERANCE
+from tests.graph import Project
+
+SIZES = '"sizes.harmful.test=24","sizes.harmless.test=24","sizes.harmful.val=20","sizes.harmful.train=16"'
+GIVEN = f'"suffix=given","suffix.texts=[b c d,zz top]",{SIZES}'
+BEFORE = ("compose", "prompts", "refusal_tokens", "activations", "scores", "direction")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    built = Project(tmp_path_factory.mktemp("suffix"))
+    built.params(overrides=GIVEN)
+    for stage in BEFORE:
+        built.module(f"pipeline.stages.{stage}", "tiny")
+    return built
+
+
+@pytest.fixture(scope="module")
+def record(project):
+    return measured(project)
+
+
+def measured(project, overrides=GIVEN, check=True):
+    project.params(overrides=overrides)
+    project.module("pipeline.stages.compose", "tiny")
+    result = project.module("pipeline.stages.suffix", "tiny", check=check)
+    return json.loads((project.folder / "outputs/eval/tiny/suffix.json").read_text()) if check else result
+
+
+def test_every_number_is_there_and_the_parts_add_up(record):
+    assert record["verdict"] in ("suffix_lowers_refusal", "suffix_does_not_lower_refusal")
+    parts = record["decomposition"]
+    assert parts["holds"]
+    assert max(parts["sum_error"], parts["heads_error"]) < SUM_TOLERANCE
+    for row in parts["parts"].values():
+        total = row["embedding"] + row["heads"] + row["biases"] + row["mlps"]
+        assert total == pytest.approx(row["residual_stream"], abs=1e-5)
+    assert len(record["tried"]) == 2
+    lowest = min(range(2), key=lambda number: record["tried"][number]["metric_val"]["value"])
+    assert record["chosen"] == lowest, "chosen on val, measured on test"
+    for draw in record["random_draws"]:
+        assert draw["tokens"]["fewest"] == draw["tokens"]["most"] == record["tried"][lowest]["tokens"]["most"]
+    for kind, regions in record["attention"]["values"].items():
+        assert sum(row["value"] for row in regions.values()) == pytest.approx(1, abs=1e-5), kind
+        assert (regions["suffix"]["value"] == 0) == (kind in ("harmful", "harmless"))
+
+
+def test_restoring_nothing_and_every_head_are_the_ends_of_the_scale(record):
+    none, suffixed = (record["metric"]["values"][kind]["value"] for kind in ("harmful", "adversarial"))
+    assert abs(none - suffixed) > 0.01
+    assert record["restoration"]["nothing"]["metric"]["value"] == pytest.approx(suffixed, abs=1e-3)
+    assert record["restoration"]["all_heads"]["metric"]["value"] == pytest.approx(none, abs=1e-3)
+    assert record["restoration"]["component_at/0"]["metric"]["value"] == pytest.approx(suffixed, abs=1e-3)
+
+
+def test_no_suffix_and_no_text_of_a_prompt_is_in_the_record(record, project):
+    text = json.dumps(record)
+    lines = (project.folder / "outputs/models/tiny/prompts/harmful_test.jsonl").read_text().splitlines()
+    assert not any(json.loads(line)["instruction"] in text for line in lines)
+    assert "zz top" not in text
+
+
+def test_figures_are_drawn_from_the_record(record):
+    drawn = suffix_figures.figures(record, "tiny", "stamp")
+    assert list(drawn) == ["suffix_cosine", "suffix_heads", "suffix_attention", "suffix_restoration"]
+    for figure in drawn.values():
+        assert isinstance(figure, Figure)
+        assert figure.get_supxlabel() == "stamp"
+        assert all(axis.get_xlabel() for axis in figure.axes[:1])
+    line = drawn["suffix_cosine"].axes[0].lines[0].get_ydata()
+    assert list(line) == [row["value"] for row in record["cosine"]["values"]["harmful"]]
+    heights = [bar.get_height() for bar in drawn["suffix_attention"].axes[0].patches[:4]]
+    assert heights == [row["value"] for row in record["attention"]["values"]["harmful"].values()]
+    assert suffix_figures.figures({"verdict": "not_run"}, "tiny", "stamp") == {}
+
+
+def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
+    out, partial = project.folder / "outputs/eval/tiny/suffix.json", project.folder / "outputs/partial"
+    whole = out.read_bytes()
+    out.unlink()
+    assert not list(partial.glob("suffix-*"))
+    command = [sys.executable, "-m", "pipeline.stages.suffix", "tiny"]
+    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
+    while not any(path.read_bytes().count(b"\n") >= 9 for path in partial.glob("suffix-*")):
+        assert process.poll() is None, "finished before it could be interrupted"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    [left] = partial.glob("suffix-*")
+    left.write_bytes(left.read_bytes()[:-5])  # as if the last write had been cut short
+    project.module("pipeline.stages.suffix", "tiny")
+    assert out.read_bytes() == whole
+    assert not list(partial.glob("suffix-*"))
+
+
+def test_it_is_not_run_by_default(record, project):
+    assert measured(project, SIZES)["verdict"] == "not_run"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ('"suffix=found","suffix.sha256=' + "0" * 64 + '"', "tiny.json does not exist: run `python -m pipeline.gcg`"),
+        ('"suffix=given","suffix.file=nowhere.txt","suffix.sha256=' + "0" * 64 + '"', "mend suffix.file"),
+        ('"suffix=given","suffix.file=conf/config.yaml","suffix.sha256=' + "0" * 64 + '"', "give the one it has"),
+        (f'"suffix=given","suffix.texts=[{"b" * 99999}]",{SIZES}', "and the model reads"),
+    ],
+)
+def test_a_suffix_that_cannot_be_used_is_one_line(record, project, overrides, message):
+    result = measured(project, overrides, check=False)
+    assert result.returncode == 1
+    assert message in result.stderr.splitlines()[-1]
