@@ -48,16 +48,22 @@ class State:
     cpu_seconds: float
 
 
-def search(config: Config, layout: Layout, settings: Settings, steps: int, minutes: float) -> found.Found:
-    """Search until `steps` are done or `minutes` of this run are over, whichever is first; never less than one step."""
+def search(
+    config: Config, layout: Layout, settings: Settings, steps: int, minutes: float
+) -> tuple[found.Found, dict[str, str]]:
+    """Search until `steps` are done or `minutes` of this run are over, whichever is first; never less than one step.
+
+    Also what pins the model that the suffix is for.
+    """
     model = open_model(config, settings.dtype)
     instructions, ids = _prompts(layout, settings)
     goal = _goal(model, layout, settings)
     searching = gcg.Search(model, instructions, goal, config.engine.max_batch_tokens)
-    path = layout.partial(f"gcg-{files.content_hash([_facts(config, model), vars(settings), ids])[:16]}")
+    facts = _facts(config, model)
+    path = layout.partial(f"gcg-{files.content_hash([facts, vars(settings), ids])[:16]}")
     state = _resumed(path) or _started(searching, settings)
     _run(searching, settings, state, path, steps, time.monotonic() + 60 * minutes)
-    return found.Found(
+    one = found.Found(
         suffix=searching.text(_tensor(state.tokens)),
         tokens=state.tokens,
         settings=vars(settings),
@@ -67,6 +73,7 @@ def search(config: Config, layout: Layout, settings: Settings, steps: int, minut
         loss_after=state.history[-1],
         cpu_minutes=round(state.cpu_seconds / 60, 1),
     )
+    return one, facts
 
 
 def _run(searching: gcg.Search, settings: Settings, state: State, path: Path, steps: int, until: float) -> None:
@@ -157,8 +164,7 @@ def main() -> None:
             raise UserError(f"--{(low or ['steps and --minutes'])[0].replace('_', '-')}: use at least 1")
         layout = Layout(model)
         config = load(layout.config)
-        one = search(config, layout, Settings(**given), steps, minutes)
-        facts = _facts(config, open_model(config))
+        one, facts = search(config, layout, Settings(**given), steps, minutes)
         before = found.read_found(layout.found_suffixes, facts) if layout.found_suffixes.exists() else []
         others = [row for row in before if (dict(row.settings), row.prompts) != (dict(one.settings), one.prompts)]
         found.write_found(layout.found_suffixes, facts, [*others, one])

@@ -152,9 +152,9 @@ def random_tokens(
     tokens = _joint(model, instructions[0])
     for _ in range(200 * n_tokens):
         tokens.append(int(allowed[torch.randint(len(allowed), (), generator=generator)]))
-        if not _reads_back(model, instructions[:1], tokens):
+        if not _reads_back(model, instructions, tokens):
             tokens.pop()
-        if len(tokens) == n_tokens and _reads_back(model, instructions, tokens):
+        if len(tokens) == n_tokens:
             return torch.tensor(tokens)
     raise UserError(f"no random suffix of {n_tokens} tokens reads back as itself in this tokenizer: use another length")
 

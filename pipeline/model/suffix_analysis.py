@@ -87,7 +87,8 @@ class Analysis:
             "tried": self._tried(plain, tried),
             "chosen": chosen,
             "random_draws": [self._draw(kept, text, rows) for text, rows in zip(randoms, drawn, strict=True)],
-            "metric": found | {"harmless": asdict(mean(self._metrics("harmless", kept.harmless, "")))},
+            "metric": found
+            | {"harmless": asdict(mean(self._metrics("harmless", kept.harmless, ""), self.settings.seed))},
             "refusal_score": self._answers(kept, {"harmful": "", "adversarial": adversarial, "random": randoms[0]}),
             **self._explained(readings, heads),
             **self._restored(kept, adversarial, heads, metrics),
