@@ -96,7 +96,8 @@ def test_what_is_searched_reads_back_as_it_is(model):
     special = torch.tensor(model.tokenizer.all_special_ids[-1:])
     assert not search.reads_back(torch.cat([suffix, special]))
     assert not set(search.allowed.tolist()) & set(model.tokenizer.all_special_ids)
-    assert search.best([suffix[1:]], suffix) == (suffix, float("inf"))
+    broken = torch.cat([suffix[1:], space[None]])
+    assert search.best([broken], suffix) == (suffix, float("inf"))
 
 
 def one(**changes):
