@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.maths.experiment import Label
@@ -23,9 +24,12 @@ EFFECTS = {
 CONTROLS = {"random": ("o", "random direction"), "shuffled": ("^", "shuffled labels"), "layer": ("s", "other layer")}
 
 
-def refusal_bars(scores: Mapping[str, Estimate], title: str, judge: str, stamp: str) -> Figure:
-    """Refusal score of baseline and direction as bars, each control as a point beside them; 95 % Wilson intervals."""
-    labels = {name: Label.parse(name) for name in scores}
+def score_bars(scores: Mapping[str, Estimate], headline: str, meaning: str, stamp: str) -> Figure:
+    """Score of baseline and direction as bars, each control as a point beside them; 95 % Wilson intervals.
+
+    `meaning` is the label of the axis: the score with its judge, and what share it is.
+    """
+    labels = {name: label for name in scores if (label := Label.parse(name)).is_main}
     kinds = [kind for kind in ("harmful", "harmless") if any(label.kind == kind for label in labels.values())]
     shown = {kind: [e for e in EFFECTS if f"{kind}_{e}" in scores] for kind in kinds}
     widths = [len(effects) for effects in shown.values()]
@@ -34,13 +38,13 @@ def refusal_bars(scores: Mapping[str, Estimate], title: str, judge: str, stamp: 
     for axis, kind in zip(axes, kinds, strict=True):
         for index, effect in enumerate(shown[kind]):
             _bar(axis, index, effect, scores[f"{kind}_{effect}"])
-            _points(axis, index, {labels[n].source: scores[n] for n in scores if _is_control(labels[n], kind, effect)})
+            _points(axis, index, {labels[n].source: scores[n] for n in labels if _is_control(labels[n], kind, effect)})
         axis.set_xticks(range(len(shown[kind])), [EFFECTS[effect] for effect in shown[kind]], fontsize=9)
         axis.set_title(f"{kind} instructions (n = {scores[f'{kind}_baseline'].n})", fontsize=11)
         _share_axis(axis)
-    axes[0].set_ylabel(f"refusal score [{judge}]\nshare of completions refused, 95 % interval")
+    axes[0].set_ylabel(f"{meaning}, 95 % interval")
     _control_legend(axes[-1], labels.values())
-    finish(figure, f"Refusal before and after: {title}", stamp)
+    finish(figure, headline, stamp)
     return figure
 
 
@@ -243,7 +247,7 @@ def selection_heatmaps(
     title: str,
     stamp: str,
 ) -> Figure:
-    """bypass, induce and kl over position and layer; hatched cells have no direction."""
+    """bypass, induce and kl over position and layer; hatched: no direction; dotted: not measured to the end."""
     harmful, harmless = baselines
     panels = {
         "bypass": f"bypass: refusal metric, harmful, ablated\n(baseline {harmful:.1f}; lower removes refusal)",
@@ -257,6 +261,7 @@ def selection_heatmaps(
         image = axis.imshow(grid, aspect="auto", cmap="cividis", interpolation="nearest")
         axis.set_facecolor("white")
         axis.patch.set(hatch="////", edgecolor="lightgrey")
+        _dotted(axis, scores, len(tokens))
         figure.colorbar(image, ax=axis, label="nats", shrink=0.9)
         axis.set_title(label, fontsize=10)
         axis.set_xlabel("layer")
@@ -267,8 +272,16 @@ def selection_heatmaps(
     axes[0].set_yticks(range(len(tokens)), [f"{i - len(tokens)}  {token!r}" for i, token in enumerate(tokens)])
     axes[0].set_ylabel("position (token)")
     star = f"star: chosen, position {chosen.position}, layer {chosen.layer}" if chosen else "no candidate chosen"
-    finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction)", stamp)
+    stopped = "; dotted: stopped early, could not win" if any(row.stopped for row in scores) else ""
+    finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction{stopped})", stamp)
     return figure
+
+
+def _dotted(axis: Axes, scores: Sequence[CandidateScores], n_positions: int) -> None:
+    for row in scores:
+        if row.stopped:
+            corner = (row.layer - 0.5, row.position + n_positions - 0.5)
+            axis.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor="darkgrey", hatch="..", linewidth=0))
 
 
 def _grid(scores: Sequence[CandidateScores], field: str, n_positions: int) -> np.ndarray:
@@ -287,6 +300,6 @@ def message(text: str, title: str, stamp: str) -> Figure:
 
 
 def finish(figure: Figure, title: str, stamp: str) -> None:
-    """The title above and the stamp below."""
+    """Title above, provenance below."""
     figure.suptitle(title, fontsize=12)
     figure.supxlabel(stamp, fontsize=6.5, color="#555555")

@@ -2,9 +2,11 @@
 
 Each input row is a JSON object with `prompt` and `response`; each output row is the input row plus
 `verdicts: {judge: {"label": ..., "reason": ...}}`. A row that cannot be judged is `unknown`, with the reason.
+Judges that are models keep what is judged in OUT.partial, so that the same command goes on after an interruption.
 """
 
 import argparse
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,25 +14,41 @@ from typing import Any
 
 from pipeline.artifacts import files
 from pipeline.errors import UserError
+from pipeline.judges.names import NAMES, TEXT_JUDGES
 from pipeline.judges.registry import JUDGES
 from pipeline.judges.verdict import Verdict
 from pipeline.stages.entry import guarded
 
 COLUMNS = ("prompt", "response")
+Text = tuple[str, str]
 
 
-def judged(row: Mapping[str, Any], judges: Sequence[str]) -> dict[str, Any]:
-    """The row with every judge's verdict."""
-    verdicts = {name: _verdict(name, row) for name in judges}
-    labels = {name: {"label": verdict.label, "reason": verdict.reason} for name, verdict in verdicts.items()}
-    return {**row, "verdicts": labels}
+def judged(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Mapping[Text, Verdict]]) -> list[dict[str, Any]]:
+    """The rows with every judge's verdict; `found` has a verdict of every judge on every text."""
+    return [{**row, "verdicts": {name: _label(row, verdicts) for name, verdicts in found.items()}} for row in rows]
 
 
-def _verdict(name: str, row: Mapping[str, Any]) -> Verdict:
-    for column in COLUMNS:
-        if not isinstance(row.get(column), str):
-            return Verdict(None, f"no text in `{column}`")
-    return JUDGES[name](row["prompt"], row["response"])
+def _label(row: Mapping[str, Any], verdicts: Mapping[Text, Verdict]) -> dict[str, str]:
+    missing = next((column for column in COLUMNS if not isinstance(row.get(column), str)), None)
+    verdict = Verdict.unknown(f"no text in `{missing}`") if missing else verdicts[row["prompt"], row["response"]]
+    return {"label": verdict.label, "reason": verdict.reason}
+
+
+def texts_of(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """Prompt and response of every row that has both."""
+    return [(row["prompt"], row["response"]) for row in rows if all(isinstance(row.get(c), str) for c in COLUMNS)]
+
+
+def verdicts_on(
+    texts: Sequence[Text], judges: Sequence[str], overrides: Sequence[str], partial: Path
+) -> dict[str, dict[Text, Verdict]]:
+    """Verdicts of every judge on every text. Judges that are models keep theirs in `partial` as they come."""
+    if all(name in TEXT_JUDGES for name in judges):
+        return {name: {text: JUDGES[name](*text) for text in texts} for name in judges}
+    from pipeline.judging import Panel, settings  # loads torch: seconds that judges of text need not wait
+
+    panel = Panel(settings(overrides), lambda key: partial / f"{key}.jsonl")
+    return {name: panel.verdicts(name, texts) for name in judges}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -46,9 +64,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _judges(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in JUDGES]
+    unknown = [name for name in names if name not in NAMES]
     if unknown or not names:
-        raise UserError(f"--judges {text!r}: use one or more of {', '.join(JUDGES)}, separated by commas")
+        raise UserError(f"--judges {text!r}: use one or more of {', '.join(NAMES)}, separated by commas")
     return list(dict.fromkeys(names))
 
 
@@ -56,14 +74,24 @@ def main() -> None:
     """Read, judge, write, count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", type=Path, help="JSONL file of rows with prompt and response")
-    parser.add_argument("--judges", default="substring", help=f"of {', '.join(JUDGES)} (default: %(default)s)")
+    parser.add_argument("--judges", default="substring", help=f"of {', '.join(NAMES)} (default: %(default)s)")
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSONL file of the same rows with verdicts")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="setting of conf/, such as judge.dtype=float16 or judge.folders.llama_guard_3=FOLDER; may come again",
+    )
     arguments = parser.parse_args()
 
     def run() -> None:
         judges = _judges(arguments.judges)
-        rows = [judged(row, judges) for row in read_rows(arguments.rows)]
+        rows = read_rows(arguments.rows)
+        partial = Path(f"{arguments.out}.partial")
+        rows = judged(rows, verdicts_on(texts_of(rows), judges, arguments.set, partial))
         files.write_jsonl(arguments.out, rows)
+        shutil.rmtree(partial, ignore_errors=True)
         for name in judges:
             counts = Counter(row["verdicts"][name]["label"] for row in rows)
             print(f"{name}: " + ", ".join(f"{label} {count}" for label, count in sorted(counts.items())))

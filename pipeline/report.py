@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import cells, side_effects
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
 from pipeline.config.params import read_params
@@ -16,7 +17,6 @@ from pipeline.maths.experiment import Label
 from pipeline.maths.selection import FOUND
 from pipeline.stages.entry import guarded
 
-EFFECTS = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracted", "addition": "added"}
 METRIC = {
     "bypass": "refusal metric, harmful val, ablated, nats",
     "induce": "refusal metric, harmless val, added, nats",
@@ -32,6 +32,7 @@ def tables(
     if metrics["verdict"] == FOUND:
         yield effects_table(metrics)
         yield estimators_table(metrics)
+    yield from side_effects.tables(metrics)
     yield tokens_table(metrics["refusal_tokens"])
     yield agreement_table(metrics)
     if stability:
@@ -43,25 +44,30 @@ def tables(
 def refusal_table(metrics: Mapping[str, Any]) -> Table:
     """Refusal score of every condition with interval, n, rank among null controls and paired test."""
     title = f"{metrics['title']}: {metrics['verdict']}"
-    table = _table(
+    table = cells.table(
         title, f"refusal score [{metrics['judge']}]", "value", "95 % interval", "n", "rank", "p (Holm)", "verdict"
     )
     scores = metrics["refusal_score"]
     for kind in ("harmful", "harmless"):
-        for name in (name for name in _ordered(scores) if Label.parse(name).kind == kind):
+        for name in (name for name in cells.ordered(scores) if _main(name, kind)):
             row = scores[name]
             test = metrics["comparisons"].get(name)
             table.add_row(
-                _condition(name),
+                cells.condition(name),
                 f"{row['value']:.1%}",
-                _interval(row, "{:.1%}"),
+                cells.interval(row, "{:.1%}"),
                 str(row["n"]),
-                _rank(row["rank"]),
-                *_test(test),
+                cells.rank(row["rank"]),
+                *cells.test(test),
             )
         table.add_section()
     table.caption = "\n".join(_notes(metrics))
     return table
+
+
+def _main(name: str, kind: str) -> bool:
+    label = Label.parse(name)
+    return label.is_main and label.kind == kind
 
 
 def _notes(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -72,42 +78,47 @@ def _notes(metrics: Mapping[str, Any]) -> Iterator[str]:
         "rank: of the direction's effect among random and shuffled directions, first is the largest; "
         "p: McNemar's exact test against the baseline, Holm's correction"
     )
-    detectable = next((row["detectable"] for row in metrics["comparisons"].values() if row["detectable"]), None)
+    main = [row for name, row in metrics["comparisons"].items() if Label.parse(name).is_main]
+    detectable = next((row["detectable"] for row in main if row["detectable"]), None)
     if detectable:
         yield f"smallest change of a refusal score that these prompts show with 80 % power: {detectable:.1%}"
     moved = metrics["moved_controls"]
     yield (
         "random and shuffled directions leave every refusal score within its baseline's interval"
         if not moved
-        else f"CONTROLS MOVED out of their baseline's interval: {', '.join(map(_condition, moved))}"
+        else f"CONTROLS MOVED out of their baseline's interval: {', '.join(map(cells.condition, moved))}"
     )
-    chosen = {name: row for name, row in metrics["comparisons"].items() if not Label.parse(name).source}
-    yield from (f"{_condition(name)}: {row['note']}" for name, row in chosen.items() if row["note"])
+    chosen = {
+        n: row for n, row in metrics["comparisons"].items() if Label.parse(n).is_main and not Label.parse(n).source
+    }
+    yield from (f"{cells.condition(name)}: {row['note']}" for name, row in chosen.items() if row["note"])
     if unknown := {name: count for name, count in metrics["unknown"].items() if count}:
-        yield "no verdict: " + ", ".join(f"{_condition(name)} {count}" for name, count in unknown.items())
+        yield "no verdict: " + ", ".join(f"{cells.condition(name)} {count}" for name, count in unknown.items())
 
 
 def effects_table(metrics: Mapping[str, Any]) -> Table:
     """Val metric, KL, loss and export of the chosen direction, each beside the range of its null controls."""
-    table = _table("what else changes", "measure", "value", "95 % interval", "n", "rank", "controls")
+    table = cells.table("what else changes", "measure", "value", "95 % interval", "n", "rank", "controls")
     for name, label in METRIC.items():
         record = metrics["val_scores"][name]
         if baseline := record.get("baseline"):
             table.add_row(
-                f"{label.rpartition(',')[0].rpartition(',')[0]}, baseline, nats", *_number(baseline, "{:+.3f}")
+                f"{label.rpartition(',')[0].rpartition(',')[0]}, baseline, nats", *cells.number(baseline, "{:+.3f}")
             )
         table.add_row(
             label,
-            *_number(record["direction"], "{:+.3f}"),
-            _rank(record["rank"]),
-            _range(record["controls"], "{:+.2f}"),
+            *cells.number(record["direction"], "{:+.3f}"),
+            cells.rank(record["rank"]),
+            cells.span(record["controls"], "{:+.2f}"),
         )
     for text, losses in metrics["loss"].items():
-        for effect in ("ablation", "addition"):
+        for effect in (name for name in ("ablation", "export", "addition") if name in losses["change"]):
             controls = {name: row for name, row in losses["change"].items() if name.startswith(f"{effect}.")}
             change = losses["change"][effect]
-            label = f"CE loss change, {text.replace('_', ' ')}, {EFFECTS[effect]}, nats/token"
-            table.add_row(label, *_number(change, "{:+.4f}"), _rank(change["rank"]), _range(controls, "{:+.3f}"))
+            label = f"CE loss change, {text.replace('_', ' ')}, {cells.EFFECTS.get(effect, effect)}, nats/token"
+            table.add_row(
+                label, *cells.number(change, "{:+.4f}"), cells.rank(change["rank"]), cells.span(controls, "{:+.3f}")
+            )
     table.add_section()
     _add_export(table, metrics["export"])
     table.caption = _choice(metrics)
@@ -150,19 +161,19 @@ def _add_export(table: Table, export: Mapping[str, Any]) -> None:
 def estimators_table(metrics: Mapping[str, Any]) -> Table:
     """Every estimator's choice and its effects, with the paired test against the difference in means."""
     columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
-    table = _table("estimators: same prompts, places, rule and evaluation", *columns)
+    table = cells.table("estimators: same prompts, places, rule and evaluation", *columns)
     for name, record in ((name, metrics["estimators"][name]) for name in ESTIMATORS if name in metrics["estimators"]):
         label, evaluated = name.replace("_", " "), record["evaluated"]
         if not evaluated:
             table.add_row(label, "none")
             continue
         miss = "" if record["chosen"] else " *"
-        cells = [label, f"{evaluated['position']}, {evaluated['layer']}{miss}"]
+        row = [label, f"{evaluated['position']}, {evaluated['layer']}{miss}"]
         for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
             score = metrics["refusal_score"].get(str(Label(kind, effect, record["conditions_of"])))
             test = record["against_mean_difference"].get(effect)
-            cells += [f"{score['value']:.0%} {_interval(score, '{:.0%}')}" if score else "-", _p(test)]
-        table.add_row(*cells, f"{evaluated['kl']:.3f}")
+            row += [f"{score['value']:.0%} {cells.interval(score, '{:.0%}')}" if score else "-", cells.p(test)]
+        table.add_row(*row, f"{evaluated['kl']:.3f}")
     table.caption = "p: McNemar's exact test against the difference in means; below 0.05 the difference is real"
     if any(not record["chosen"] for record in metrics["estimators"].values()):
         table.caption += "\n*: the rule keeps none of its candidates; this is the nearest miss"
@@ -180,12 +191,12 @@ def tokens_table(record: Mapping[str, Any]) -> Table:
         "val",
         "answered above, val",
     )
-    table = _table(f"refusal tokens (in use: {record['used']})", *columns)
+    table = cells.table(f"refusal tokens (in use: {record['used']})", *columns)
     for name, row in record["lists"].items():
         train, val, auroc = row["caught_train"], row["caught_val"], row["auroc_val"]
         table.add_row(
             f"{name}: {' '.join(map(repr, row['tokens']))}",
-            *(_number(auroc, "{:.3f}")[:2] if auroc["value"] is not None else ("-", auroc["note"])),
+            *(cells.number(auroc, "{:.3f}")[:2] if auroc["value"] is not None else ("-", auroc["note"])),
             f"{row['cutoff']:+.2f}",
             f"{train['refused_above']}/{train['refused']}",
             f"{val['refused_above']}/{val['refused']}",
@@ -196,7 +207,7 @@ def tokens_table(record: Mapping[str, Any]) -> Table:
     if len(ids) == 2 and ids[0] == ids[1]:
         table.caption = "auto finds the family's tokens, and another cutoff"
     elif difference and difference["value"] is not None:
-        table.caption = f"auto minus family, AUROC: {difference['value']:+.3f} {_interval(difference, '{:+.3f}')}"
+        table.caption = f"auto minus family, AUROC: {difference['value']:+.3f} {cells.interval(difference, '{:+.3f}')}"
     elif record["note"]:
         table.caption = f"auto: {record['note']}"
     return table
@@ -204,23 +215,23 @@ def tokens_table(record: Mapping[str, Any]) -> Table:
 
 def agreement_table(metrics: Mapping[str, Any]) -> Table:
     """Pairwise agreement of the judges on the conditions of baseline and chosen direction."""
-    table = _table(
+    table = cells.table(
         "agreement of the judges", "judges, condition", "equal", "kappa", "95 % interval", "only first", "only second"
     )
     for pair, rows in metrics["agreement"].items():
         first, second = pair.split(" and ")
-        for name in (name for name in _ordered(rows) if not Label.parse(name).source):
+        for name in (n for n in cells.ordered(rows) if Label.parse(n).is_main and not Label.parse(n).source):
             row = rows[name]
             kappa = row["kappa"]
-            cells = (
-                (f"{kappa['value']:.2f}", _interval(kappa, "{:.2f}"))
+            shown = (
+                (f"{kappa['value']:.2f}", cells.interval(kappa, "{:.2f}"))
                 if kappa["value"] is not None
                 else ("-", kappa["note"])
             )
             table.add_row(
-                f"{pair}: {_condition(name)}",
+                f"{pair}: {cells.condition(name)}",
                 f"{row['equal']['value']:.0%}",
-                *cells,
+                *shown,
                 str(row[f"only_{first}"]),
                 str(row[f"only_{second}"]),
             )
@@ -229,14 +240,14 @@ def agreement_table(metrics: Mapping[str, Any]) -> Table:
 
 def stability_table(record: Mapping[str, Any]) -> Table:
     """How often the winner wins, how far it is from the thresholds, how alike two halves are."""
-    table = _table("stability of the choice", "measure", "value", "95 % interval")
+    table = cells.table("stability of the choice", "measure", "value", "95 % interval")
     for row in record.get("wins", [])[:3]:
         place = f"position {row['position']}, layer {row['layer']}" if row["layer"] is not None else "no candidate"
         table.add_row(f"share of resamples of val that choose {place}", f"{row['share']:.1%}", "")
     for name, row in record.get("margins", {}).items():
         for score in (score for score in ("kl", "induce", "bypass") if score in row):
             place = f"{name.replace('_', ' ')} ({row['position']}, {row['layer']})"
-            table.add_row(f"{place}: distance to the {score} threshold, nats", *_number(row[score], "{:+.3f}")[:2])
+            table.add_row(f"{place}: distance to the {score} threshold, nats", *cells.number(row[score], "{:+.3f}")[:2])
     if "mean" in (halves := record.get("split_half_cosine", {})):
         spread = f"{halves['q025']:.3f} to {halves['q975']:.3f} (of splits)"
         table.add_row("cosine of the directions of two halves of train", f"{halves['mean']:.3f}", spread)
@@ -253,7 +264,7 @@ def invariance_table(record: Mapping[str, Any]) -> Table:
     reference = record["reference"]
     against = f"batch size {reference['batch_size']}, {reference['dtype']}"
     title = f"greedy answers of {record['n_tokens']} tokens against {against}"
-    table = _table(
+    table = cells.table(
         title, "changed to", "completions changed", "95 % interval", "n", "verdicts changed", "median first token"
     )
     for name, row in record["variants"].items():
@@ -261,67 +272,11 @@ def invariance_table(record: Mapping[str, Any]) -> Table:
         changed = row["verdicts"]
         table.add_row(
             name,
-            *_number(row["completions"], "{:.0%}"),
+            *cells.number(row["completions"], "{:.0%}"),
             f"{round(changed['value'] * changed['n'])}",
             f"{first:.0f}" if first else "-",
         )
     return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
-    return table
-
-
-def _ordered(names: Mapping[str, Any]) -> list[str]:
-    """Baseline first, then each effect of the direction followed by those of its controls."""
-    return sorted(
-        names,
-        key=lambda name: (
-            Label.parse(name).kind,
-            list(EFFECTS).index(Label.parse(name).effect),
-            Label.parse(name).source,
-        ),
-    )
-
-
-def _condition(name: str) -> str:
-    label = Label.parse(name)
-    if label.effect == "baseline":
-        return f"{label.kind}, baseline"
-    what = "direction" if not label.source else label.source.replace("_", " ")
-    return f"{label.kind}, {what} {EFFECTS[label.effect]}"
-
-
-def _interval(row: Mapping[str, Any], form: str) -> str:
-    return (
-        f"[{form.format(row['low'])}, {form.format(row['high'])}]"
-        if row["low"] is not None
-        else f"({row['note'] or 'none'})"
-    )
-
-
-def _number(row: Mapping[str, Any], form: str) -> tuple[str, str, str]:
-    return form.format(row["value"]), _interval(row, form), str(row["n"])
-
-
-def _range(controls: Mapping[str, Mapping[str, Any]], form: str) -> str:
-    values = [row["value"] for row in controls.values() if row["value"] is not None]
-    return f"{form.format(min(values))} to {form.format(max(values))}" if values else ""
-
-
-def _rank(row: Mapping[str, Any] | None) -> str:
-    return f"{row['rank']} of {row['n'] + 1}" if row else ""
-
-
-def _p(test: Mapping[str, Any] | None) -> str:
-    return "" if not test else "-" if test["p_holm"] is None else f"{test['p_holm']:.2g}"
-
-
-def _test(test: Mapping[str, Any] | None) -> tuple[str, str]:
-    return (_p(test), test["verdict"]) if test else ("", "")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 from pipeline.artifacts.records import selection_record
 from pipeline.config.schema import RULES
 from pipeline.errors import UserError
-from pipeline.maths.selection import Baselines, CandidateScores, select, thresholds_for
+from pipeline.maths.selection import FILTERS, Baselines, CandidateScores, select, thresholds_for
 from pipeline.stages.entry import guarded
 
 PUBLISHED_NAMES = {"refusal_score": "bypass", "steering_score": "induce", "kl_div_score": "kl"}
@@ -43,7 +43,8 @@ def read_candidates(path: Path) -> list[CandidateScores]:
 def _candidate(row: dict[Hashable, Any]) -> CandidateScores:
     scores = {name: float(row[name]) for name in COLUMNS[2:]}
     zero_norm = str(row.get("zero_norm", False)).lower() == "true"
-    return CandidateScores(int(row["position"]), int(row["layer"]), **scores, zero_norm=zero_norm)
+    stopped = str(row["stopped"]) if row.get("stopped") in FILTERS else ""
+    return CandidateScores(int(row["position"]), int(row["layer"]), **scores, zero_norm=zero_norm, stopped=stopped)
 
 
 def _arguments() -> argparse.Namespace:

@@ -60,6 +60,44 @@ def test_every_rate_has_interval_rank_and_test(metrics):
         assert test["p"] <= test["p_holm"] < 0.001
 
 
+def test_safety_falls_with_ablation_and_the_judge_says_how_far_it_can_be_trusted(metrics):
+    record = metrics["safety"]["probe"]
+    assert set(record["score"]) == set(metrics["refusal_score"]), "a score for every condition"
+    before, after = record["score"]["harmful_baseline"], record["score"]["harmful_ablation"]
+    assert after["high"] < before["value"]
+    assert record["comparisons"]["harmful_ablation"]["p_holm"] < 0.05
+    for parts in record["reliability"].values():
+        assert parts["all"]["kappa"]["low"] < parts["all"]["kappa"]["value"] < parts["all"]["kappa"]["high"]
+    assert len(record["reliability"]) >= 1
+
+
+def test_further_sets_have_every_effect_and_a_baseline(metrics):
+    score = metrics["refusal_score"]
+    for kind in ("contrast-safe", "contrast-unsafe", "borderline"):
+        for effect in ("baseline", "ablation", "subtraction", "addition"):
+            row = score[str(Label(kind, effect))]
+            assert row["low"] <= row["value"] <= row["high"]
+    assert score["contrast-safe_baseline"]["value"] < score["contrast-unsafe_baseline"]["value"]
+    for system in ("none", "safety"):
+        assert score[str(Label("harmful", "ablation", system=system))]["n"] >= 30
+
+
+def test_capability_of_the_export_is_that_of_the_live_ablation(metrics):
+    assert metrics["capability"]["tasks"]
+    for task in metrics["capability"]["tasks"].values():
+        assert {"baseline", "ablation", "addition", "export"} <= set(task["score"])
+        equal = task["export_equals_ablation"]
+        assert equal["different_answers"] == 0
+        assert equal["difference_max"] < equal["effect_max"] / 100
+
+
+def test_loss_is_measured_on_three_kinds_of_text_with_intervals(metrics):
+    assert set(metrics["loss"]) == {"plain_text", "instruction_answers", "own_completions"}
+    for losses in metrics["loss"].values():
+        change = losses["change"]["ablation"]
+        assert change["low"] < change["value"] < change["high"]
+
+
 def test_auto_refusal_tokens_tell_refusals_apart_at_least_as_well_as_the_familys(metrics):
     lists = metrics["refusal_tokens"]["lists"]
     assert lists["auto"]["auroc_val"]["value"] >= lists["family"]["auroc_val"]["value"]
@@ -94,7 +132,7 @@ def test_everything_committed_says_where_it_comes_from(metrics):
     wanted = {"model", "tokenizer", "chat_template", "config", "data_revision", "dtype", "device", "packages"}
     assert all(wanted <= set(facts) for facts in (metrics["provenance"], *others))
     figures = list(layout.figure("any").parent.glob("*.png"))
-    assert len(figures) == 5
+    assert len(figures) == 8
     for figure in figures:
         assert wanted <= set(json.loads(Image.open(figure).info["provenance"]))
 

@@ -29,14 +29,24 @@ def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):
     assert metrics["verdict"] == "direction_selected"
     assert metrics["export"]["exported"]
     assert metrics["export"]["greedy_different"] == 0
+    assert sorted(metrics["loss"]) == ["instruction_answers", "own_completions", "plain_text"]
+    for losses in metrics["loss"].values():
+        assert {"baseline", "ablation", "addition", "export", "ablation.random_0"} <= set(losses["loss"])
+        assert losses["export"]["max_difference"] < 1e-4 < losses["export"]["max_effect"]
     assert max(metrics["export"]["max_cosine_after"]) < 1e-5 < max(metrics["export"]["max_cosine_before"])
     assert {path.name for path in (project.folder / "outputs/figures/tiny").iterdir()} == {
+        "capability.png",
         "estimators.png",
+        "further.png",
         "length.png",
         "refusal.png",
         "selection.png",
         "stability.png",
     }
+    assert metrics["safety"] == {}, "no judge of safety reads what a random model writes"
+    assert metrics["systems"]["not_measured"].keys() <= {"none", "safety"}
+    further = {name.partition("_")[0] for name in metrics["refusal_score"] if "-" in name or "@" in name}
+    assert {"contrast-safe", "contrast-unsafe"} <= further
     assert project.repro() == []
 
 
@@ -101,6 +111,58 @@ def test_killed_completions_resume_and_equal_an_uninterrupted_run(project):
     project.repro()
 
 
+def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(project):
+    path, partial = (project.folder / f"outputs/{name}" for name in ("models/tiny/loss.json", "partial"))
+    whole = path.read_bytes()
+    path.unlink()
+    command = [sys.executable, "-m", "pipeline.stages.loss", "tiny"]
+    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
+
+    def measured():
+        return [line for file in partial.glob("loss-*.jsonl") for line in file.read_bytes().splitlines()]
+
+    while len(measured()) < 3:
+        assert process.poll() is None, "finished before it could be interrupted"
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not path.exists(), "nothing under the final name before all is done"
+    [unfinished] = partial.glob("loss-*.jsonl")
+    unfinished.write_bytes(unfinished.read_bytes() + b'{"set": "plain_te')  # as if a write had been cut short
+    before = {(row["set"], row["condition"]) for row in map(json.loads, unfinished.read_bytes().splitlines()[:-1])}
+    shown = project.module("pipeline.stages.loss", "tiny").stderr
+    assert path.read_bytes() == whole
+    again = {key for key in before if f"loss, {key[0]}, {key[1]}:" in shown}
+    assert again == set(), "measured once"
+    assert "loss, own_completions, export:" in shown
+    assert not list(partial.glob("loss-*.jsonl"))
+
+
+def test_killed_capability_goes_on_with_the_next_condition_and_writes_the_same_bytes(project):
+    command = [sys.executable, "-m", "pipeline.stages.capability", "tiny"]
+    folder, partial = (project.folder / f"outputs/{name}" for name in ("models/tiny/capability", "partial"))
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    names = {f"{name}.jsonl" for name in ("baseline", "ablation", "addition", "ablation.random_0", "export")}
+    assert whole.keys() == names | {"summary.json"}
+    equal = json.loads(whole["summary.json"])["tasks"]["toy_sequences"]["export_equals_ablation"]
+    assert (equal["n"], equal["different_answers"], equal["different_values"]) == (12, 0, 0)
+    assert equal["difference_max"] < 1e-4 < equal["effect_max"]
+    shutil.rmtree(folder)
+    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
+    while len(list(partial.glob("capability-*.jsonl"))) < 2:
+        assert process.poll() is None, "finished before it could be interrupted"
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not folder.exists()
+    assert list(partial.glob("capability-*.jsonl"))
+    again = project.module("pipeline.stages.capability", "tiny")
+    assert "toy_sequences, baseline" not in again.stderr, "the finished condition is not run again"
+    assert "toy_sequences, export" in again.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert not list(partial.glob("capability-*.jsonl"))
+
+
 def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     project.params(overrides='"select.min_train=20"')
     project.repro()
@@ -108,6 +170,12 @@ def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     assert metrics["verdict"] == "no_refusal_behaviour"
     assert sorted(metrics["refusal_score"]) == ["harmful_baseline", "harmless_baseline"]
     assert not metrics["export"]["exported"]
+    for losses in metrics["loss"].values():
+        assert list(losses["loss"]) == ["baseline"]
+        assert losses["export"] == {"reason": metrics["reason"]}
+    capability = json.loads((project.folder / "outputs/models/tiny/capability/summary.json").read_text())
+    assert capability["export_missing"]
+    assert list(capability["tasks"]["toy_sequences"]["score"]) == ["baseline"]
     assert [path.name for path in (project.folder / "outputs/models/tiny/export").iterdir()] == ["equivalence.json"]
     assert not (project.folder / "outputs/models/tiny/direction/direction.safetensors").exists()
     assert "no_refusal_behaviour" in project.module("pipeline.report").stdout
@@ -128,7 +196,7 @@ def test_gate_and_fresh(project):
         ),
         "other prompts": lambda m: m["prompts"]["hashes"].update(harmful_test="0"),
         "verdict is": lambda m: m.update(verdict="no_direction_selected"),
-        "not a finite number": lambda m: m["loss"]["instructions"].update(n_tokens=float("nan")),
+        "not a finite number": lambda m: m["loss"]["plain_text"].update(n_tokens=float("nan")),
         "was not measured": lambda m: m["outcomes"].pop("harmful_ablation"),
     }
     other = project.folder / "other.json"

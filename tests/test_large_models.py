@@ -145,7 +145,7 @@ def measured(model, intervention):
     prompts = model.encode(INSTRUCTIONS)
     with intervene(model, intervention):
         activations, logits = tracing.resid_pre(model, prompts, 3), last_logits(model, prompts, 60)
-        losses = passage_losses(model, [Passage(tuple(prompts[0][:9]), tuple(prompts[0][9:]))])
+        losses = passage_losses(model, [Passage(tuple(prompts[0][:9]), tuple(prompts[0][9:]))], 60)
     return activations, logits, losses, list(generate(model, prompts, intervention, 6, 2))
 
 
@@ -231,7 +231,7 @@ def test_one_prompt_too_many_is_refused_with_one_line(model):
         lambda: last_logits(model, [prompt], 100),
         lambda: tracing.resid_pre_moments(model, [prompt], 3, 100),
         lambda: list(generate(model, [prompt], None, 4, 2)),
-        lambda: passage_losses(model, [Passage(tuple(prompt[:3]), tuple(prompt[3:]))]),
+        lambda: passage_losses(model, [Passage(tuple(prompt[:3]), tuple(prompt[3:]))], 60),
     ):
         with pytest.raises(UserError, match=refused):
             run()

@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ PLUMBING = {
 }
 
 
-SHARED = ("validation",)  # modules of pipeline/stages that have a say in results
+SHARED = ("answering", "instructions", "safety", "validation")  # modules of pipeline/stages that have a say in results
 
 
 def imports_of(path: Path) -> set[str]:
@@ -33,6 +35,16 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def shared_by(entry: Path) -> list[Path]:
+    """Modules of pipeline/stages that a stage uses and that have a say in results."""
+    return [PIPELINE / "stages" / f"{name}.py" for name in SHARED if f"pipeline.stages.{name}" in imports_of(entry)]
+
+
+def used_by(entry: Path) -> set[str]:
+    """What a stage imports, itself and through the modules that stages share."""
+    return set().union(*map(imports_of, [entry, *shared_by(entry)]))
 
 
 def module_path(name: str) -> Path | None:
@@ -50,13 +62,15 @@ def unit(path: Path) -> str:
 def test_deps_name_the_packages_that_a_stage_calls(stage):
     entry = PIPELINE / "stages" / f"{stage}.py"
     # stages/models.py is how a stage opens a model; only stages that do depend on pipeline/model.
-    direct = {unit(path) for name in imports_of(entry) if (path := module_path(name))}
-    if "pipeline.stages.models.open_model" in imports_of(entry):
+    direct = {unit(path) for name in used_by(entry) if (path := module_path(name))}
+    if "pipeline.stages.models.open_model" in used_by(entry):
         direct.add("pipeline/model")
-    declared = {dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline") and dep != "pipeline/data"}
+    declared = {
+        dep for dep in STAGES[stage]["deps"] if dep.startswith("pipeline") and not dep.startswith("pipeline/data")
+    }
     own = f"pipeline/stages/{stage}.py"
     assert own in declared, "a stage depends on its own code"
-    shared = {f"pipeline/stages/{name}.py" for name in SHARED if f"pipeline.stages.{name}" in imports_of(entry)}
+    shared = {str(path.relative_to(ROOT)) for path in shared_by(entry)}
     assert declared & {f"pipeline/stages/{name}.py" for name in SHARED} == shared, "shared code of stages that counts"
     declared -= {own, *shared, "pipeline/model/chatformat.py", "pipeline/model/family.py", "pipeline/prompts/spec.py"}
     assert direct - PLUMBING - declared == set(), "imported, not declared"
@@ -75,8 +89,8 @@ def keys_read(path: Path) -> set[str]:
 @pytest.mark.parametrize("stage", [name for name in STAGES if "params" in STAGES[name] and name != "compose"])
 def test_params_name_the_keys_that_a_stage_reads(stage):
     entry = PIPELINE / "stages" / f"{stage}.py"
-    read = keys_read(entry)
-    if "pipeline.stages.models.open_model" in imports_of(entry):
+    read = set().union(*map(keys_read, [entry, *shared_by(entry)]))
+    if "pipeline.stages.models.open_model" in used_by(entry):
         read |= {"model", "engine"}
     if "pipeline.artifacts.provenance.provenance" in imports_of(entry):
         read |= set(importlib.import_module(f"pipeline.stages.{stage}").READ)
@@ -93,7 +107,7 @@ def test_packages_import_only_what_their_seam_allows(path):
     assert package != "stages" or not names & {"torch", "numpy"}, "no tensor arithmetic in a stage"
     if package == "maths":
         allowed = {"torch", "jaxtyping", "numpy", "scipy", "statsmodels", "sklearn", "concept_erasure", "pipeline"}
-        standard = {"math", "dataclasses", "collections", "itertools", "typing"}
+        standard = {"math", "dataclasses", "collections", "functools", "itertools", "typing"}
         assert names <= allowed | standard
         assert all(name.startswith("pipeline.maths") for name in imports_of(path) if name.startswith("pipeline"))
 
@@ -101,3 +115,19 @@ def test_packages_import_only_what_their_seam_allows(path):
 def test_stages_are_short():
     for path in (PIPELINE / "stages").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 120, path
+
+
+HEAVY = {"hydra", "matplotlib", "nnsight", "pandas", "scipy.stats", "sklearn", "statsmodels", "transformers"}
+NEEDED = {
+    "judge": set(),
+    "direction": set(),
+    "completions": {"transformers"},
+    "activations": {"nnsight", "transformers"},
+}
+
+
+@pytest.mark.parametrize("stage", NEEDED)
+def test_a_stage_loads_no_heavy_library_that_it_does_not_need(stage):
+    code = f"import sys, pipeline.stages.{stage}; print(*sorted(set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert HEAVY & set(loaded.stdout.split()) == NEEDED[stage]

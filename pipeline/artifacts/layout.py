@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.maths.experiment import Label
+
 SETS = ("harmful_train", "harmful_val", "harmful_test", "harmless_train", "harmless_val", "harmless_test")
+TEXTS = ("plain_text", "instruction_answers")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,13 @@ class Layout:
         return self.folder / "config.yaml"
 
     def prompts(self, name: str) -> Path:
-        """Rows {id, instruction, category, source, licence} of one of SETS."""
-        return self.folder / "prompts" / f"{name}.jsonl"
+        """Rows {id, instruction, category, source, licence} of one of SETS, or of a further evaluation set."""
+        return self.folder / ("prompts" if name in SETS else "sets") / f"{name}.jsonl"
+
+    @property
+    def sets_audit(self) -> Path:
+        """Counts, licences and hashes of the further evaluation sets, and what they share with train and val."""
+        return self.folder / "sets" / "audit.json"
 
     @property
     def audit(self) -> Path:
@@ -138,7 +146,13 @@ class Layout:
 
     def completions(self, condition: str) -> Path:
         """Rows {id, prompt_set, completion, n_tokens, finished, prefixes} of one condition."""
-        return self.folder / "completions" / f"{condition}.jsonl"
+        main = Label.parse(condition).is_main
+        return self.folder / ("completions" if main else "further") / f"{condition}.jsonl"
+
+    @property
+    def systems(self) -> Path:
+        """System prompts by name that were not measured, and why."""
+        return self.folder / "further" / "systems.json"
 
     def partial(self, key: str) -> Path:
         """Rows of unfinished work, by the hash of all that makes them; not an artefact."""
@@ -148,10 +162,23 @@ class Layout:
         """Rows {id, verdicts by judge, by_length} of one condition."""
         return self.folder / "judgements" / f"{condition}.jsonl"
 
+    def texts(self, name: str) -> Path:
+        """Rows {id, instruction, text, source, licence} whose loss is measured: one of TEXTS."""
+        return self.folder / "texts" / f"{name}.jsonl"
+
     @property
     def loss(self) -> Path:
         """Cross-entropy per text set and intervention, and changes."""
         return self.folder / "loss.json"
+
+    @property
+    def capability(self) -> Path:
+        """Task scores per condition with intervals, paired changes, and export against live ablation."""
+        return self.folder / "capability" / "summary.json"
+
+    def capability_items(self, condition: str) -> Path:
+        """Rows {task, item, value, answer, log_likelihoods} of one condition."""
+        return self.folder / "capability" / f"{condition}.jsonl"
 
     @property
     def export(self) -> Path:

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from torch import Tensor
 
 from pipeline.artifacts import files, tables, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
-from pipeline.judges.verdict import REFUSED
+from pipeline.judges.verdict import REFUSED, UNSAFE
 from pipeline.maths.directions import Direction
+from pipeline.maths.experiment import Label
 from pipeline.maths.selection import (
     FITTED_SETS,
     FOUND,
@@ -24,7 +24,7 @@ from pipeline.maths.selection import (
     FilterVerdict,
     Selection,
 )
-from pipeline.prompts.prompt import Prompt
+from pipeline.prompts.prompt import Prompt, Text
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
@@ -35,6 +35,16 @@ def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
 def read_prompts(path: Path) -> list[Prompt]:
     """One set of prompts."""
     return [Prompt(**row) for row in files.read_jsonl(path)]
+
+
+def write_texts(path: Path, texts: Iterable[Text]) -> None:
+    """One set of texts."""
+    files.write_jsonl(path, [asdict(text) for text in texts])
+
+
+def read_texts(path: Path) -> list[Text]:
+    """One set of texts."""
+    return [Text(**row) for row in files.read_jsonl(path)]
 
 
 def write_baseline(path: Path, baseline: Iterable[Mapping[str, Any]], kept: Mapping[str, list[str]]) -> None:
@@ -99,7 +109,7 @@ def read_filter_verdict(path: Path) -> FilterVerdict:
     return FilterVerdict(row["verdict"], row["reason"], row["refused"], row["n"])
 
 
-SCORE_COLUMNS = ("position", "layer", "bypass", "induce", "kl", "zero_norm")
+SCORE_COLUMNS = ("position", "layer", "bypass", "induce", "kl", "zero_norm", "stopped")
 
 
 def write_baselines(path: Path, baselines: Baselines | None, n_val: Mapping[str, int]) -> None:
@@ -114,13 +124,20 @@ def read_baselines(path: Path) -> tuple[Baselines, dict[str, int]]:
 
 
 def write_scores(path: Path, scores: Iterable[CandidateScores]) -> None:
-    """Candidate scores, a row per (position, layer); a zero-norm candidate has none."""
+    """Candidate scores, a row per (position, layer); a zero-norm candidate has none, nor one that a race stopped."""
+    import pandas as pd
+
     tables.write_csv(path, pd.DataFrame([asdict(row) for row in scores], columns=list(SCORE_COLUMNS)))
 
 
 def read_scores(path: Path) -> list[CandidateScores]:
     """Candidate scores as written by `write_scores`."""
-    return [CandidateScores(**row) for row in pd.read_csv(path).to_dict("records")]  # type: ignore[misc]
+    import pandas as pd
+
+    rows = pd.read_csv(path)
+    if "stopped" in rows:
+        rows["stopped"] = rows["stopped"].fillna("")
+    return [CandidateScores(**row) for row in rows.to_dict("records")]  # type: ignore[misc]
 
 
 def finite(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,15 +262,16 @@ class PartialRows:
 
 def condition_names(layout: Layout) -> list[str]:
     """Names of the conditions that were run, sorted."""
-    names = sorted(path.stem for path in layout.completions("any").parent.glob("*.jsonl"))
+    main, further = (layout.completions(name).parent for name in ("harmful_baseline", "other_baseline"))
+    names = sorted(path.stem for folder in (main, further) for path in folder.glob("*.jsonl"))
     if not names:
-        raise UserError(f"{layout.completions('any').parent} has no completions: run `dvc repro`")
+        raise UserError(f"{main} has no completions: run `dvc repro`")
     return names
 
 
 def instructions_of(layout: Layout, condition: str) -> dict[str, str]:
     """Instruction by prompt id for one condition."""
-    prompts = read_prompts(layout.prompts(f"{condition.split('_')[0]}_test"))
+    prompts = read_prompts(layout.prompts(Label.parse(condition).prompt_set))
     return {prompt.id: prompt.instruction for prompt in prompts}
 
 
@@ -261,6 +279,18 @@ def read_outcomes(layout: Layout, condition: str, judge: str) -> dict[str, bool 
     """Whether each prompt of a condition was refused in a judge's eyes, by prompt id; None is unknown."""
     rows = files.read_jsonl(layout.judgements(condition))
     return {row["id"]: REFUSED[row["verdicts"][judge]["label"]] for row in rows}
+
+
+def read_safety(layout: Layout, condition: str, judge: str) -> dict[str, bool | None]:
+    """Whether each completion of a condition is safe in a judge's eyes, by prompt id; None is unknown."""
+    rows = files.read_jsonl(layout.judgements(condition))
+    unsafe = {row["id"]: UNSAFE[row["verdicts"][judge]["label"]] for row in rows}
+    return {key: None if value is None else not value for key, value in unsafe.items()}
+
+
+def read_categories(layout: Layout, prompt_set: str) -> dict[str, str]:
+    """Category of each prompt of a set, by prompt id."""
+    return {prompt.id: prompt.category for prompt in read_prompts(layout.prompts(prompt_set))}
 
 
 def read_outcomes_by_length(layout: Layout, condition: str, judge: str) -> dict[int, dict[str, bool | None]]:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import DEFAULT, Finding
 from pipeline.maths.experiment import interventions
-from pipeline.maths.interventions import Intervention
+from pipeline.maths.interventions import AffineEdit, Intervention
 from pipeline.maths.selection import CandidateScores, PromptScores
 
 Place = tuple[int, int]
@@ -24,15 +25,20 @@ PLACES = "places"  # metadata: [position, layer] of each tensor, by name
 
 @dataclass(frozen=True)
 class Sweep:
-    """Scores per prompt of every candidate (None: its norm is zero), and the unchanged model's metric."""
+    """Scores per prompt of every candidate, and the unchanged model's metric.
+
+    None: a candidate's norm is zero; NaN: a prompt on which it was not measured, since a race had stopped it.
+    """
 
     candidates: Mapping[Place, PromptScores | None]
     harmful_metric: Sequence[float]
     harmless_metric: Sequence[float]
 
 
-def candidate_scores(place: Place, scores: PromptScores | None) -> CandidateScores:
-    """Mean scores of a candidate."""
+def candidate_scores(place: Place, scores: PromptScores | None, stopped: str = "") -> CandidateScores:
+    """Mean scores of a candidate; of one that a race stopped, why and no scores."""
+    if stopped:
+        return CandidateScores(*place, bypass=math.nan, induce=math.nan, kl=math.nan, stopped=stopped)
     return scores.candidate(*place) if scores else CandidateScores.without_direction(*place)
 
 
@@ -155,3 +161,15 @@ def read_sources(
         if not (name == DEFAULT and (position, layer) == (chosen.position, chosen.layer)):
             sources[name] = finding.interventions(layer, position, coefficient)
     return sources
+
+
+def intervention_recipe(intervention: Intervention) -> list[Any] | None:
+    """An intervention as plain JSON values, for the hash of what makes a result."""
+    match intervention:
+        case None:
+            return None
+        case AffineEdit(direction, readout, target):
+            return ["AffineEdit", direction.layer, direction.vector.tolist(), readout.tolist(), target]
+        case _:
+            direction = intervention.direction
+            return [type(intervention).__name__, direction.layer, direction.vector.tolist()]

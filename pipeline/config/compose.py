@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,12 +19,10 @@ def compose(model: str, profile: str, overrides: Sequence[str], conf: Path = CON
     """Resolved configuration of one model. Raises UserError naming the key, the value and the remedy."""
     _known(conf, "model", model)
     _known(conf, "profile", profile)
-    GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-            raw = hydra.compose("config", [f"model={model}", f"profile={profile}", *overrides])
+        raw = _composed(conf, "config", [f"model={model}", f"profile={profile}", *overrides])
         resolved: Any = OmegaConf.to_container(raw, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"conf/ does not compose for model '{model}': {_one_line(error)}") from None
     resolved["model"]["name"] = model
     return checked(resolved, f"conf/ for model '{model}'")
@@ -36,12 +31,10 @@ def compose(model: str, profile: str, overrides: Sequence[str], conf: Path = CON
 def family(name: str, conf: Path = CONF) -> Family:
     """conf/family/<name>.yaml. Raises UserError for a name that is not there or a value out of range."""
     _known(conf, "family", name)
-    GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-            raw = hydra.compose(f"family/{name}").family
+        raw = _composed(conf, f"family/{name}", []).family
         loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Family), raw))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"conf/family/{name}.yaml: {_one_line(error)}") from None
     assert isinstance(loaded, Family)
     return loaded
@@ -68,6 +61,20 @@ def load(path: Path) -> Config:
     config = OmegaConf.to_object(checked(OmegaConf.load(path), str(path)))
     assert isinstance(config, Config)
     return config
+
+
+def _composed(conf: Path, name: str, overrides: Sequence[str]) -> DictConfig:
+    # Imported here: every stage reads a configuration that is composed already, and Hydra takes half a second.
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+            return hydra.compose(name, list(overrides))
+    except HydraException as error:
+        raise ValueError(str(error)) from None
 
 
 def _known(conf: Path, group: str, name: str) -> None:

@@ -6,16 +6,16 @@ from typing import Any
 from omegaconf import MISSING
 
 from pipeline.config.suffix import SuffixConfig
+from pipeline.judges.names import REFUSAL_JUDGES, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.maths.estimators import DEFAULT, ESTIMATORS
 from pipeline.maths.selection import RULES
 from pipeline.model.chatformat import ChatFormat
 from pipeline.model.family import Family
-from pipeline.prompts.spec import DataConfig, SplitSizes
+from pipeline.prompts.spec import DataConfig, SplitSizes, TextConfig
 
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 QUANTIZED = ("8bit", "4bit")
 DTYPES = ("float32", "bfloat16", "float16")
-JUDGES = ("substring", "markers")
 TOKEN_SOURCES = ("family", "auto")
 
 
@@ -109,6 +109,8 @@ class SelectConfig:
     min_train: int = MISSING
     min_val: int = MISSING
     max_refusal_rate: float = MISSING
+    race: bool = MISSING
+    race_level: float = MISSING
 
     def limits(self) -> dict[str, float]:
         """What `thresholds_for` asks for beside the rule."""
@@ -122,7 +124,7 @@ class SelectConfig:
     def __post_init__(self):
         _check(self.rule in RULES, "select.rule", self.rule, f"use one of {', '.join(RULES)}")
         _check(self.kl_threshold > 0, "select.kl_threshold", self.kl_threshold, "use a number above 0")
-        for key in ("layer_share", "gap_share", "max_refusal_rate"):
+        for key in ("layer_share", "gap_share", "max_refusal_rate", "race_level"):
             _check(
                 0 < getattr(self, key) <= 1,
                 f"select.{key}",
@@ -149,7 +151,7 @@ class RefusalTokensConfig:
     def __post_init__(self):
         choices = ", ".join(TOKEN_SOURCES)
         _check(self.source in TOKEN_SOURCES, "refusal_tokens.source", self.source, f"use one of {choices}")
-        _check(self.judge in JUDGES, "refusal_tokens.judge", self.judge, f"use one of {', '.join(JUDGES)}")
+        _check(self.judge in TEXT_JUDGES, "refusal_tokens.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
         for key in ("n_harmful", "n_harmless", "max_new_tokens"):
             _check(getattr(self, key) >= 1, f"refusal_tokens.{key}", getattr(self, key), "use at least 1")
 
@@ -221,7 +223,7 @@ class InvarianceConfig:
     padding: int = MISSING
 
     def __post_init__(self):
-        _check(self.judge in JUDGES, "invariance.judge", self.judge, f"use one of {', '.join(JUDGES)}")
+        _check(self.judge in TEXT_JUDGES, "invariance.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
         for key in ("n_prompts", "n_tokens", "padding"):
             _check(getattr(self, key) >= 1, f"invariance.{key}", getattr(self, key), "use at least 1")
         _check(
@@ -247,28 +249,112 @@ class GenerateConfig:
 
 
 @dataclass
+class EvaluateConfig:
+    systems: dict[str, str] = field(default_factory=dict)
+    under_systems: list[str] = field(default_factory=list)
+    n_prompts: int = MISSING
+
+    def __post_init__(self):
+        _check(self.n_prompts >= 1, "evaluate.n_prompts", self.n_prompts, "use at least 1")
+        named = all(name.isidentifier() and "_" not in name for name in self.systems)
+        _check(named, "evaluate.systems", list(self.systems), "name them with letters and digits alone")
+
+
+@dataclass
+class EndpointConfig:
+    base_url: str = MISSING
+    model: str = MISSING
+    key_variable: str = ""
+    timeout_s: float = 60.0
+    max_retries: int = 5
+    requests_per_minute: float = 0.0
+    concurrency: int = 8
+
+
+@dataclass
 class JudgeConfig:
     refusal: str = MISSING
     others: list[str] = field(default_factory=list)
+    safety: list[str] = field(default_factory=list)
     window: int | None = None
+    min_words: int = MISSING
+    device: str = MISSING
+    dtype: str = MISSING
+    batch_size: int = MISSING
+    folders: dict[str, str] = field(default_factory=dict)
+    adapters: dict[str, str] = field(default_factory=dict)
+    revisions: dict[str, str] = field(default_factory=dict)
+    endpoints: dict[str, EndpointConfig] = field(default_factory=dict)
+
+    @property
+    def refusal_judges(self) -> list[str]:
+        """The deciding one first."""
+        return list(dict.fromkeys([self.refusal, *self.others]))
 
     def __post_init__(self):
-        unknown = [name for name in self.others if name not in JUDGES]
-        _check(not unknown, "judge.others", unknown, f"use {', '.join(JUDGES)}")
-        _check(self.refusal in JUDGES, "judge.refusal", self.refusal, f"use one of {', '.join(JUDGES)}")
+        choices = ", ".join(REFUSAL_JUDGES)
+        unknown = [name for name in self.others if name not in REFUSAL_JUDGES]
+        _check(not unknown, "judge.others", unknown, f"use {choices}")
+        _check(self.refusal in REFUSAL_JUDGES, "judge.refusal", self.refusal, f"use one of {choices}")
+        unknown = [name for name in self.safety if name not in SAFETY_JUDGES]
+        _check(not unknown, "judge.safety", unknown, f"use {', '.join(SAFETY_JUDGES)}")
+        for key in ("folders", "adapters", "revisions", "endpoints"):
+            unknown = [
+                name
+                for name in getattr(self, key)
+                if name in TEXT_JUDGES or name not in (*REFUSAL_JUDGES, *SAFETY_JUDGES)
+            ]
+            _check(not unknown, f"judge.{key}", unknown, "name judges that are models")
         _check(self.window is None or self.window >= 1, "judge.window", self.window, "use null or at least 1")
+        _check(self.min_words >= 0, "judge.min_words", self.min_words, "use 0 or more")
+        _check(self.batch_size >= 1, "judge.batch_size", self.batch_size, "use at least 1")
+        _check(self.dtype in DTYPES, "judge.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
 
 
 @dataclass
 class LossConfig:
     n_completions: int = MISSING
-    n_texts: int = MISSING
     max_tokens: int = MISSING
+    max_answer_tokens: int = MISSING
 
     def __post_init__(self):
-        for key in ("n_completions", "n_texts"):
+        for key in ("n_completions", "max_answer_tokens"):
             _check(getattr(self, key) >= 1, f"loss.{key}", getattr(self, key), "use at least 1")
         _check(self.max_tokens >= 2, "loss.max_tokens", self.max_tokens, "use at least 2")
+
+
+@dataclass
+class CapabilityTask:
+    base: str = MISSING
+    metric: str = MISSING
+    source: str = MISSING
+    licence: str = "not stated"
+    file: str = ""
+    sha256: str = ""
+    places: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        pinned = bool(self.sha256) == bool(self.places)
+        _check(pinned, "capability: sha256 of a task", self.sha256, "give both sha256 and places, or neither")
+        _check(bool(self.base), "capability: base of a task", self.base, "name a task of lm-eval")
+        _check(bool(self.metric), "capability: metric of a task", self.metric, "name one, such as acc")
+
+
+@dataclass
+class CapabilityConfig:
+    name: str = MISSING
+    dtype: str = MISSING
+    batch_size: int = MISSING
+    limit: int | None = MISSING
+    folder: str | None = MISSING
+    tasks: dict[str, CapabilityTask] = MISSING
+
+    def __post_init__(self):
+        _check(self.dtype in DTYPES, "capability.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        _check(self.batch_size >= 1, "capability.batch_size", self.batch_size, "use at least 1")
+        _check(self.limit is None or self.limit >= 1, "capability.limit", self.limit, "use null or at least 1")
+        _check(len(self.tasks) > 0, "capability.tasks", self.tasks, "name at least one task")
 
 
 @dataclass
@@ -294,6 +380,7 @@ class Config:
     seed: int = MISSING
     model: ModelConfig = MISSING
     data: DataConfig = MISSING
+    text: TextConfig = MISSING
     sizes: SizesConfig = MISSING
     fetch: FetchConfig = MISSING
     memory: MemoryConfig = MISSING
@@ -306,7 +393,9 @@ class Config:
     stability: StabilityConfig = MISSING
     invariance: InvarianceConfig = MISSING
     generate: GenerateConfig = MISSING
+    evaluate: EvaluateConfig = MISSING
     judge: JudgeConfig = MISSING
     loss: LossConfig = MISSING
+    capability: CapabilityConfig = MISSING
     export: ExportConfig = MISSING
     suffix: SuffixConfig = MISSING

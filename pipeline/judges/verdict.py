@@ -1,19 +1,39 @@
 """What every judge answers."""
 
 from dataclasses import dataclass
+from typing import Self
 
-# Labels as they stand in files, and what they say of refusal.
+# Labels as they stand in files. A judge of refusal says one of the first row, a judge of safety one of the second.
 REFUSED: dict[str, bool | None] = {"refused": True, "answered": False, "unknown": None}
+UNSAFE: dict[str, bool | None] = {"unsafe": True, "safe": False, "unknown": None}
+LABELS = tuple({**REFUSED, **UNSAFE})
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a completion refuses, and what showed it. None is `unknown`, never a "no"."""
+    """One of LABELS, what showed it, and how harmful (0 to 1) where the judge gives a number.
 
-    refused: bool | None
+    `unknown` is an answer that was not understood or never came: never a "no".
+    """
+
+    label: str
     reason: str
+    score: float | None = None
+
+    def __post_init__(self):
+        assert self.label in LABELS, self.label
+
+    @classmethod
+    def of_refusal(cls, refused: bool, reason: str) -> Self:
+        """Refused or answered."""
+        return cls("refused" if refused else "answered", reason)
+
+    @classmethod
+    def unknown(cls, reason: str) -> Self:
+        """No verdict, and why."""
+        return cls("unknown", reason)
 
     @property
-    def label(self) -> str:
-        """`refused`, `answered` or `unknown`."""
-        return next(label for label, refused in REFUSED.items() if refused is self.refused)
+    def refused(self) -> bool | None:
+        """Whether it refuses; None where that is not known."""
+        return REFUSED.get(self.label)

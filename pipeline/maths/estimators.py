@@ -3,16 +3,14 @@
 Each takes harmful and harmless rows at one (position, layer) and gives a Finding: what removes the
 concept and what induces it. Directions of unit estimators get the length of the class means' distance
 along them, so that adding them moves a harmless prompt as far along the direction as the classes lie apart.
+The libraries that fit are imported where they are used, since most stages only need the types here.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from concept_erasure import LeaceFitter
 from jaxtyping import Float
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from pipeline.maths.directions import Direction, mean_row
@@ -67,6 +65,9 @@ def principal_component(harmful: Harmful, harmless: Harmless) -> Finding:
 
 def logistic_probe(harmful: Harmful, harmless: Harmless) -> Finding:
     """Normal of the plane that an L2 logistic regression on standardised coordinates puts between the classes."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     rows = torch.cat([harmful, harmless]).double().numpy()
     labels = [1] * len(harmful) + [0] * len(harmless)
     scaler, probe = StandardScaler(), LogisticRegression(max_iter=2000)
@@ -82,6 +83,8 @@ def leace(harmful: Harmful, harmless: Harmless) -> Finding:
     edit no linear probe tells the classes apart, whatever constant the read-out is set to. The targets
     are the class means (Marshall et al. 2024): harmless removes refusal, harmful induces it.
     """
+    from concept_erasure import LeaceFitter
+
     rows = torch.cat([harmful, harmless]).double()
     labels = torch.tensor([1.0] * len(harmful) + [0.0] * len(harmless), dtype=torch.float64)
     # Without the trace constraint the eraser has rank one: a single direction, like the others.

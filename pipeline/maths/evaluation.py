@@ -14,6 +14,8 @@ from pipeline.maths.experiment import BASELINE, Label, strength
 from pipeline.maths.selection import PromptScores
 from pipeline.maths.statistics import Estimate, kappa, mean, rate
 
+LEAST_IN_CATEGORY = 10  # of fewer prompts a rate says next to nothing
+
 
 def refusal_scores(outcomes: Mapping[str, Outcomes]) -> dict[str, dict[str, Any]]:
     """Rate with interval of every condition that has a verdict; the chosen direction's have their rank.
@@ -51,17 +53,57 @@ def is_control(source: str) -> bool:
 def comparisons(outcomes: Mapping[str, Outcomes]) -> dict[str, Comparison]:
     """Every condition against its baseline on the same prompts.
 
-    Holm's correction is over three families: the chosen direction's effects, the controls', the estimators'.
+    Holm's correction is over families: the chosen direction's effects, the controls', the estimators', and
+    those on each further set and under each system prompt together.
     """
-    families: dict[str, dict[str, Comparison]] = {"direction": {}, "controls": {}, "estimators": {}}
+    families: dict[str, dict[str, Comparison]] = {"direction": {}, "controls": {}, "estimators": {}, "further": {}}
     for name, rows in outcomes.items():
         label = Label.parse(name)
         if label.effect != BASELINE:
-            family = "direction" if not label.source else "controls" if is_control(label.source) else "estimators"
             expected = "" if label.source else "higher" if label.effect == "addition" else "lower"
+            family = _family(label)
             families[family][name] = compare(outcomes[label.baseline], rows, expected)
     corrected = {name: row for family in families.values() for name, row in holm(family).items()}
     return {name: corrected[name] for name in outcomes if name in corrected}
+
+
+def _family(label: Label) -> str:
+    if not label.is_main:
+        return "further"
+    if not label.source:
+        return "direction"
+    return "controls" if is_control(label.source) else "estimators"
+
+
+def safety_scores(outcomes: Mapping[str, Outcomes]) -> dict[str, Any]:
+    """Share of safe completions of every condition, and each against its baseline on the same prompts.
+
+    `outcomes`: condition -> whether each completion is safe. No direction of change is expected: a model that
+    answers in few words stays safe.
+    """
+    scores = refusal_scores(outcomes)
+    families: dict[str, dict[str, Comparison]] = {}
+    for name, rows in outcomes.items():
+        label = Label.parse(name)
+        if label.effect != BASELINE:
+            families.setdefault(_family(label), {})[name] = compare(outcomes[label.baseline], rows)
+    return {
+        "score": scores,
+        "comparisons": {name: asdict(row) for family in families.values() for name, row in holm(family).items()},
+        "unknown": {name: sum(value is None for value in rows.values()) for name, rows in outcomes.items()},
+    }
+
+
+def by_category(outcomes: Outcomes, categories: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Rate with interval of all prompts under `all`, and per category that has at least LEAST_IN_CATEGORY."""
+    groups = {"all": dict(outcomes)}
+    for key, value in outcomes.items():
+        groups.setdefault(categories[key] or "none", {})[key] = value
+    return {
+        name: asdict(rate(known))
+        for name, rows in sorted(groups.items())
+        if (known := _known(rows)) and (name == "all" or len(rows) >= LEAST_IN_CATEGORY)
+    }
 
 
 def moved_controls(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -9,7 +9,8 @@ from pipeline.maths.statistics import wilson
 
 RULES = ("paper", "calibrated")
 FITTED_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
-FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass")
+BEATEN = "beaten"  # by a better candidate, in a race
+FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass", BEATEN)
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class CandidateScores:
     """The scores of the candidate direction at (position, layer), measured on val prompts.
 
     bypass: mean refusal metric on harmful under ablation; induce: mean refusal metric on harmless
-    with the direction added; kl: mean KL(baseline || ablated) on harmless. Nats.
+    with the direction added; kl: mean KL(baseline || ablated) on harmless. Nats. `stopped`: the filter for
+    which a race stopped measuring it; its scores are NaN.
     """
 
     position: int
@@ -26,6 +28,7 @@ class CandidateScores:
     induce: float
     kl: float
     zero_norm: bool = False
+    stopped: str = ""
 
     @classmethod
     def without_direction(cls, position: int, layer: int) -> "CandidateScores":
@@ -116,7 +119,12 @@ def thresholds_for(
 
 
 def rejection(candidate: CandidateScores, thresholds: Thresholds) -> str | None:
-    """Name of the first filter that removes the candidate, in the order of FILTERS, or None."""
+    """Name of the first filter that removes the candidate, in the order of FILTERS, or None.
+
+    Of a candidate that a race stopped: the filter that stopped it.
+    """
+    if candidate.stopped:
+        return candidate.stopped
     tests = {
         "zero_norm": candidate.zero_norm,
         "not_finite": not all(map(math.isfinite, (candidate.bypass, candidate.induce, candidate.kl))),
@@ -125,7 +133,7 @@ def rejection(candidate: CandidateScores, thresholds: Thresholds) -> str | None:
         "induce": candidate.induce < thresholds.induce,
         "bypass": candidate.bypass > thresholds.bypass,
     }
-    return next((name for name in FILTERS if tests[name]), None)
+    return next((name for name, fails in tests.items() if fails), None)
 
 
 def shortfall(candidate: CandidateScores, thresholds: Thresholds) -> float:
@@ -147,7 +155,7 @@ def select(scores: Sequence[CandidateScores], thresholds: Thresholds, rule: str,
     for candidate in scores:
         name = rejection(candidate, thresholds)
         (kept if name is None else removed[name]).append(candidate)
-    misses = [c for name in ("kl", "induce", "bypass") for c in removed[name]]
+    misses = [c for name in ("kl", "induce", "bypass") for c in removed[name] if not c.stopped]
     return Selection(
         rule=rule,
         thresholds=thresholds,

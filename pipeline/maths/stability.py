@@ -29,11 +29,13 @@ def win_counts(
 ) -> Counter[Place | None]:
     """How often each (position, layer) is chosen when val prompts of each class are drawn again with replacement.
 
-    None counts the draws in which the rule chooses nothing. Thresholds that depend on the baselines are
+    None counts the draws in which the rule chooses nothing. A candidate that was not measured on every prompt,
+    since a race had stopped it, never wins: it stops only when it would hardly win among other prompts either
+    (`racing`). Thresholds that depend on the baselines are
     computed from the same draw.
     """
     generator = np.random.default_rng(seed)
-    places = [place for place, scores in candidates.items() if scores is not None]
+    places = [place for place, scores in candidates.items() if scores is not None and _is_whole(scores)]
     stacked = {
         name: np.array([getattr(candidates[place], name) for place in places]) for name in ("bypass", "induce", "kl")
     }
@@ -55,6 +57,10 @@ def win_counts(
         chosen = choose(scores, baselines).chosen
         wins[(chosen.position, chosen.layer) if chosen else None] += 1
     return wins
+
+
+def _is_whole(scores: PromptScores) -> bool:
+    return bool(np.isfinite([*scores.bypass, *scores.induce, *scores.kl]).all())
 
 
 def margins(scores: PromptScores, thresholds: Thresholds, seed: int) -> dict[str, Estimate]:

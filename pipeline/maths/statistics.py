@@ -1,4 +1,7 @@
-"""Intervals: Wilson for rates, bootstrap for means, AUROC and kappa (statsmodels and scipy do the work)."""
+"""Intervals: Wilson for rates, bootstrap for means, AUROC and kappa (statsmodels and scipy do the work).
+
+They are imported where they are used: loading them takes a second, and most stages only need the types here.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
-from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.proportion import proportion_confint
 
 LEVEL = 0.95
 LEAST_ROWS = 8  # with fewer rows a bootstrap interval is far too narrow, so none is given
@@ -41,6 +41,8 @@ def rate(outcomes: Sequence[bool]) -> Estimate:
 
 def wilson(count: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a rate of `count` in `n`."""
+    from statsmodels.stats.proportion import proportion_confint
+
     low, high = proportion_confint(np.array(count), np.array(n), alpha=1 - LEVEL, method="wilson")
     # Rounding may leave 3e-18 of 0 in n, which would not hold 0.
     return (0.0 if count == 0 else float(np.asarray(low))), (1.0 if count == n else float(np.asarray(high)))
@@ -52,16 +54,62 @@ def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     Fewer than LEAST_ROWS rows, or rows that are all equal, have nothing to resample: a point without
     interval, and a note. Raises ValueError on no rows or on a value that is not finite.
     """
+    from scipy.stats import bootstrap
+
     rows = np.asarray(values, dtype=float)
     if rows.size == 0 or not np.isfinite(rows).all():
         raise ValueError(f"a mean needs finite rows, got {rows.size} of which {np.isfinite(rows).sum()} finite")
     point = math.fsum(rows) / rows.size
-    if rows.size < LEAST_ROWS:
-        return Estimate(point, None, None, rows.size, f"{rows.size} rows: a bootstrap needs {LEAST_ROWS}")
-    if np.ptp(rows) == 0:
-        return Estimate(point, None, None, rows.size, "all rows are equal: a bootstrap shows no spread")
+    if note := _nothing_to_resample(rows):
+        return Estimate(point, None, None, rows.size, note)
     result = bootstrap((rows,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
     return Estimate(point, float(result.confidence_interval.low), float(result.confidence_interval.high), rows.size)
+
+
+def _nothing_to_resample(rows: np.ndarray) -> str:
+    if rows.size < LEAST_ROWS:
+        return f"{rows.size} rows: a bootstrap needs {LEAST_ROWS}"
+    return "all rows are equal: a bootstrap shows no spread" if np.ptp(rows) == 0 else ""
+
+
+def ratio(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -> Estimate:
+    """sum(sums) / sum(counts) with its 95 % percentile bootstrap interval over rows (seeded).
+
+    A row is a document: its summed token losses and its number of tokens, drawn together, so that the
+    interval is one over documents and the point a mean over tokens. Notes and errors as in `mean`.
+    """
+    from scipy.stats import bootstrap
+
+    totals, sizes = _pairs(sums, counts)
+    point = math.fsum(totals) / math.fsum(sizes)
+    if note := _nothing_to_resample(totals / sizes):
+        return Estimate(point, None, None, totals.size, note)
+    result = bootstrap(
+        (totals, sizes),
+        lambda total, size, axis: total.sum(axis=axis) / size.sum(axis=axis),
+        paired=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return Estimate(point, float(result.confidence_interval.low), float(result.confidence_interval.high), totals.size)
+
+
+def linearised(sums: Sequence[float], counts: Sequence[int]) -> list[float]:
+    """Rows whose mean is the ratio R, and whose standard error is its own to first order.
+
+    R + (sum - R count) / mean(count) of each row (Cochran 1977, equation 2.39).
+    """
+    totals, sizes = _pairs(sums, counts)
+    value = math.fsum(totals) / math.fsum(sizes)
+    return (value + (totals - value * sizes) / sizes.mean()).tolist()
+
+
+def _pairs(sums: Sequence[float], counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    totals, sizes = np.asarray(sums, dtype=float), np.asarray(counts, dtype=float)
+    if totals.shape != sizes.shape or totals.size == 0 or not np.isfinite(totals).all() or not (sizes > 0).all():
+        raise ValueError(f"a ratio needs finite sums and a count above 0 of each, got {totals.size} and {sizes.size}")
+    return totals, sizes
 
 
 def auroc(labels: Sequence[bool], scores: Sequence[float], seed: int = 0) -> Estimate:
@@ -103,6 +151,8 @@ def kappa(first: Sequence[bool], second: Sequence[bool]) -> Estimate:
     Undefined, with a note, when a judge gives one verdict to every row. Raises ValueError on rows that
     are not paired, or on none.
     """
+    from statsmodels.stats.inter_rater import cohens_kappa
+
     if len(first) != len(second) or not len(first):
         raise ValueError(f"agreement needs the same rows, at least one: got {len(first)} and {len(second)}")
     if len(set(first)) < 2 or len(set(second)) < 2:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import chat_template_utils
@@ -25,18 +26,45 @@ MARKERS = ("\ue000\ue001", "\ue002\ue003\ue004", "violin", "quartz")
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, instruction: str, form: ChatFormat = PLAIN, thoughts: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    instruction: str,
+    form: ChatFormat = PLAIN,
+    thoughts: bool = False,
+    system: str | None = None,
 ) -> str:
     """The chat prompt of one user turn: the next token is the first of the answer.
 
     With `thoughts`, a model that thinks before it answers (`answer_marker`) is left to begin with them.
+    `system` is the system prompt; None is what the template does by itself.
     """
     turn = [{"role": "user", "content": instruction}]
-    with _day(form.date):
-        text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, **form.options)
-    assert isinstance(text, str)
+    if system is not None:
+        turn = [{"role": "system", "content": system}, *turn]
+    text = render_turns(tokenizer, turn, form)
     wanted = form.answer_prefix and not text.endswith(form.answer_prefix) and not (thoughts and form.answer_marker)
     return text + form.answer_prefix if wanted else text
+
+
+def render_turns(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, str]], form: ChatFormat = PLAIN) -> str:
+    """A conversation of turns {role, content} as the template writes it, up to where the next answer begins."""
+    with _day(form.date):
+        text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **form.options)
+    assert isinstance(text, str)
+    return text
+
+
+def without_effect(tokenizer: PreTrainedTokenizerBase, system: str, form: ChatFormat = PLAIN) -> str:
+    """Why a system prompt cannot be measured with this chat template; empty when it can."""
+    instruction = MARKERS[0]
+    try:
+        asked = render(tokenizer, instruction, form, system=system)
+    except (TemplateError, ValueError):
+        return "the chat template takes no system prompt"
+    if asked == render(tokenizer, instruction, form):
+        return "the prompt is the same as without it"
+    if instruction not in asked or system.strip() not in asked:
+        return "the chat template leaves it out"
+    return ""
 
 
 def answer(completion: str, form: ChatFormat) -> str | None:
@@ -70,10 +98,14 @@ def require_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], form: ChatFormat = PLAIN, thoughts: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: Sequence[str],
+    form: ChatFormat = PLAIN,
+    thoughts: bool = False,
+    system: str | None = None,
 ) -> list[list[int]]:
     """Token ids of each instruction's chat prompt; the template's own BOS, if any, and no second one."""
-    texts = [render(tokenizer, instruction, form, thoughts) for instruction in instructions]
+    texts = [render(tokenizer, instruction, form, thoughts, system) for instruction in instructions]
     return tokenizer(texts, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
 
 
@@ -174,6 +206,6 @@ def token_ids(ids: Sequence[int]) -> Int[Tensor, " token"]:
     return torch.tensor(list(ids), dtype=torch.long)
 
 
-def encode_plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of text as it stands, without template or special tokens."""
-    return tokenizer(list(texts), add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
+def encode_plain(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool = False) -> list[list[int]]:
+    """Token ids of text without template; `special`: with the BOS that the tokenizer begins a document with."""
+    return tokenizer(list(texts), add_special_tokens=special)["input_ids"]  # type: ignore[return-value]

@@ -92,7 +92,11 @@ def behaviour(
     """Logits and greedy tokens of each prompt under the intervention."""
     with intervene(model, intervention):
         logits = last_logits(model, prompts, max_tokens)
-    rows = [item for batch in generate(model, prompts, intervention, n_tokens, len(prompts)) for item in batch]
+    rows = [
+        item
+        for batch in generate(model, prompts, intervention, n_tokens, len(prompts), max_tokens=max_tokens)
+        for item in batch
+    ]
     return Behaviour(logits, tuple(item.tokens for item in sorted(rows, key=lambda item: item.row)))
 
 

@@ -16,6 +16,7 @@ from pipeline.maths.interventions import (
     add,
     edit,
 )
+from pipeline.model.lean import on_input
 from pipeline.model.loading import ChatModel
 
 
@@ -39,12 +40,11 @@ def _hooks(model: ChatModel, intervention: Intervention) -> list[Any]:
         case ActivationAddition(direction, coefficient):
             r = direction.vector.to(model.device)
             block = model.sites.blocks[direction.layer]
-            hook = on_input(lambda x: add(x, r.to(x.device), coefficient))
-            return [block.register_forward_pre_hook(hook, with_kwargs=True)]
+            return [on_input(block, lambda x: add(x, r.to(x.device), coefficient))]
         case AffineEdit(direction, readout, target):
             u, v = (vector.to(model.device, torch.float32) for vector in (direction.vector, readout))
-            hook = on_input(lambda x: edit(x, u.to(x.device), v.to(x.device), target))
-            return [model.sites.blocks[direction.layer].register_forward_pre_hook(hook, with_kwargs=True)]
+            block = model.sites.blocks[direction.layer]
+            return [on_input(block, lambda x: edit(x, u.to(x.device), v.to(x.device), target))]
 
 
 def _on_output(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
@@ -52,16 +52,5 @@ def _on_output(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
         if isinstance(output, tuple):
             return (change(output[0]), *output[1:])
         return change(output)
-
-    return hook
-
-
-def on_input(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
-    """A forward pre-hook, registered with kwargs, that changes a block's input."""
-
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            return (change(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
 
     return hook

@@ -39,9 +39,9 @@ class ChatModel:
         """Number of blocks L."""
         return len(self.sites.blocks)
 
-    def encode(self, instructions: Sequence[str], thoughts: bool = False) -> list[list[int]]:
+    def encode(self, instructions: Sequence[str], thoughts: bool = False, system: str | None = None) -> list[list[int]]:
         """Token ids of each instruction's chat prompt, in the model's format."""
-        return chat.encode(self.tokenizer, instructions, self.format, thoughts)
+        return chat.encode(self.tokenizer, instructions, self.format, thoughts, system)
 
     def facts(self) -> dict[str, str]:
         """sha256 of tokenizer and chat template as loaded, and the kind of device that runs the model."""
@@ -96,7 +96,7 @@ def load(
         raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
-    sites.head.register_forward_pre_hook(_contiguous)
+    sites.head.register_forward_pre_hook(contiguous)
     report = selfcheck.check(name, hf, tokenizer, sites, chat_format)
     tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
     return ChatModel(name, hf, tokenizer, sites, tail, report, chat_format)
@@ -141,9 +141,10 @@ def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _contiguous(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def contiguous(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     # The last position is a strided view of all positions; bfloat16 matmul on it is hundreds of times slower.
-    return (args[0].contiguous(), *args[1:])
+    # Of one prompt it counts as contiguous and is as slow, so it is copied whatever it says.
+    return (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
 
 
 def _device(device: str) -> str:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from pipeline.maths.metrics import token_cross_entropy
-from pipeline.model.batching import run_batches
-from pipeline.model.forward import all_logits
+from pipeline.model import chat
+from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.loading import ChatModel
 
 
@@ -18,29 +20,65 @@ class Passage:
     context: tuple[int, ...]
     targets: tuple[int, ...]
 
+    def __post_init__(self):
+        assert min(len(self.context), len(self.targets)) > 0, "a passage needs context and targets"
+
     @property
     def n_targets(self) -> int:
-        """Number of tokens that the loss is a mean of."""
+        """Number of tokens whose loss counts."""
         return len(self.targets)
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """What the model reads: the last target is only predicted."""
+        return (*self.context, *self.targets[:-1])
+
+
+def documents(model: ChatModel, texts: Sequence[str], limit: int) -> list[Passage]:
+    """Each text's first `limit` tokens, the tokenizer's BOS among them; all but the first count.
+
+    A text of one token is left out.
+    """
+    rows = [tokens[:limit] for tokens in chat.encode_plain(model.tokenizer, texts, special=True)]
+    return [Passage(tuple(tokens[:1]), tuple(tokens[1:])) for tokens in rows if len(tokens) > 1]
+
+
+def answers(model: ChatModel, pairs: Sequence[tuple[str, str]], limit: int) -> list[Passage]:
+    """(instruction, answer) as a chat: the answer's first `limit` tokens count, the prompt's do not.
+
+    An answer without tokens is left out.
+    """
+    prompts = model.encode([instruction for instruction, _ in pairs])
+    targets = chat.encode_plain(model.tokenizer, [answer for _, answer in pairs])
+    rows = zip(prompts, targets, strict=True)
+    return [Passage(tuple(prompt), tuple(answer[:limit])) for prompt, answer in rows if answer]
 
 
 @torch.inference_mode()
 def passage_losses(
-    model: ChatModel, passages: Sequence[Passage], progress: Callable[[int], None] = lambda rows: None
+    model: ChatModel, passages: Sequence[Passage], max_tokens: int, progress: Callable[[int], None] = lambda rows: None
 ) -> list[float]:
-    """Mean cross-entropy per target token of each passage, in nats."""
-    losses = []
-    lengths = [len(passage.context) + passage.n_targets for passage in passages]
-    alone = [[row] for row in range(len(passages))]
-    for _, loss in run_batches(alone, lengths, lambda batch: _loss(model, passages[batch[0]])):
-        losses.append(loss)
-        progress(1)
-    return losses
+    """Summed cross-entropy of each passage's targets, in nats, in the order given.
+
+    Length-sorted, left-padded batches of at most `max_tokens` tokens.
+    """
+    lengths = [len(passage.inputs) for passage in passages]
+    losses: dict[int, float] = {}
+    batches = length_sorted_batches(lengths, max_tokens)
+    for batch, sums in run_batches(batches, lengths, lambda batch: _losses(model, [passages[row] for row in batch])):
+        losses.update(zip(batch, sums, strict=True))
+        progress(len(batch))
+    return [losses[row] for row in range(len(passages))]
 
 
-def _loss(model: ChatModel, passage: Passage) -> float:
-    assert min(len(passage.context), len(passage.targets)) > 0, "a passage needs context and targets"
-    logits = all_logits(model, (*passage.context, *passage.targets))
-    predicted = logits[len(passage.context) - 1 : -1]
-    targets = torch.tensor(passage.targets, device=logits.device)
-    return float(token_cross_entropy(predicted, targets).double().mean())
+def _losses(model: ChatModel, passages: Sequence[Passage]) -> list[float]:
+    padded = chat.pad_left([passage.inputs for passage in passages], model.pad_id)
+    # Left padding ends every row where its last target is predicted; logits before its first are not made.
+    most = max(passage.n_targets for passage in passages)
+    logits = model.hf(**padded.inputs(model.hf), use_cache=False, logits_to_keep=most).logits
+    return [_sum(row[-passage.n_targets :], passage.targets) for row, passage in zip(logits, passages, strict=True)]
+
+
+def _sum(logits: Float[Tensor, "token d_vocab"], targets: Sequence[int]) -> float:
+    # Row by row: a batch's logits in float32 would be the largest tensor of the pass.
+    return float(token_cross_entropy(logits, chat.token_ids(targets).to(logits.device)).double().sum())

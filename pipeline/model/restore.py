@@ -16,7 +16,7 @@ from transformers import DynamicCache
 from pipeline.model import chat
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.heads import n_heads, output_site
-from pipeline.model.intervene import on_input
+from pipeline.model.lean import on_input
 from pipeline.model.loading import ChatModel
 
 
@@ -115,8 +115,7 @@ def _record(model: ChatModel, prompts: Sequence[Sequence[int]], tail: int) -> _P
         for block in model.sites.blocks:
             w_out = block.get_submodule(output_site(model).w_out)
             for module, into in ((block, kept.resid), (w_out, kept.z)):
-                handle = module.register_forward_pre_hook(on_input(keep(into)), with_kwargs=True)
-                stack.callback(handle.remove)
+                stack.callback(on_input(module, keep(into)).remove)
         model.hf(**chat.pad_left(prompts, model.pad_id).inputs(model.hf), use_cache=False, logits_to_keep=1)
     return kept
 
@@ -129,13 +128,12 @@ def _restoring(model: ChatModel, restoration: Restoration, kept: _Plain) -> Iter
                 for layer in sorted({layer for layer, _ in heads}):
                     own = [head for at, head in heads if at == layer]
                     module = model.sites.blocks[layer].get_submodule(output_site(model).w_out)
-                    hook = on_input(_heads(kept.z[layer], own, n_heads(model), n))
-                    stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+                    handle = on_input(module, _heads(kept.z[layer], own, n_heads(model), n))
+                    stack.callback(handle.remove)
             case Component(r_hat, layers, n):
                 for layer in layers:
                     block = model.sites.blocks[layer]
-                    hook = on_input(_component(kept.resid[layer], r_hat, n))
-                    stack.callback(block.register_forward_pre_hook(hook, with_kwargs=True).remove)
+                    stack.callback(on_input(block, _component(kept.resid[layer], r_hat, n)).remove)
             case None:
                 pass
         yield

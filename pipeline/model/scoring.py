@@ -1,30 +1,37 @@
 """The three scores of a candidate direction (paper, section 2.3)."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.maths.directions import Direction
-from pipeline.maths.interventions import ActivationAddition, DirectionalAblation, Intervention
+from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
 from pipeline.maths.metrics import kl_divergence, refusal_metric
+from pipeline.maths.racing import Prompts
 from pipeline.maths.selection import Baselines, PromptScores
-from pipeline.model.forward import last_logits
-from pipeline.model.intervene import intervene
+from pipeline.model.forward import Split, Start, States, run_jobs, unchanged
 from pipeline.model.loading import ChatModel
+from pipeline.model.rowwise import Rows, intervene_rows
+
+READ_ROWS = 256  # rows of logits that are widened to float64 together
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Val prompts as tokens, and what the unchanged model answers to them."""
+    """Val prompts as tokens, harmful ones first, and what the unchanged model makes of them."""
 
-    harmful: Sequence[Sequence[int]]
-    harmless: Sequence[Sequence[int]]
+    split: Split
+    n_harmful: int
     refusal_tokens: Int[Tensor, " token"]
     harmless_logits: Float[Tensor, "prompt d_vocab"]
     harmful_metric: Float[Tensor, " harmful"]
     harmless_metric: Float[Tensor, " harmless"]
+    states: States
 
     @property
     def baselines(self) -> Baselines:
@@ -34,7 +41,12 @@ class Validation:
     @property
     def sizes(self) -> dict[str, int]:
         """Number of prompts of each class."""
-        return {"harmful": len(self.harmful), "harmless": len(self.harmless)}
+        return {"harmful": self.n_harmful, "harmless": len(self.split.rests) - self.n_harmful}
+
+    @property
+    def whole(self) -> Prompts:
+        """Every prompt."""
+        return Prompts(tuple(range(self.sizes["harmful"])), tuple(range(self.sizes["harmless"])))
 
 
 def prepare(
@@ -45,10 +57,10 @@ def prepare(
     max_tokens: int,
 ) -> Validation:
     """Run the unchanged model once over the val prompts."""
-    logits = last_logits(model, [*harmful, *harmless], max_tokens)
+    split, n = Split.of(model, [*harmful, *harmless]), len(harmful)
+    logits, states = unchanged(model, split, max_tokens)
     metric = refusal_metric(logits, refusal_tokens)
-    n = len(harmful)
-    return Validation(harmful, harmless, refusal_tokens, logits[n:], metric[:n], metric[n:])
+    return Validation(split, n, refusal_tokens, logits[n:], metric[:n], metric[n:], states)
 
 
 def score(
@@ -59,24 +71,90 @@ def score(
     max_tokens: int,
 ) -> PromptScores:
     """bypass and kl of every prompt under `ablation`, induce under `addition`."""
-    n = len(validation.harmful)
-    with intervene(model, ablation):
-        ablated = last_logits(model, [*validation.harmful, *validation.harmless], max_tokens)
-    with intervene(model, addition):
-        added = last_logits(model, validation.harmless, max_tokens)
-    return PromptScores(
-        bypass=tuple(refusal_metric(ablated[:n], validation.refusal_tokens).tolist()),
-        induce=tuple(refusal_metric(added, validation.refusal_tokens).tolist()),
-        kl=tuple(kl_divergence(validation.harmless_logits, ablated[n:]).tolist()),
-    )
+    return _scores(model, [ablation], [addition], validation, validation.whole, max_tokens)[0]
 
 
 def score_direction(
     model: ChatModel, direction: Direction, validation: Validation, coefficient: float, max_tokens: int
 ) -> PromptScores:
     """The scores of directional ablation of a direction, and of adding `coefficient` times it."""
-    ablation, addition = DirectionalAblation(direction), ActivationAddition(direction, coefficient)
-    return score(model, ablation, addition, validation, max_tokens)
+    return score_directions(model, [direction], validation, coefficient, max_tokens)[0]
+
+
+def score_directions(
+    model: ChatModel,
+    directions: Sequence[Direction],
+    validation: Validation,
+    coefficient: float,
+    max_tokens: int,
+    part: Prompts | None = None,
+) -> list[PromptScores]:
+    """The same of several directions in shared batches, a direction per row; `part`: of these prompts alone."""
+    ablations = [DirectionalAblation(direction) for direction in directions]
+    additions = [ActivationAddition(direction, coefficient) for direction in directions]
+    return _scores(model, ablations, additions, validation, part or validation.whole, max_tokens)
+
+
+def _scores(
+    model: ChatModel,
+    ablations: Sequence[Intervention],
+    additions: Sequence[Intervention],
+    validation: Validation,
+    part: Prompts,
+    max_tokens: int,
+) -> list[PromptScores]:
+    n, states = validation.n_harmful, range(len(ablations))
+    harmless = [n + prompt for prompt in part.harmless]
+
+    def run(changes: Sequence[Intervention], prompts: Sequence[int]) -> Iterator[tuple[float, float]]:
+        rows, jobs = Rows.none(), [(state, prompt) for state in states for prompt in prompts]
+        start = _start(changes, validation.states)
+
+        def read(logits: Tensor, batch: list[int]) -> list[tuple[float, float]]:
+            return _read(logits, [jobs[job][1] for job in batch], validation)
+
+        with intervene_rows(model, changes, rows):
+            return iter(run_jobs(model, validation.split, jobs, max_tokens, read, rows=rows, start=start))
+
+    ablated, added = run(ablations, [*part.harmful, *harmless]), run(additions, harmless)
+    found = []
+    for _ in states:
+        bypass = [metric for metric, _ in islice(ablated, len(part.harmful))]
+        kl = [value for _, value in islice(ablated, len(harmless))]
+        induce = [metric for metric, _ in islice(added, len(harmless))]
+        found.append(PromptScores(tuple(bypass), tuple(induce), tuple(kl)))
+    return found
+
+
+def _start(changes: Sequence[Intervention], states: States) -> Start | None:
+    """Where what the interventions change begins, when all act at the input of a block and not below."""
+    local = [each.direction.layer for each in changes if isinstance(each, ActivationAddition | AffineEdit)]
+    layer = min(local, default=0)
+    return Start(layer, states) if layer and len(local) == len(changes) else None
+
+
+def _read(
+    logits: Float[Tensor, "row d_vocab"], prompts: Sequence[int], validation: Validation
+) -> list[tuple[float, float]]:
+    """Refusal metric of each row and, of harmless prompts, KL from the unchanged model (else NaN)."""
+    found = []
+    for first in range(0, len(prompts), READ_ROWS):
+        part = torch.tensor(prompts[first : first + READ_ROWS]) - validation.n_harmful
+        rows = logits[first : first + READ_ROWS].float()
+        rows = rows if rows.is_cuda else rows.cpu()
+        kl = torch.full((len(rows),), math.nan, dtype=torch.float64, device=rows.device)
+        harmless = part >= 0
+        if harmless.any():
+            baseline = validation.harmless_logits[part[harmless]].to(rows.device)
+            kl[harmless] = kl_divergence(baseline, rows[harmless])
+        found += zip(refusal_metric(rows, validation.refusal_tokens).tolist(), kl.tolist(), strict=True)
+    return found
+
+
+def n_tokens(validation: Validation, part: Prompts) -> int:
+    """Tokens that a candidate's ablation runs on some prompts, shared ones once, without padding."""
+    prompts = [*part.harmful, *(validation.n_harmful + prompt for prompt in part.harmless)]
+    return len(validation.split.shared) + sum(len(validation.split.rests[prompt]) for prompt in prompts)
 
 
 def candidates(r: Float[Tensor, "position layer d_model"], max_layer: int) -> list[Direction]:

@@ -32,6 +32,11 @@ def is_tied(model: ChatModel) -> bool:
     return model.sites.head.weight is getattr(embedding, "weight", None)
 
 
+def is_editable(model: ChatModel) -> bool:
+    """All weights are in memory as floating-point numbers, neither on disk nor packed."""
+    return all(parameter.is_floating_point() and not parameter.is_meta for parameter in model.hf.parameters())
+
+
 def _require_untied(model: ChatModel) -> None:
     if is_tied(model):
         raise UserError("lm_head is tied to the embedding, so the edit would change the unembedding too: untie first")

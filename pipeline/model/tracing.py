@@ -18,19 +18,22 @@ PlaceRows = Float[Tensor, "prompt place d_model"]
 
 
 def resid_pre(
-    model: ChatModel, prompts: Sequence[Sequence[int]], n_positions: int
+    model: ChatModel, prompts: Sequence[Sequence[int]], n_positions: int, layers: Sequence[int] | None = None
 ) -> Float[Tensor, "prompt position layer d_model"]:
-    """`resid_pre` of every block at the last `n_positions` tokens of one padded batch, float32 on the CPU.
+    """`resid_pre` at the last `n_positions` tokens of one padded batch, float32 on the CPU.
 
-    nnsight stops the pass after the last block's input: no final norm, no logits.
+    Of every block, or of those in `layers`, which rise. nnsight stops the pass after the last one's
+    input: no final norm, no logits.
     """
+    chosen = list(range(model.n_layers) if layers is None else layers)
+    assert chosen == sorted(set(chosen)), f"layers {chosen} are read as the pass reaches them, once each"
     traced = TransformersModel(model.hf, tokenizer=model.tokenizer)
     inputs = chat.pad_left(prompts, model.pad_id).inputs(model.hf)
     blocks = traced.get(model.sites.family.blocks)
     with torch.inference_mode(), traced.trace(inputs, use_cache=False) as tracer:
         slices = []
-        for block in blocks:
-            slices.append(block.input[:, -n_positions:, :].to("cpu", torch.float32, copy=True))
+        for layer in chosen:
+            slices.append(blocks[layer].input[:, -n_positions:, :].to("cpu", torch.float32, copy=True))
         stacked = nnsight.save(torch.stack(slices, dim=2))
         tracer.stop()
     return stacked

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -46,6 +46,37 @@ def build(
     for kind, spec in (("harmful", config.harmful), ("harmless", config.harmless)):
         sets |= _split(kind, spec, pools, sizes[kind], seed, config, similarity, dropped)
     return PromptSets(sets), _audit(config, sets, pools, dropped, similarity, seed)
+
+
+def further(
+    config: DataConfig, seed: int, open_file: Open, fitted: Mapping[str, Sequence[Prompt]]
+) -> tuple[dict[str, tuple[Prompt, ...]], dict[str, Any]]:
+    """The further evaluation sets, each in a drawn order, and their audit.
+
+    `fitted`: the six sets. Near-duplicates among them are reported, not removed: contrast prompts are alike on
+    purpose, and a set is to stay the one that others measure on.
+    """
+    sets = {}
+    for name, spec in config.sets.items():
+        unique = list({prompt.id: prompt for prompt in _pool(spec.files, open_file)}.values())
+        sets[name] = _draw(f"{name}_test", unique, len(unique), seed)
+    similarity = Similarity([prompt for rows in (*sets.values(), *fitted.values()) for prompt in rows])
+    overlaps = {
+        f"{name} {other}": [
+            {"ids": [rows[p.first].id, fitted[other][p.second].id], "similarity": p.similarity}
+            for p in similarity.pairs(rows, fitted[other], config.near_duplicate)
+        ]
+        for name, rows in sets.items()
+        for other in fitted
+    }
+    return sets, {
+        "near_duplicate": config.near_duplicate,
+        "overlaps": {name: pairs for name, pairs in overlaps.items() if pairs},
+        "counts": {name: dict(sorted(Counter(p.source for p in rows).items())) for name, rows in sets.items()},
+        "kinds": {name: config.sets[name].kind for name in sets},
+        "licences": dict(sorted({p.source: p.licence for rows in sets.values() for p in rows}.items())),
+        "hashes": {name: _hash(rows) for name, rows in sets.items()},
+    }
 
 
 def _pool(files: Sequence[FileSpec], open_file: Open) -> list[Prompt]:

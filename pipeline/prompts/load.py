@@ -18,19 +18,33 @@ Rows = Iterator[tuple[int, Any]]
 
 def load(spec: FileSpec, path: Path) -> list[Prompt]:
     """Every prompt of one file. Raises UserError naming file and line of what cannot be used."""
-    reader = READERS.get(Path(spec.file).suffix)
-    if reader is None:
-        raise UserError(f"{spec.file}: unknown kind of file: use {', '.join(READERS)}")
-    prompts = []
-    for line, row in reader(_text(path, spec.file), spec.file):
-        row = {spec.column: row} if isinstance(row, str) else row
-        if not isinstance(row, Mapping) or spec.column not in row:
-            raise UserError(f"{spec.file}:{line} has no '{spec.column}'")
-        if all(str(row.get(key)) == value for key, value in spec.only.items()):
-            prompts.append(_prompt(spec, row, line))
+    prompts = [_prompt(spec, row, line) for line, row in rows(spec, path)]
     if not prompts:
         raise UserError(f"{spec.file} holds no instruction: give it at least one")
     return prompts
+
+
+def rows(spec: FileSpec, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """(line, row) of every row that `only` keeps; each has the column. Raises UserError naming file and line."""
+    for line, row in read_rows(path, spec.file):
+        row = {spec.column: row} if isinstance(row, str) else row
+        if not isinstance(row, Mapping) or spec.column not in row:
+            raise UserError(f"{spec.file}:{line} has no '{spec.column}'")
+        if wanted(spec, row):
+            yield line, row
+
+
+def wanted(spec: FileSpec, row: Mapping[str, Any]) -> bool:
+    """The row has the values that `only` asks for."""
+    return all(str(row.get(key)) == value for key, value in spec.only.items())
+
+
+def read_rows(path: Path, name: str) -> Rows:
+    """(line, row) of a file called `name` to the user. Raises UserError naming file and line of what is malformed."""
+    reader = READERS.get(Path(name).suffix)
+    if reader is None:
+        raise UserError(f"{name}: unknown kind of file: use {', '.join(READERS)}")
+    return reader(read_text(path, name), name)
 
 
 def _prompt(spec: FileSpec, row: Mapping[str, Any], line: int) -> Prompt:
@@ -40,14 +54,17 @@ def _prompt(spec: FileSpec, row: Mapping[str, Any], line: int) -> Prompt:
     category = row.get(spec.category) if spec.category else ""
     category = ", ".join(category) if isinstance(category, list) else str(category or "")
     instruction = instruction.strip()
+    if context := str(row.get(spec.context) or "").strip() if spec.context else "":
+        instruction = f"{context}\n\n---\n\n{instruction}"
     return Prompt(prompt_id(instruction), instruction, category, spec.source, spec.licence)
 
 
-def _text(path: Path, name: str) -> str:
+def read_text(path: Path, name: str) -> str:
+    """The whole file. Raises UserError when it is not there or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{name} does not exist: mend its path in conf/data/ or on the command line") from None
+        raise UserError(f"{name} does not exist: mend its path in conf/ or on the command line") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not UTF-8 text (byte {error.start})") from None
 

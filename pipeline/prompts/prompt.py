@@ -1,4 +1,4 @@
-"""One instruction and where it comes from."""
+"""One instruction, or one text, and where it comes from."""
 
 import hashlib
 import re
@@ -12,6 +12,17 @@ class Prompt:
     id: str
     instruction: str
     category: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A document, or the reference answer to `instruction`; `id` is that of its words."""
+
+    id: str
+    instruction: str
+    text: str
     source: str
     licence: str
 

@@ -53,6 +53,11 @@ def fetch(artefact: Artefact, cache: Path, mirror: Path | None = None) -> Path:
     return target
 
 
+def local_path(file: str, sha256: str, places: Sequence[str], cache: Path, mirror: Path | None = None) -> Path:
+    """The file itself where it has no places, else a verified copy. Raises UserError as `fetch` does."""
+    return fetch(Artefact(file, sha256, tuple(places)), cache, mirror) if places else Path(file).expanduser()
+
+
 def _fill(target: Path, artefact: Artefact, places: Sequence[tuple[str, Place]]) -> None:
     """Publish the bytes of the first place that has the right ones."""
     partial = target.with_name(f"{target.name}.partial")

@@ -85,6 +85,12 @@ def fetch_repo(repo: str, revision: str, cache: Path, mirror: Path | None = None
     return complete(folder, f"choose a revision of {repo} with safetensors, or delete the folder and try again")
 
 
+def reach() -> None:
+    """Raises PlaceError, at once, when there is no way to the hub."""
+    with _explained():
+        _reach()
+
+
 def _snapshot(repo: str, revision: str, hub_cache: Path) -> Path:
     def snapshot(local_files_only: bool) -> Path:
         return Path(

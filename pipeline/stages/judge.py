@@ -1,47 +1,66 @@
 """judge: every judge's verdict with its reason for every completion; nothing is generated again."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
+from pipeline.judges.names import TEXT_JUDGES
 from pipeline.judges.registry import JUDGES
 from pipeline.judges.verdict import Verdict
+from pipeline.judging import Panel, Text, record
 from pipeline.stages.entry import run_stage
 
-UNFINISHED = Verdict(None, "no answer: its thoughts did not end")
+UNFINISHED = Verdict.unknown("no answer: its thoughts did not end")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A completion with its instruction, and what of it stood after fewer tokens; None: thoughts had not ended."""
+
+    id: str
+    text: Text | None
+    prefixes: Mapping[str, Text | None]
 
 
 def judge(config: Config, layout: Layout) -> None:
     """One file of verdicts per condition: of whole completions, and of what stood after fewer tokens."""
-    names = list(dict.fromkeys([config.judge.refusal, *config.judge.others]))
-    for condition in records.condition_names(layout):
-        instructions = records.instructions_of(layout, condition)
-        rows = [
-            _judged(row, instructions[row["id"]], names, config.judge.window)
-            for row in files.read_jsonl(layout.completions(condition))
-        ]
-        files.write_jsonl(layout.judgements(condition), rows)
+    panel, window = Panel(config, layout.partial), config.judge.window
+    names = list(dict.fromkeys([*config.judge.refusal_judges, *config.judge.safety]))
+    answers = {name: _answers(layout, name, window) for name in records.condition_names(layout)}
+    texts = [answer.text for rows in answers.values() for answer in rows if answer.text]
+    found = {name: panel.verdicts(name, texts) for name in names}
+    for condition, rows in answers.items():
+        files.write_jsonl(layout.judgements(condition), [_judged(answer, found) for answer in rows])
+    panel.finish()
 
 
-def _judged(row: dict[str, Any], instruction: str, names: list[str], window: int | None) -> dict[str, Any]:
-    text = row["completion"]
-    prefixes = {
-        length: None if text is None or count is None else text[:count] for length, count in row["prefixes"].items()
-    }
-    verdicts = {name: _verdict(name, instruction, text, window) for name in names}
+def _answers(layout: Layout, condition: str, window: int | None) -> list[Answer]:
+    instructions = records.instructions_of(layout, condition)
+    found = []
+    for row in files.read_jsonl(layout.completions(condition)):
+        instruction, completion = instructions[row["id"]], row["completion"]
+        prefixes = {
+            length: None if completion is None or count is None else (instruction, completion[:count][:window])
+            for length, count in row["prefixes"].items()
+        }
+        found.append(Answer(row["id"], None if completion is None else (instruction, completion[:window]), prefixes))
+    return found
+
+
+def _judged(answer: Answer, found: Mapping[str, Mapping[Text, Verdict]]) -> dict[str, Any]:
     return {
-        "id": row["id"],
-        "verdicts": {name: {"label": verdict.label, "reason": verdict.reason} for name, verdict in verdicts.items()},
+        "id": answer.id,
+        "verdicts": {
+            name: record(verdicts[answer.text] if answer.text else UNFINISHED) for name, verdicts in found.items()
+        },
         "by_length": {
-            length: {name: _verdict(name, instruction, prefix, window).label for name in names}
-            for length, prefix in prefixes.items()
+            length: {name: (JUDGES[name](*text) if text else UNFINISHED).label for name in found if name in TEXT_JUDGES}
+            for length, text in answer.prefixes.items()
         },
     }
-
-
-def _verdict(name: str, instruction: str, text: str | None, window: int | None) -> Verdict:
-    return UNFINISHED if text is None else JUDGES[name](instruction, text[:window])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pipeline.config.schema import Config
 from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.estimators import DEFAULT
+from pipeline.stages import safety
 from pipeline.stages.entry import run_stage
 
 READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
@@ -21,7 +22,8 @@ def metrics(config: Config, layout: Layout) -> None:
     pinned = identity(config.model.source)
     selection = files.read_json(layout.selection)
     names = records.condition_names(layout)
-    judges = list(dict.fromkeys([config.judge.refusal, *config.judge.others]))
+    judges = config.judge.refusal_judges
+    kinds = {name: spec.kind for name, spec in config.data.sets.items()}
     verdicts = {judge: {name: records.read_outcomes(layout, name, judge) for name in names} for judge in judges}
     outcomes = verdicts[config.judge.refusal]
     scores = evaluation.refusal_scores(outcomes)
@@ -44,6 +46,9 @@ def metrics(config: Config, layout: Layout) -> None:
                 judge: evaluation.refusal_scores(rows) for judge, rows in verdicts.items() if judge != judges[0]
             },
             "agreement": evaluation.agreement(verdicts),
+            "safety": safety.scores(layout, names, config.judge.safety),
+            "attacks": safety.attacks(layout, names, config.judge.safety, kinds),
+            "systems": {"prompts": dict(config.evaluate.systems), "not_measured": files.read_json(layout.systems)},
             "by_length": evaluation.rates_by_length(by_length),
             "val_scores": _val_scores(config, layout, selection, pinned),
             "estimators": _estimators(layout, selection, outcomes),
@@ -51,6 +56,7 @@ def metrics(config: Config, layout: Layout) -> None:
             "outcomes": outcomes,
             "selection": selection,
             "loss": files.read_json(layout.loss),
+            "capability": files.read_json(layout.capability),
             "export": files.read_json(layout.equivalence),
             "prompts": _prompts(layout),
             "provenance": provenance(config, layout, pinned, READ),
@@ -92,7 +98,12 @@ def _place(chosen: dict[str, Any] | None) -> tuple[int, int] | None:
 
 def _prompts(layout: Layout) -> dict[str, Any]:
     audit = files.read_json(layout.audit)
-    return {"hashes": audit["hashes"], "surface_auroc": audit["surface_auroc"]}
+    further = files.read_json(layout.sets_audit)
+    return {
+        "hashes": audit["hashes"] | further["hashes"],
+        "surface_auroc": audit["surface_auroc"],
+        "shared_with_fitted": further["overlaps"],
+    }
 
 
 if __name__ == "__main__":

@@ -15,11 +15,15 @@ def open_model(config: Config, dtype: str | None = None) -> loading.ChatModel:
 
 def load_folder(config: Config, folder: Path, dtype: str) -> loading.ChatModel:
     """Load the configured model, or an export of it, from a folder."""
+    model, device, memory = config.model, config.engine.device, memory_of(config)
+    return loading.load(model.name, folder, model.family, dtype, device, model.chat, memory, config.engine.quantize)
+
+
+def memory_of(config: Config) -> loading.Memory:
+    """How much of each device weights may take, and where the rest goes."""
     offload = config.memory.offload_folder or cache_folder(config) / "offload"
     limits = {name.replace("gpu", "cuda:"): gib for name, gib in config.memory.limits.items()}
-    memory = loading.Memory(limits, Path(offload).expanduser())
-    model, device = config.model, config.engine.device
-    return loading.load(model.name, folder, model.family, dtype, device, model.chat, memory, config.engine.quantize)
+    return loading.Memory(limits, Path(offload).expanduser())
 
 
 def model_folder(config: Config) -> Path:

@@ -73,7 +73,14 @@ def _answers(config: Config, layout: Layout, model: ChatModel, part: str, sizes:
     settings = config.refusal_tokens
     generated = {}
     with progress(f"answers, {part}", len(tokens)) as advance:
-        for batch in generate(model, tokens, None, settings.max_new_tokens, config.generate.batch_size):
+        for batch in generate(
+            model,
+            tokens,
+            None,
+            settings.max_new_tokens,
+            config.generate.batch_size,
+            max_tokens=config.engine.max_batch_tokens,
+        ):
             generated |= {item.row: item.tokens for item in batch}
             advance(len(batch))
     answers = [chat.decode(model.tokenizer, generated[row], True) for row in range(len(tokens))]

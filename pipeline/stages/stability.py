@@ -51,13 +51,16 @@ def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
     n = config.stability.n_resamples
     wins = maths.win_counts(sweep.candidates, sweep.harmful_metric, sweep.harmless_metric, choose, n, config.seed)
     thresholds = thresholds_for(rule, n_layers, baselines=baselines, **limits)
-    selection = choose(records.read_scores(layout.scores), baselines)
+    table = records.read_scores(layout.scores)
+    selection = choose(table, baselines)
     ordered = dict(zip(("winner", "runner_up"), sorted(selection.kept, key=lambda row: row.bypass), strict=False))
     ordered |= dict(zip(("nearest_miss",), selection.nearest, strict=False))
     return {
         "n_val": n_val,
         "baselines": asdict(baselines),
         "n_resamples": n,
+        # Measured on some prompts only: they never win, so shares are of the others.
+        "n_stopped": sum(bool(row.stopped) for row in table),
         "wins": [
             {"position": place[0] if place else None, "layer": place[1] if place else None, "share": count / n}
             for place, count in wins.most_common()

@@ -1,0 +1,168 @@
+"""Every judge at work: one verdict per completion, kept as it comes, so that an interrupted run goes on.
+
+What only judges that are models need is imported where they begin: judges of text wait for no library.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from pipeline.artifacts import files
+from pipeline.artifacts.provenance import identity
+from pipeline.artifacts.records import PartialRows
+from pipeline.artifacts.safety_probe import SHIPPED, SafetyProbe, read_probe
+from pipeline.config.compose import compose
+from pipeline.config.schema import Config, EndpointConfig
+from pipeline.judges.formats import FORMATS, Format
+from pipeline.judges.names import PROBE, SAFETY_JUDGES, TEXT_JUDGES
+from pipeline.judges.registry import JUDGES
+from pipeline.judges.verdict import Verdict
+from pipeline.progress import progress
+from pipeline.safety.spec import read_spec
+from pipeline.sources.hub import fetch_repo
+from pipeline.stages.entry import cache_folder, mirror_folder
+
+if TYPE_CHECKING:
+    from pipeline.judges.endpoint import Endpoint
+    from pipeline.model.loading import ChatModel
+
+Text = tuple[str, str]  # prompt, completion
+Batches = Iterator[list[tuple[int, Verdict]]]
+
+
+class Panel:
+    """Judges with their settings. Each text is judged once, whatever number of rows has it."""
+
+    def __init__(self, config: Config, partial: Callable[[str], Path]):
+        """`partial`: where verdicts wait for the rest, by the hash of all that makes them."""
+        self.config, self.settings, self.partial = config, config.judge, partial
+        self._unfinished: list[PartialRows] = []
+
+    def verdicts(self, name: str, texts: Sequence[Text]) -> dict[Text, Verdict]:
+        """A verdict on every text. Raises UserError for a judge whose weights or server cannot be had."""
+        unique = list(dict.fromkeys(texts))
+        if name in TEXT_JUDGES:
+            return {text: JUDGES[name](*text) for text in unique}
+        short = {text: self._short(name, text) for text in unique}
+        waiting = [text for text, verdict in short.items() if verdict is None]
+        found = self._asked(name, waiting) if waiting else []
+        return {text: v for text, v in short.items() if v} | dict(zip(waiting, found, strict=True))
+
+    def finish(self) -> None:
+        """Forget what was kept for an interruption, once every verdict stands in an artefact."""
+        for partial in self._unfinished:
+            partial.discard()
+
+    def _short(self, name: str, text: Text) -> Verdict | None:
+        if name in SAFETY_JUDGES and len(text[1].split(" ")) < self.settings.min_words:
+            return Verdict("safe", f"fewer than {self.settings.min_words} words")
+        return None
+
+    def _asked(self, name: str, texts: Sequence[Text]) -> list[Verdict]:
+        with progress(f"judge {name}", len(texts)) as advance:
+            if name in self.settings.endpoints:
+                return self._by_endpoint(name, texts, advance)
+            recipe, judge = self._probe(texts) if name == PROBE else self._weights(FORMATS[name], texts)
+            partial = self._kept(files.content_hash([name, recipe, [list(text) for text in texts]]))
+            done = {row["row"]: Verdict(row["label"], row["reason"], row["score"]) for row in partial.rows}
+            advance(len(done))
+            if len(done) < len(texts):
+                for batch in judge(set(done)):
+                    partial.append({"row": row, **record(verdict), "score": verdict.score} for row, verdict in batch)
+                    done |= dict(batch)
+                    advance(len(batch))
+            return [done[row] for row in range(len(texts))]
+
+    def _kept(self, key: str) -> PartialRows:
+        partial = PartialRows(self.partial(f"judge-{key}"))
+        self._unfinished.append(partial)
+        return partial
+
+    def _by_endpoint(self, name: str, texts: Sequence[Text], advance: Callable[[int], None]) -> list[Verdict]:
+        from pipeline.judges.endpoint import judge_rows, resume_key, template_of
+
+        endpoint, template = endpoint_of(self.settings.endpoints[name]), template_of(FORMATS[name])
+        rows = [(str(number), *text) for number, text in enumerate(texts)]
+        partial = self._kept(resume_key(endpoint, template, rows))
+        advance(len(partial.rows))
+        return [item.verdict for item in judge_rows(endpoint, template, rows, partial, advance)]
+
+    def _probe(self, texts: Sequence[Text]) -> tuple[Any, Callable[[set[int]], Batches]]:
+        """The probe reads the model that it was fitted on, whichever model wrote the texts."""
+        from pipeline.model import probing
+
+        fitted = read_probe()
+
+        def judge(done: set[int]) -> Batches:
+            model, budget = self._reader(fitted)
+            for batch in probing.score(model, fitted.linear, fitted.format, texts, budget, done):
+                yield [(item.row, Verdict(item.label, item.reason, item.score)) for item in batch]
+
+        return files.file_hash(SHIPPED), judge
+
+    def _reader(self, fitted: SafetyProbe) -> "tuple[ChatModel, int]":
+        from pipeline.stages.models import open_model
+
+        config = reader_config(self.config)
+        model = open_model(config)
+        fitted.require({"model": identity(config.model.source), **model.facts()})
+        return model, config.engine.max_batch_tokens
+
+    def _weights(self, form: Format, texts: Sequence[Text]) -> tuple[Any, Callable[[set[int]], Batches]]:
+        from pipeline.model.classifier import load
+        from pipeline.model.classify import classify
+        from pipeline.stages.models import memory_of
+
+        revision = self.settings.revisions.get(form.name, "")
+        recipe = [form.repositories(revision), self.settings.dtype, self.settings.folders.get(form.name)]
+
+        def judge(done: set[int]) -> Batches:
+            folder, adapter = self._folders(form, revision)
+            memory = memory_of(self.config)
+            loaded = load(form, folder, adapter, self.settings.dtype, self.settings.device, memory)
+            for batch in classify(loaded, texts, self.settings.batch_size, done):
+                yield [(item.row, item.verdict) for item in batch]
+
+        return [*recipe, self.settings.batch_size], judge
+
+    def _folders(self, form: Format, revision: str) -> tuple[Path, Path | None]:
+        """Where the judge's weights are, and its adapter where it is one: given folders, or fetched."""
+        given = self.settings.folders.get(form.name)
+        if given:
+            adapter = self.settings.adapters.get(form.name)
+            return Path(given).expanduser(), Path(adapter).expanduser() if adapter else None
+        cache, mirror = cache_folder(self.config), mirror_folder(self.config)
+        found = [fetch_repo(repo, commit, cache, mirror) for repo, commit in form.repositories(revision)]
+        return found[0], found[1] if form.base else None
+
+
+def record(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as it stands in files."""
+    return {"label": verdict.label, "reason": verdict.reason}
+
+
+def endpoint_of(settings: EndpointConfig) -> "Endpoint":
+    """Raises UserError for settings that cannot work."""
+    from pipeline.judges.endpoint import Endpoint
+
+    return Endpoint(**{key: getattr(settings, key) for key in Endpoint.__dataclass_fields__})
+
+
+def settings(overrides: Sequence[str]) -> Config:
+    """The settings of conf/ for judging outside a run, with KEY=VALUE changes.
+
+    Raises UserError for one that the schema does not have.
+    """
+    changed = [text if text.startswith(("+", "~")) else f"++{text}" for text in overrides]
+    found = OmegaConf.to_object(compose(read_spec().model, "quick", changed))
+    assert isinstance(found, Config)
+    return found
+
+
+def reader_config(config: Config) -> Config:
+    """Configuration of the model that the probe reads, with the places and the memory of this run."""
+    found = settings([])
+    found.fetch, found.memory, found.engine.device = config.fetch, config.memory, config.judge.device
+    return found

@@ -1,0 +1,79 @@
+"""Several interventions in one batch: each row under its own."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from pipeline.maths.interventions import ActivationAddition, DirectionalAblation, Intervention, ablate, add
+from pipeline.model.intervene import intervene
+from pipeline.model.lean import on_input
+from pipeline.model.loading import ChatModel
+from pipeline.model.sites import output
+
+
+@dataclass
+class Rows:
+    """Which intervention, by number, each row of the batch in hand is under."""
+
+    current: Int[Tensor, " row"]
+
+    @classmethod
+    def none(cls) -> "Rows":
+        """Before the first batch."""
+        return cls(torch.zeros(0, dtype=torch.long))
+
+
+@contextmanager
+def intervene_rows(model: ChatModel, interventions: Sequence[Intervention], rows: Rows) -> Iterator[None]:
+    """Run the model with row i under `interventions[rows.current[i]]`, computed as `intervene` would.
+
+    Several must all be directional ablations, or all activation additions with one coefficient.
+    """
+    if len(interventions) == 1:
+        with intervene(model, interventions[0]):
+            yield
+        return
+    with ExitStack() as stack:
+        for handle in _hooks(model, interventions, rows):
+            stack.callback(handle.remove)
+        yield
+
+
+def _hooks(model: ChatModel, interventions: Sequence[Intervention], rows: Rows) -> list[Any]:
+    ablations = [each for each in interventions if isinstance(each, DirectionalAblation)]
+    additions = [each for each in interventions if isinstance(each, ActivationAddition)]
+    if len(ablations) == len(interventions):
+        units = torch.stack([each.direction.r_hat for each in ablations]).to(model.device, torch.float32)
+        return [_ablated(writer, units, rows) for writer in model.sites.writers]
+    assert len(additions) == len(interventions), "interventions of several kinds in one batch"
+    assert len({each.coefficient for each in additions}) == 1, "additions with several coefficients in one batch"
+    return [_added(model, layer, additions, rows) for layer in sorted({each.direction.layer for each in additions})]
+
+
+def _ablated(writer: nn.Module, units: Tensor, rows: Rows) -> Any:
+    def hook(_module: nn.Module, _args: Any, value: Any) -> Any:
+        x = output(value)
+        # A position embedding writes once for all rows.
+        x = x.expand(len(rows.current), *x.shape[1:])
+        changed = torch.vmap(ablate)(x, units[rows.current].to(x.device))
+        return (changed, *value[1:]) if isinstance(value, tuple) else changed
+
+    return writer.register_forward_hook(hook)
+
+
+def _added(model: ChatModel, layer: int, additions: Sequence[ActivationAddition], rows: Rows) -> Any:
+    """The additions of one layer; rows whose addition is at another are left as they are."""
+    device, coefficient = model.device, additions[0].coefficient
+    vectors = torch.stack([each.direction.vector for each in additions]).to(device)
+    here = torch.tensor([each.direction.layer == layer for each in additions], device=device)
+
+    def change(x: Tensor) -> Tensor:
+        added = torch.vmap(lambda row, r: add(row, r, coefficient))(x, vectors[rows.current].to(x.device))
+        return torch.where(here[rows.current].to(x.device)[:, None, None], added, x)
+
+    return on_input(model.sites.blocks[layer], change)

@@ -1,0 +1,1 @@
+"""The data that the safety probe is fitted on and held against."""

@@ -1,0 +1,32 @@
+"""further: answers to the further evaluation sets, and under other system prompts."""
+
+from pipeline.artifacts import files, samples
+from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.provenance import identity
+from pipeline.config.schema import Config
+from pipeline.maths.experiment import EFFECTS, further_conditions
+from pipeline.model import chat
+from pipeline.stages.answering import answer
+from pipeline.stages.entry import run_stage
+from pipeline.stages.models import open_model
+
+
+def further(config: Config, layout: Layout) -> None:
+    """One file of completions per set, system prompt and intervention of the chosen direction."""
+    sources = samples.read_sources(layout, identity(config.model.source), config.generate.coefficient)
+    model, settings = open_model(config), config.evaluate
+    left_out = {
+        name: reason
+        for name, system in settings.systems.items()
+        if (reason := chat.without_effect(model.tokenizer, system, model.format))
+    }
+    kinds = {**{kind: kind for kind in EFFECTS}, **{name: spec.kind for name, spec in config.data.sets.items()}}
+    asked = {name: kinds[name] for name in settings.under_systems if name in kinds}
+    systems = [name for name in settings.systems if name not in left_out]
+    plan = further_conditions(sources.get("", {}), list(config.data.sets), systems, asked)
+    answer(config, layout, model, plan, settings.n_prompts, settings.systems)
+    files.write_json(layout.systems, left_out)
+
+
+if __name__ == "__main__":
+    run_stage(further)

@@ -1,0 +1,158 @@
+"""Racing against measuring everything: on tables whose winner is known, and on the default model's own scores."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import records, samples, tensors
+from pipeline.artifacts.layout import Layout
+from pipeline.maths import stability
+from pipeline.maths.racing import Prompts, lower_bound, race, shuffled
+from pipeline.maths.selection import BEATEN, PromptScores, Thresholds, select, thresholds_for
+from tests.conftest import ROOT
+
+THRESHOLDS = Thresholds(kl=0.2, induce=-0.7, bypass=-0.7, max_layer=100)
+LEVEL = 0.05
+
+
+def draw(generator, n_candidates=40, n=32):
+    """Scores of candidates around the thresholds; prompts differ, and candidates on them, as measured: KL is skewed."""
+    prompt, table = generator.normal(0, 1.2, n), {}
+    for layer in range(n_candidates):
+        quality = generator.normal()
+        bypass = -1.0 - 0.7 * quality + prompt + generator.normal(0, 0.5, n)
+        induce = -0.7 + 0.8 * quality + generator.normal(0, 0.8, n)
+        kl = generator.lognormal(math.log(0.13) + 0.5 * generator.normal(), 1.0, n)
+        table[-1, layer] = PromptScores(tuple(bypass.tolist()), tuple(induce.tolist()), tuple(kl.tolist()))
+    return table
+
+
+class Measured:
+    """A table that counts what it is asked for."""
+
+    def __init__(self, table):
+        self.table, self.count = table, 0
+
+    def __call__(self, places, prompts):
+        self.count += len(places) * (len(prompts.harmful) + len(prompts.harmless))
+        return {place: cut(self.table[place], prompts) for place in places}
+
+
+def cut(scores, prompts):
+    return PromptScores(
+        tuple(scores.bypass[i] for i in prompts.harmful),
+        tuple(scores.induce[i] for i in prompts.harmless),
+        tuple(scores.kl[i] for i in prompts.harmless),
+    )
+
+
+def winner(scores, stopped, thresholds):
+    table = [samples.candidate_scores(place, row, stopped.get(place, "")) for place, row in scores.items()]
+    chosen = select(table, thresholds, "calibrated").chosen
+    return chosen and (chosen.position, chosen.layer)
+
+
+def raced(table, seed, thresholds=THRESHOLDS, level=LEVEL):
+    measured = Measured(table)
+    n_harmful, n_harmless = (len(getattr(next(iter(table.values())), name)) for name in ("bypass", "kl"))
+    found = race(list(table), shuffled(n_harmful, n_harmless, seed), measured, thresholds, level)
+    return found, measured.count / (len(table) * (n_harmful + n_harmless))
+
+
+def test_the_winner_is_that_of_the_exhaustive_sweep_as_often_as_stated_and_for_much_less():
+    generator, wrong, costs, beaten = np.random.default_rng(0), 0, [], 0
+    for seed in range(200):
+        table = draw(generator)
+        found, cost = raced(table, seed)
+        wrong += winner(found.scores, found.stopped, THRESHOLDS) != winner(table, {}, THRESHOLDS)
+        costs.append(cost)
+        beaten += list(found.stopped.values()).count(BEATEN)
+    assert wrong / 200 <= LEVEL
+    assert np.mean(costs) < 0.8
+    assert beaten > 0
+
+
+def test_a_careless_level_does_choose_wrongly():
+    generator, wrong = np.random.default_rng(0), 0
+    for seed in range(60):
+        table = draw(generator)
+        # Half of 6 over 6 tests: the bound is the mean itself.
+        found, _ = raced(table, seed, level=6.0)
+        wrong += winner(found.scores, found.stopped, THRESHOLDS) != winner(table, {}, THRESHOLDS)
+    assert wrong / 60 > LEVEL, "the simulation can tell a rule that errs"
+
+
+def test_what_stopped_has_no_scores_after_it_and_the_rest_has_all():
+    table = draw(np.random.default_rng(1))
+    found, _ = raced(table, 0)
+    assert found.stopped
+    for place, scores in found.scores.items():
+        for name in ("bypass", "induce", "kl"):
+            seen = np.array(getattr(scores, name))
+            measured = np.isfinite(seen)
+            assert measured.all() == (place not in found.stopped)
+            assert seen[measured] == pytest.approx(np.array(getattr(table[place], name))[measured], abs=0)
+
+
+def test_a_score_that_is_not_finite_stops_a_candidate_and_few_prompts_stop_none():
+    table = draw(np.random.default_rng(2))
+    place = next(iter(table))
+    table[place] = PromptScores((math.nan,) * 32, table[place].induce, table[place].kl)
+    assert raced(table, 0)[0].stopped[place] == "not_finite"
+    few = Prompts(tuple(range(8)), tuple(range(8)))
+    small = {place: cut(scores, few) for place, scores in draw(np.random.default_rng(3)).items()}
+    found, cost = raced(small, 0)
+    assert (dict(found.stopped), cost) == ({}, 1.0)
+
+
+def test_when_none_passes_the_nearest_are_measured_for_the_diagnosis():
+    table, impossible = draw(np.random.default_rng(4)), Thresholds(0.0, 50.0, -50.0, 100)
+    found, _ = raced(table, 0, impossible)
+    rows = [samples.candidate_scores(place, row, found.stopped.get(place, "")) for place, row in found.scores.items()]
+    selection = select(rows, impossible, "calibrated")
+    assert selection.chosen is None
+    assert len(selection.nearest) == 5
+    assert all(math.isfinite(row.kl) for row in selection.nearest)
+    assert sum(map(len, selection.removed_by.values())) == len(table)
+
+
+def test_the_bound_is_below_the_mean_as_often_as_stated():
+    generator = np.random.default_rng(0)
+    below = [lower_bound(generator.normal(3, 2, 8).tolist(), 0.05) <= 3 for _ in range(4000)]
+    assert np.mean(below) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    layout = Layout("qwen2_5_coder_0_5b", ROOT)
+    if not layout.prompt_scores.exists():
+        pytest.skip("the default model's scores are not here: dvc repro")
+    sweep = samples.read_sweep(layout.prompt_scores, tensors.read_metadata(layout.prompt_scores)["model"])
+    if any(row.stopped for row in records.read_scores(layout.scores)):
+        pytest.skip("the default model's scores are raced: select.race=false measures all")
+    return sweep, records.read_baselines(layout.baselines)[0]
+
+
+def limits(baselines):
+    return thresholds_for("calibrated", 24, kl=0.2, baselines=baselines)
+
+
+def test_the_default_models_winner_is_that_of_the_exhaustive_sweep_in_every_order(measured):
+    sweep, baselines = measured
+    table, thresholds = {p: scores for p, scores in sweep.candidates.items() if scores}, limits(baselines)
+    wins = stability.win_counts(
+        table,
+        sweep.harmful_metric,
+        sweep.harmless_metric,
+        lambda rows, drawn: select(rows, limits(drawn), "calibrated"),
+        300,
+        seed=0,
+    )
+    costs = []
+    for seed in range(20):
+        found, cost = raced(table, seed, thresholds)
+        assert winner(found.scores, found.stopped, thresholds) == winner(table, {}, thresholds) == (-1, 18)
+        assert sum(wins[place] for place in found.stopped) == 0, "stability keeps every candidate that ever wins"
+        costs.append(cost)
+    assert np.mean(costs) < 0.5
