@@ -17,11 +17,12 @@ from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import load
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
-from pipeline.model import chat, gcg
+from pipeline.model import chat
 from pipeline.model.loading import ChatModel
 from pipeline.progress import progress
 from pipeline.stages.entry import guarded
 from pipeline.stages.models import open_model
+from pipeline.suffixes.model import gcg
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,19 @@ class State:
 def search(
     config: Config, layout: Layout, settings: Settings, steps: int, minutes: float
 ) -> tuple[found.Found, dict[str, str]]:
-    """Search until `steps` are done or `minutes` of this run are over, whichever is first; never less than one step.
+    """Search until `steps` are done or one more would end after `minutes` of this run; never less than one step.
 
-    Also what pins the model that the suffix is for.
+    Loading the model counts. Also what pins the model that the suffix is for.
     """
+    until = time.monotonic() + 60 * minutes
     model = open_model(config, settings.dtype)
     instructions, ids = _prompts(layout, settings)
     goal = _goal(model, layout, settings)
     searching = gcg.Search(model, instructions, goal, config.engine.max_batch_tokens)
     facts = _facts(config, model)
-    path = layout.partial(f"gcg-{files.content_hash([facts, vars(settings), ids])[:16]}")
+    path = layout.partial(f"gcg-{files.content_hash([facts, vars(settings), ids, goal.refusal_tokens.tolist()])[:16]}")
     state = _resumed(path) or _started(searching, settings)
-    _run(searching, settings, state, path, steps, time.monotonic() + 60 * minutes)
+    _run(searching, settings, state, path, steps, until)
     one = found.Found(
         suffix=searching.text(_tensor(state.tokens)),
         tokens=state.tokens,
@@ -79,7 +81,7 @@ def search(
 def _run(searching: gcg.Search, settings: Settings, state: State, path: Path, steps: int, until: float) -> None:
     with progress("suffix", steps, unit="step", done=len(state.history) - 1) as advance:
         while len(state.history) - 1 < steps:
-            began = time.process_time()
+            began, started = time.process_time(), time.monotonic()
             # Seeds follow from the step, so that a search that was interrupted goes the same way.
             seed = settings.seed * 1_000_003 + len(state.history)
             tokens, loss = searching.step(_tensor(state.tokens), settings.top_k, settings.candidates, seed)
@@ -89,7 +91,7 @@ def _run(searching: gcg.Search, settings: Settings, state: State, path: Path, st
             state.cpu_seconds += time.process_time() - began
             files.write_json(path, vars(state))
             advance(1)
-            if time.monotonic() >= until:
+            if 2 * time.monotonic() - started > until:
                 break
 
 

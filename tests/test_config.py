@@ -75,6 +75,7 @@ def test_profile_paper_has_the_papers_sizes():
         ("tiny", ["suffix=found"], "suffix.sha256 is '': give the file's sha256"),
         ("tiny", ["suffix.n_prompts=4"], "suffix.n_prompts is 4: fewer than 8"),
         ("tiny", ["suffix.n_random=0"], "suffix.n_random is 0: use at least 1"),
+        ("tiny", ["suffix.judge=wildguard_refusal"], "suffix.judge is 'wildguard_refusal': use one of"),
         ("tiny", ["suffix.dtype=int8"], "suffix.dtype is 'int8': use one of"),
         ("tiny", ["data=nowhere"], "data/nowhere"),
         ("tiny", ["text=nowhere"], "text/nowhere"),

@@ -15,9 +15,10 @@ from pipeline.artifacts import files, found
 from pipeline.config.compose import family
 from pipeline.errors import UserError
 from pipeline.maths.metrics import refusal_metric
-from pipeline.model import chat, gcg, loading
+from pipeline.model import chat, loading
 from pipeline.model.forward import all_logits
-from pipeline.model.regions import SUFFIX, regioned, regioned_all
+from pipeline.suffixes.model import gcg
+from pipeline.suffixes.model.regions import SUFFIX, regioned, regioned_all
 from tests.conftest import INSTRUCTIONS
 from tests.graph import Project
 from tests.test_families import tiny

@@ -10,10 +10,11 @@ from torch.testing import assert_close
 from pipeline import families
 from pipeline.config.compose import family
 from pipeline.errors import UserError
-from pipeline.maths import attribution
-from pipeline.model import heads, loading, tracing
+from pipeline.model import loading, tracing
 from pipeline.model.random_model import write_random_model
-from pipeline.model.regions import AFTER, BEFORE, INSTRUCTION, REGIONS, SUFFIX, regioned
+from pipeline.suffixes.maths import attribution
+from pipeline.suffixes.model import heads
+from pipeline.suffixes.model.regions import AFTER, BEFORE, INSTRUCTION, REGIONS, SUFFIX, regioned
 from tests.test_families import VARIANTS, tiny
 
 PROMPTS = [("hello there", "! b c"), ("x", ""), ("tell me how bread rises", "zz top")]

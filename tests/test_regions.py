@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from pipeline.errors import UserError
 from pipeline.model import chat
 from pipeline.model.random_model import SPECIAL, TEMPLATE
-from pipeline.model.regions import AFTER, BEFORE, INSTRUCTION, SUFFIX, is_retokenised, join, regioned
+from pipeline.suffixes.model.regions import AFTER, BEFORE, INSTRUCTION, SUFFIX, is_retokenised, join, regioned
 
 
 def text_of(model, prompt, region):

@@ -12,8 +12,8 @@ from pipeline import families
 from pipeline.config.compose import family
 from pipeline.model import chat, loading, tracing
 from pipeline.model.forward import all_logits
-from pipeline.model.regions import regioned_all
-from pipeline.model.restore import Component, HeadOutputs, _record, _restoring, restored
+from pipeline.suffixes.model.regions import regioned_all
+from pipeline.suffixes.model.restore import Component, HeadOutputs, _record, _restoring, restored
 from tests.conftest import INSTRUCTIONS
 from tests.test_families import tiny
 

@@ -7,8 +7,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from torch.testing import assert_close
 
-from pipeline.maths import attribution, coordinates, suffix_record, suffixes
 from pipeline.maths.statistics import Estimate
+from pipeline.suffixes.maths import attribution, changes, coordinates, record
 
 
 def test_head_projections_sum_to_the_projection_of_the_output():
@@ -56,13 +56,13 @@ def test_change_is_the_paired_mean_and_wilcoxons_p():
     generator = np.random.default_rng(1)
     before = generator.normal(size=30)
     after = before - 0.5 + 0.3 * generator.normal(size=30)
-    found = suffixes.change(before.tolist(), after.tolist())
+    found = changes.change(before.tolist(), after.tolist())
     assert found.change.value == pytest.approx((after - before).mean())
     assert found.p == pytest.approx(stats.wilcoxon(after, before).pvalue)
     assert found.change.low < found.change.value < found.change.high < 0
-    other = suffixes.change(before.tolist(), (before + 1e-3 * generator.normal(size=30)).tolist())
-    same = suffixes.change(before.tolist(), before.tolist())
-    corrected = suffixes.holm({"a": found, "b": other, "c": same})
+    other = changes.change(before.tolist(), (before + 1e-3 * generator.normal(size=30)).tolist())
+    same = changes.change(before.tolist(), before.tolist())
+    corrected = changes.holm({"a": found, "b": other, "c": same})
     expected = multipletests([found.p, other.p], method="holm")[1]
     assert [corrected["a"].p_holm, corrected["b"].p_holm] == pytest.approx(expected.tolist())
     assert [row.verdict for row in corrected.values()] == ["lower", "no difference shown", "not testable"]
@@ -73,23 +73,24 @@ def test_returned_share_by_hand_and_without_a_fall():
     none = generator.normal(2, 0.5, size=40)
     suffixed = none - 4 + 0.2 * generator.normal(size=40)
     quarter = suffixed + 0.25 * (none - suffixed)
-    found = suffixes.returned_share(none.tolist(), suffixed.tolist(), quarter.tolist())
+    found = changes.returned_share(none.tolist(), suffixed.tolist(), quarter.tolist())
     assert found.value == pytest.approx(0.25)
     assert found.low == pytest.approx(0.25)
-    assert suffixes.returned_share(none.tolist(), suffixed.tolist(), none.tolist()).value == pytest.approx(1)
-    noisy = suffixes.returned_share(none.tolist(), suffixed.tolist(), (quarter + generator.normal(size=40)).tolist())
+    assert changes.returned_share(none.tolist(), suffixed.tolist(), none.tolist()).value == pytest.approx(1)
+    noisy = changes.returned_share(none.tolist(), suffixed.tolist(), (quarter + generator.normal(size=40)).tolist())
     assert noisy.low < 0.25 < noisy.high
-    rise = suffixes.returned_share(suffixed.tolist(), none.tolist(), quarter.tolist())
+    rise = changes.returned_share(suffixed.tolist(), none.tolist(), quarter.tolist())
     assert (rise.value, rise.note.startswith("no fall")) == (None, True)
 
 
 def test_outside_names_the_layers_that_leave_the_band():
     band = [Estimate(0.5, 0.4, 0.6, 9), Estimate(0.1, 0.0, 0.2, 9), Estimate(0.3, None, None, 9)]
-    assert suffixes.outside([0.55, 0.25, 0.3], band) == [1, 2]
+    assert changes.outside([0.55, 0.25, 0.3], band) == [1]
+    assert changes.outside([0.39, 0.1, 0.31], band) == [0, 2]
 
 
 def test_best_suffix_is_the_lowest_mean():
-    assert suffixes.best_suffix([[1.0, 2.0], [5.0, -9.0], [0.0, 0.0]]) == 1
+    assert changes.best_suffix([[1.0, 2.0], [5.0, -9.0], [0.0, 0.0]]) == 1
 
 
 def test_records_compare_the_pairs_on_the_same_prompts():
@@ -98,16 +99,18 @@ def test_records_compare_the_pairs_on_the_same_prompts():
     shift = torch.zeros(4, 3, dtype=torch.float64)
     shift[2, 1] = -5.0
     kinds = {"harmful": base, "adversarial": base + shift, "random": base.flip(0), "harmless": base - 1}
-    rows = suffix_record.heads_record(kinds, [(2, 1), (0, 0)], 0)
+    rows = record.heads_record(kinds, [(2, 1), (0, 0)], 0)
     assert rows[0]["changes"]["adversarial_against_none"]["change"]["value"] == pytest.approx(-5)
     assert rows[1]["changes"]["adversarial_against_none"]["verdict"] == "not testable"
-    found = suffix_record.sum_record(kinds, [(2, 1), (0, 0)], 0)
+    found = record.sum_record(kinds, [(2, 1), (0, 0)], 0)
     assert found["values"]["harmful"]["value"] == pytest.approx(float((base[:, 2, 1] + base[:, 0, 0]).mean()))
-    cosine = suffix_record.cosine_record({kind: x[:, :, 0] for kind, x in kinds.items()}, 0)
+    cosine = record.cosine_record({kind: x[:, :, 0] for kind, x in kinds.items()}, 0)
     assert len(cosine["values"]["random"]) == 4
     assert cosine["random_outside"] == [], "the same prompts in another order have the same mean"
-    moved = suffix_record.cosine_record({**{k: x[:, :, 0] for k, x in kinds.items()}, "random": base[:, :, 0] + 9}, 0)
+    moved = record.cosine_record({**{k: x[:, :, 0] for k, x in kinds.items()}, "random": base[:, :, 0] + 9}, 0)
     assert moved["random_outside"] == [0, 1, 2, 3]
+    assert cosine["random_statement"].startswith("random suffixes keep the mean cosine within")
+    assert moved["random_statement"].endswith("at 4 of 4 layers: 0, 1, 2, 3")
 
 
 def test_proposals_change_one_place_to_a_promising_token():

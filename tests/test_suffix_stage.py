@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline import suffix_figures
-from pipeline.model.suffixes import SUM_TOLERANCE
+from pipeline.suffixes.model.measure import SUM_TOLERANCE
 from tests.graph import Project
 
 SIZES = '"sizes.harmful.test=24","sizes.harmless.test=24","sizes.harmful.val=20","sizes.harmful.train=16"'

@@ -22,6 +22,21 @@ class Found:
     loss_after: float
     cpu_minutes: float
 
+    @property
+    def budget(self) -> dict[str, Any]:
+        """What was spent and what it brought, without the suffix."""
+        kept = {key: value for key, value in asdict(self).items() if key not in ("suffix", "tokens")}
+        return kept | {"prompts": len(self.prompts)}
+
+
+def spent(budgets: Sequence[Mapping[str, Any]]) -> str:
+    """What the searches cost, in words."""
+    return "; ".join(
+        f"{row['prompts']} prompts, {row['steps']} steps of {row['settings']['candidates']} candidates, "
+        f"{row['cpu_minutes']} CPU minutes"
+        for row in budgets
+    )
+
 
 def write_found(path: Path, facts: Mapping[str, str], found: Sequence[Found]) -> None:
     """Found suffixes; `facts` pin model, tokenizer and chat template, without which they mean nothing."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from pipeline.judges.names import TEXT_JUDGES
+
 SOURCES = ("none", "given", "found")
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -25,10 +27,12 @@ class SuffixConfig:
     n_heads: int = MISSING
     n_random_heads: int = MISSING
     max_new_tokens: int = MISSING
+    judge: str = MISSING
 
     def __post_init__(self):
         _check(self.source in SOURCES, "source", self.source, f"use one of {', '.join(SOURCES)}")
         _check(self.dtype in DTYPES, "dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        _check(self.judge in TEXT_JUDGES, "judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
         for key in ("n_choosing", "n_prompts"):
             _check(getattr(self, key) >= 8, key, getattr(self, key), "fewer than 8 prompts have no interval")
         for key in ("n_random", "n_heads", "n_random_heads", "max_new_tokens"):

@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from pipeline.errors import UserError
-from pipeline.maths.coordinates import best_replacements, proposals
 from pipeline.maths.metrics import refusal_metric
 from pipeline.model import chat
 from pipeline.model.loading import ChatModel
-from pipeline.model.regions import INSTRUCTION, SUFFIX, regioned
+from pipeline.suffixes.maths.coordinates import best_replacements, proposals
+from pipeline.suffixes.model.regions import INSTRUCTION, SUFFIX, regioned
 
 OBJECTIVES = ("target", "refusal")
 Suffix = Int[Tensor, " place"]

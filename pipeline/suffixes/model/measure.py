@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.maths.attribution import random_heads, region_masses, relative_error
 from pipeline.maths.metrics import refusal_metric
 from pipeline.model.forward import last_logits
-from pipeline.model.gcg import allowed_tokens, random_tokens
-from pipeline.model.heads import LastToken, last_tokens, n_heads
 from pipeline.model.loading import ChatModel
-from pipeline.model.regions import REGIONS, SUFFIX, Regioned, is_retokenised
-from pipeline.model.restore import Component, HeadOutputs, Restoration, restored
+from pipeline.suffixes.maths.attribution import random_heads, region_masses, relative_error
+from pipeline.suffixes.model.gcg import allowed_tokens, random_tokens
+from pipeline.suffixes.model.heads import LastToken, last_tokens, n_heads
+from pipeline.suffixes.model.regions import REGIONS, SUFFIX, Regioned, is_retokenised
+from pipeline.suffixes.model.restore import Component, HeadOutputs, Restoration, restored
 
 Progress = Callable[[int], None]
 # Parts must add up to the residual stream within this, relative to its root mean square over prompts.

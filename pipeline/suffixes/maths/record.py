@@ -7,11 +7,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.maths.attribution import mean_over
 from pipeline.maths.comparisons import compare
 from pipeline.maths.comparisons import holm as holm_rates
 from pipeline.maths.statistics import Estimate, mean, rate
-from pipeline.maths.suffixes import Change, change, holm, outside, returned_share
+from pipeline.suffixes.maths.attribution import mean_over
+from pipeline.suffixes.maths.changes import Change, change, holm, outside, returned_share
 
 # What is compared with what, on the same prompts: name -> (before, after).
 PAIRS = {
@@ -45,7 +45,8 @@ def metric_record(metrics: Mapping[str, Sequence[float]], seed: int) -> dict[str
 def cosine_record(cosines: Rows, seed: int) -> dict[str, Any]:
     """Cosine of resid_pre with r_hat, per kind and layer (prompt x layer in); tests corrected over pairs and layers.
 
-    `random_outside`: layers at which the mean under random suffixes leaves the interval without suffix.
+    `random_outside`: layers at which the mean under random suffixes leaves the interval without suffix, which
+    `random_statement` says in words.
     """
     n_layers = cosines["harmful"].shape[1]
     tests = {
@@ -55,11 +56,21 @@ def cosine_record(cosines: Rows, seed: int) -> dict[str, Any]:
     }
     corrected = holm(tests)
     band = [mean(column.tolist(), seed) for column in cosines["harmful"].T]
+    left = outside(cosines["random"].mean(dim=0).tolist(), band)
     return {
         "values": {kind: estimates(x, seed) for kind, x in cosines.items()},
         "changes": {name: [asdict(corrected[f"{name}/{layer}"]) for layer in range(n_layers)] for name in PAIRS},
-        "random_outside": outside(cosines["random"].mean(dim=0).tolist(), band),
+        "random_outside": left,
+        "random_statement": _random_statement(left, n_layers),
     }
+
+
+def _random_statement(left: Sequence[int], n_layers: int) -> str:
+    interval = "the 95 % interval of the same prompts without suffix"
+    if not left:
+        return f"random suffixes keep the mean cosine within {interval} at all {n_layers} layers"
+    layers = ", ".join(map(str, left))
+    return f"random suffixes move the mean cosine out of {interval} at {len(left)} of {n_layers} layers: {layers}"
 
 
 def heads_record(projections: Rows, heads: Heads, seed: int) -> list[dict[str, Any]]:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.errors import UserError
-from pipeline.maths import attribution
 from pipeline.model import chat, tracing
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.loading import ChatModel
 from pipeline.model.sites import output
+from pipeline.suffixes.maths import attribution
 
 # Rounding steps by which two ways to compute attention may differ after all blocks.
 SAME_STEPS = 64

@@ -11,6 +11,9 @@ from statsmodels.stats.multitest import multipletests
 from pipeline.maths.comparisons import ALPHA
 from pipeline.maths.statistics import LEAST_ROWS, RESAMPLES, Estimate, mean
 
+# By which two means of the same float32 numbers may differ.
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Change:
@@ -87,8 +90,13 @@ def _share(none: np.ndarray, suffixed: np.ndarray, restored: np.ndarray, axis: i
 
 
 def outside(curve: Sequence[float], band: Sequence[Estimate]) -> list[int]:
-    """Where a curve leaves a band of intervals; a point without interval has no inside."""
-    return [index for index, (value, row) in enumerate(zip(curve, band, strict=True)) if not row.holds(value)]
+    """Where a curve leaves a band of intervals; a point without interval, as of equal rows, is itself alone."""
+    pairs = enumerate(zip(curve, band, strict=True))
+    return [index for index, (value, row) in pairs if not (row.holds(value) or _is_point(row, value))]
+
+
+def _is_point(row: Estimate, value: float) -> bool:
+    return row.low is None and row.value is not None and abs(row.value - value) <= ROUNDING
 
 
 def best_suffix(metrics: Sequence[Sequence[float]]) -> int:

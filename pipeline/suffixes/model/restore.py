@@ -15,9 +15,9 @@ from transformers import DynamicCache
 
 from pipeline.model import chat
 from pipeline.model.batching import length_sorted_batches, run_batches
-from pipeline.model.heads import n_heads, output_site
 from pipeline.model.lean import on_input
 from pipeline.model.loading import ChatModel
+from pipeline.suffixes.model.heads import n_heads, output_site
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pipeline.maths import suffix_record as record
-from pipeline.maths.attribution import top_heads
 from pipeline.maths.statistics import LEAST_ROWS, mean
-from pipeline.maths.suffixes import best_suffix, change, holm
-from pipeline.model import chat, suffixes
+from pipeline.model import chat
 from pipeline.model.generation import generate
 from pipeline.model.loading import ChatModel
-from pipeline.model.regions import REGIONS, Regioned, join, regioned_all
 from pipeline.progress import progress
+from pipeline.suffixes.maths import record
+from pipeline.suffixes.maths.attribution import top_heads
+from pipeline.suffixes.maths.changes import best_suffix, change, holm
+from pipeline.suffixes.model import measure
+from pipeline.suffixes.model.regions import REGIONS, Regioned, join, regioned_all
 
 Step = Callable[[str, Callable[[], Any]], Any]
 TOO_FEW = "too_few_refused_prompts"
@@ -80,7 +81,7 @@ class Analysis:
         }
         found = record.metric_record(metrics, self.settings.seed)
         readings = self._readings(kept, adversarial, randoms)
-        heads = top_heads(suffixes.averaged([readings["choosing"]], "heads").mean(dim=0), self.settings.n_heads)
+        heads = top_heads(measure.averaged([readings["choosing"]], "heads").mean(dim=0), self.settings.n_heads)
         return {
             **_verdict(found["changes"], chosen),
             "n": {name: len(rows) for name, rows in asdict(kept).items()},
@@ -114,13 +115,13 @@ class Analysis:
     def _metrics(self, step: str, texts: Mapping[str, str], suffix: str) -> list[float]:
         def compute() -> list[float]:
             prompts = self._prompts(texts, suffix)
-            return suffixes.metrics(self.model, prompts, self.refusal_tokens, self.settings.max_tokens)
+            return measure.metrics(self.model, prompts, self.refusal_tokens, self.settings.max_tokens)
 
         return self.step(f"metric, {step}", compute)
 
     def _try(self, number: int, text: str, kept: Instructions) -> dict[str, Any]:
         return {
-            "tokens": asdict(suffixes.tokens_of(self.model, self._prompts(kept.harmful, text), text)),
+            "tokens": asdict(measure.tokens_of(self.model, self._prompts(kept.harmful, text), text)),
             "choosing": self._metrics(f"choosing, suffix {number}", kept.choosing, text),
             "harmful": self._metrics(f"harmful, suffix {number}", kept.harmful, text),
         }
@@ -141,13 +142,13 @@ class Analysis:
 
     def _random(self, kept: Instructions, n_tokens: int) -> list[str]:
         settings, instructions = self.settings, list(kept.harmful.values())
-        return suffixes.random_suffixes(self.model, instructions, n_tokens, settings.n_random, settings.seed)
+        return measure.random_suffixes(self.model, instructions, n_tokens, settings.n_random, settings.seed)
 
     def _draw(self, kept: Instructions, text: str, rows: Sequence[float]) -> dict[str, Any]:
-        tokens = suffixes.tokens_of(self.model, self._prompts(kept.harmful, text), text)
+        tokens = measure.tokens_of(self.model, self._prompts(kept.harmful, text), text)
         return {"text": text, "tokens": asdict(tokens), "metric": asdict(mean(rows, self.settings.seed))}
 
-    def _readings(self, kept: Instructions, adversarial: str, randoms: Sequence[str]) -> dict[str, suffixes.Reading]:
+    def _readings(self, kept: Instructions, adversarial: str, randoms: Sequence[str]) -> dict[str, measure.Reading]:
         wanted = {
             "choosing": (kept.choosing, ""),
             "harmful": (kept.harmful, ""),
@@ -157,13 +158,13 @@ class Analysis:
         }
         return {name: self._reading(name, *row) for name, row in wanted.items()}
 
-    def _reading(self, name: str, texts: Mapping[str, str], suffix: str) -> suffixes.Reading:
+    def _reading(self, name: str, texts: Mapping[str, str], suffix: str) -> measure.Reading:
         def compute() -> dict[str, Any]:
             prompts = self._prompts(texts, suffix)
             with progress(f"heads, {name}", len(prompts)) as advance:
-                return asdict(suffixes.read(self.model, prompts, self.r_hat, self.settings.max_tokens, advance))
+                return asdict(measure.read(self.model, prompts, self.r_hat, self.settings.max_tokens, advance))
 
-        return suffixes.Reading(**self.step(f"reading, {name}", compute))
+        return measure.Reading(**self.step(f"reading, {name}", compute))
 
     def _explained(self, readings: Mapping[str, Any], heads: record.Heads) -> dict[str, Any]:
         """Cosine over layers, what the top heads write and where they look, and how well the parts add up."""
@@ -172,7 +173,7 @@ class Analysis:
         kinds["random"] = [one for name, one in readings.items() if name.startswith("random")]
 
         def part(name: str) -> dict[str, Tensor]:
-            return {kind: suffixes.averaged(rows, name) for kind, rows in kinds.items()}
+            return {kind: measure.averaged(rows, name) for kind, rows in kinds.items()}
 
         return {
             "cosine": record.cosine_record(part("cosine"), seed),
@@ -186,12 +187,12 @@ class Analysis:
         self, kept: Instructions, adversarial: str, heads: record.Heads, metrics: Mapping[str, Sequence[float]]
     ) -> dict[str, Any]:
         def compute() -> dict[str, list[float]]:
-            plan = suffixes.Plan(tuple(heads), self.settings.n_random_heads, self.settings.seed)
-            wanted = suffixes.restorations(self.model, self.r_hat, plan)
+            plan = measure.Plan(tuple(heads), self.settings.n_random_heads, self.settings.seed)
+            wanted = measure.restorations(self.model, self.r_hat, plan)
             pair = (self._prompts(kept.harmful, ""), self._prompts(kept.harmful, adversarial))
             with progress("restorations", len(kept.harmful)) as advance:
                 settings = (wanted, self.refusal_tokens, self.settings.max_tokens, advance)
-                return suffixes.restored_metrics(self.model, *pair, *settings)
+                return measure.restored_metrics(self.model, *pair, *settings)
 
         values = self.step("restorations", compute)
         seed = self.settings.seed
@@ -247,8 +248,8 @@ def _decomposition(readings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sum_error": sums,
         "heads_error": heads,
-        "tolerance": suffixes.SUM_TOLERANCE,
-        "holds": max(sums, heads) <= suffixes.SUM_TOLERANCE,
+        "tolerance": measure.SUM_TOLERANCE,
+        "holds": max(sums, heads) <= measure.SUM_TOLERANCE,
         "attention_outside": max(one.lost_mass for one in readings.values()),
         "parts": {name: one.parts for name, one in readings.items()},
     }
