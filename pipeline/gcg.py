@@ -1,7 +1,7 @@
 """Search an adversarial suffix on your own open model: python -m pipeline.gcg --model qwen2_5_coder_0_5b
 
 Greedy coordinate gradient (Zou et al. 2023), small. Never part of `dvc repro`: it is run by hand, after the
-model's `direction` stage, on train prompts that the model refuses. It can be stopped at any time: the same
+model's `activations` stage, on train prompts that the model refuses. It can be stopped at any time: the same
 command goes on where it was. The result is measured by stage `suffix` with suffix=found.
 """
 
@@ -140,13 +140,15 @@ def _facts(config: Config, model: ChatModel) -> dict[str, str]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="name of a file in conf/model/, after its direction stage")
+    parser.add_argument("--model", required=True, help="name of a file in conf/model/, after its activations stage")
     parser.add_argument("--steps", type=int, default=100, help="steps at most (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=30, help="minutes of this run at most (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another search (default: %(default)s)")
     parser.add_argument("--prompts", type=int, default=4, help="refused train prompts (default: %(default)s)")
     parser.add_argument("--suffix-tokens", type=int, default=16, help="length of the suffix (default: %(default)s)")
-    parser.add_argument("--starts", type=int, default=16, help="random beginnings, the best is kept")
+    parser.add_argument(
+        "--starts", type=int, default=16, help="random beginnings, the best is kept (default: %(default)s)"
+    )
     parser.add_argument("--candidates", type=int, default=40, help="changes tried per step (default: %(default)s)")
     parser.add_argument("--top-k", type=int, default=64, help="tokens per place to draw from (default: %(default)s)")
     parser.add_argument("--objective", choices=gcg.OBJECTIVES, default="target", help="what to lower")

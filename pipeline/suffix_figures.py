@@ -25,31 +25,35 @@ def figures(record: Mapping[str, Any], title: str, stamp: str) -> dict[str, Figu
     """Every figure by name; none when the analysis was not made."""
     if "cosine" not in record:
         return {}
-    drawn: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
-        "suffix_cosine": cosine_over_layers,
-        "suffix_heads": head_bars,
-        "suffix_attention": attention_by_region,
-        "suffix_restoration": restoration_panels,
+    drawn: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
+        "cosine": ("Alignment with the refusal direction, with and without suffix", cosine_over_layers),
+        "heads": ("What the heads that write the refusal direction write", head_bars),
+        "attention": ("Where the heads that write the refusal direction look", attention_by_region),
+        "restoration": ("How much refusal returns when parts are as without suffix", restoration_panels),
     }
-    found = {name: draw(record) for name, draw in drawn.items()}
-    for figure in found.values():
-        finish(figure, f"{title}: {_caption(record)}", stamp)
+    found = {}
+    for name, (headline, draw) in drawn.items():
+        found[f"suffix_{name}"] = figure = draw(record)
+        finish(figure, f"{headline}: {title}\n{_caption(record)}", stamp)
     return found
 
 
 def _caption(record: Mapping[str, Any]) -> str:
-    effect = record["metric"]["changes"]["adversarial_against_none"]["change"]["value"]
-    works = "lowers refusal" if record["verdict"] == "suffix_lowers_refusal" else "does NOT lower refusal"
-    return f"suffix {record['chosen']} of {record['source']} {works} (metric {effect:+.1f} nats, n = {_n(record)})"
-
-
-def _n(record: Mapping[str, Any]) -> int:
-    return record["n"]["harmful"]
+    changes = record["metric"]["changes"]
+    effect, random = (changes[f"{kind}_against_none"]["change"]["value"] for kind in ("adversarial", "random"))
+    works = "lowers refusal"
+    if record["verdict"] != "suffix_lowers_refusal":
+        works = "does NOT lower refusal below both no suffix and a random one, so it explains no bypass"
+    return (
+        f"suffix {record['chosen']} of {record['source']} {works}\n"
+        f"change of the refusal metric {effect:+.1f} nats, by a random suffix {random:+.1f}; "
+        f"{record['n']['harmful']} refused prompts"
+    )
 
 
 def cosine_over_layers(record: Mapping[str, Any]) -> Figure:
     """Mean cosine of resid_pre at the last token with the direction, with 95 % intervals, over layers."""
-    figure = Figure(figsize=(8.5, 4.8), layout="constrained")
+    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
     axis = figure.subplots()
     for kind, (label, colour, marker) in KINDS.items():
         lows, values, highs = _columns(record["cosine"]["values"][kind])
@@ -58,7 +62,10 @@ def cosine_over_layers(record: Mapping[str, Any]) -> Figure:
     axis.axvline(record["layer"], color="black", linestyle=":", linewidth=1, label="layer of the direction")
     axis.axhline(0, color="black", linewidth=0.5)
     axis.set_xlabel("layer (input of block)")
-    axis.set_ylabel("cosine with the refusal direction\nlast token, mean and 95 % interval")
+    axis.set_ylabel("cosine of residual stream and refusal direction\nlast token of the prompt, mean and 95 % interval")
+    left, layers = len(record["cosine"]["random_outside"]), len(record["cosine"]["values"]["harmful"])
+    where = f"leaves it at {left} of {layers} layers" if left else f"stays inside at all {layers} layers"
+    axis.set_title(f"interval of 'harmful, no suffix': the mean of 'random suffix' {where}", fontsize=9)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     _plain(axis)
     axis.legend(fontsize=9, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
@@ -75,12 +82,12 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float
 def head_bars(record: Mapping[str, Any]) -> Figure:
     """What each top head writes along the direction at the last token, without and with suffix."""
     heads = record["heads"]
-    figure = Figure(figsize=(4.5 + 0.95 * (len(heads) + 1), 5.0), layout="constrained")
+    figure = Figure(figsize=(6.5 + 0.95 * (len(heads) + 1), 5.0), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[len(heads), 1.4])
     _bars(left, [f"L{row['layer']}\nH{row['head']}" for row in heads], [row["values"] for row in heads], KINDS)
-    _bars(right, ["sum"], [record["heads_sum"]["values"]], KINDS)
-    left.set_xlabel("largest writers (layer, head)")
-    left.set_ylabel("write along the direction\nlast token, mean and 95 % interval")
+    _bars(right, ["all of these heads"], [record["heads_sum"]["values"]], KINDS)
+    left.set_xlabel("heads that write most along it without suffix (L layer, H head)")
+    left.set_ylabel("written along the refusal direction at the last token\nmean and 95 % interval")
     handles, labels = left.get_legend_handles_labels()
     right.legend(handles, labels, fontsize=9, frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left")
     return figure
@@ -88,14 +95,14 @@ def head_bars(record: Mapping[str, Any]) -> Figure:
 
 def attention_by_region(record: Mapping[str, Any]) -> Figure:
     """Attention of the last token on the regions of the prompt, averaged over the top heads."""
-    figure = Figure(figsize=(8.5, 5.0), layout="constrained")
+    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
     axis = figure.subplots()
     kinds = record["attention"]["values"]
     rows = [{kind: kinds[kind][region] for kind in KINDS} for region in REGIONS]
     _bars(axis, list(REGIONS.values()), rows, KINDS)
     axis.set_ylim(0, 1)
-    axis.set_xlabel("region of the prompt")
-    axis.set_ylabel(f"share of attention from the last token\n{len(record['heads'])} top heads, mean and 95 % interval")
+    axis.set_xlabel("part of the prompt that is looked at (template: the chat format's own tokens)")
+    axis.set_ylabel(f"share of attention from the last token, mean\nof {len(record['heads'])} top heads, 95 % interval")
     axis.legend(fontsize=9, frameon=False, bbox_to_anchor=(1.02, 1), loc="upper left")
     return figure
 
@@ -117,36 +124,42 @@ def _bars(axis: Axes, names: Sequence[str], rows: Sequence[Mapping[str, Any]], k
 
 def restoration_panels(record: Mapping[str, Any]) -> Figure:
     """How much of the fall of the refusal metric comes back when parts are put back to what they are without suffix."""
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    figure = Figure(figsize=(12.5, 5.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.1, 1])
     rows, fall = record["restoration"], record["metric"]["changes"]["adversarial_against_none"]["change"]
     shown = {
-        "top_heads": f"{len(record['heads'])} top heads",
+        "top_heads": f"outputs of the {len(record['heads'])} top heads",
         "top_heads/last_token": "the same, last token only",
-        "random_heads": "as many random heads",
-        "all_heads": "every head (all there is)",
-        "component": "the direction's component, every layer",
+        "random_heads": "outputs of as many random heads,\neach draw",
+        "all_heads": "outputs of every head (all there is)",
+        "component": "component along the direction,\nevery layer",
         "component/last_token": "the same, last token only",
-        "random_direction": "a random direction's component",
+        "random_direction": "component along a random direction,\neach draw",
     }
     for place, name in enumerate(shown):
         for offset, row in _group(rows, name):
             _across(left, place + offset, row["against_suffix"]["change"], ORANGE if offset == 0 else GREY)
     left.set_yticks(range(len(shown)), list(shown.values()), fontsize=9)
     left.invert_yaxis()
-    left.set_xlabel("refusal metric restored - with suffix, nats\nmean over prompts and 95 % interval")
-    left.set_title("restored at the post-instruction tokens", fontsize=10)
+    left.set_xlabel("refusal metric: put back - with suffix, nats\nmean over prompts and 95 % interval")
+    left.set_title("put back at the template's tokens after the instruction", fontsize=10)
     layers = sorted(int(name.split("/")[1]) for name in rows if name.startswith("component_at/"))
     lows, values, highs = _columns([rows[f"component_at/{layer}"]["against_suffix"]["change"] for layer in layers])
     right.plot(layers, values, color=ORANGE, marker="s", markersize=4)
     right.fill_between(layers, lows, highs, color=ORANGE, alpha=0.2, linewidth=0)
-    right.set_title("the direction's component restored at one layer alone", fontsize=10)
+    right.set_title("component along the direction put back at one layer alone", fontsize=10)
     right.set_xlabel("layer (input of block)")
-    right.set_ylabel("refusal metric restored - with suffix, nats")
+    right.set_ylabel("refusal metric: put back - with suffix, nats\nmean and 95 % interval")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axis, line, span in ((left, left.axvline, left.axvspan), (right, right.axhline, right.axhspan)):
         line(0, color="black", linewidth=0.8)
-        line(-fall["value"], color=BLUE, linestyle="--", linewidth=1, label="without suffix: the whole fall")
+        line(
+            -fall["value"],
+            color=BLUE,
+            linestyle="--",
+            linewidth=1,
+            label="without suffix: all that was lost",
+        )
         if fall["low"] is not None:
             span(-fall["high"], -fall["low"], color=BLUE, alpha=0.12, linewidth=0)
         _plain(axis)

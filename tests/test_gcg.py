@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,9 @@ FAMILIES = ("qwen2", "gemma2", "gpt2", "bloom", "falcon", "mixtral", "granite")
 def searching(name, folder, objective):
     model = loading.load(name, tiny(name, folder), family(name), "float32", "cpu")
     target = tuple(chat.encode_plain(model.tokenizer, ["Sure"])[0]) if objective == "target" else ()
-    return gcg.Search(model, INSTRUCTIONS[:3], gcg.Goal(objective, target, REFUSALS), 60), target
+    # Tokens that are likely at first, so that there is something to lower.
+    likely = all_logits(model, regioned(model, INSTRUCTIONS[0]).tokens)[-1].topk(3).indices.cpu()
+    return gcg.Search(model, INSTRUCTIONS[:3], gcg.Goal(objective, target, likely), 60), target
 
 
 def loss_one_by_one(search, target, suffix):
@@ -39,7 +42,8 @@ def loss_one_by_one(search, target, suffix):
     losses = []
     for prompt in regioned_all(search.model, search.instructions, search.text(suffix)):
         if not target:
-            losses.append(refusal_metric(all_logits(search.model, prompt.tokens)[-1:], REFUSALS)[0])
+            logits = all_logits(search.model, prompt.tokens)[-1:]
+            losses.append(refusal_metric(logits, search.goal.refusal_tokens)[0])
             continue
         log_p = all_logits(search.model, (*prompt.tokens, *target)).log_softmax(dim=-1)
         start = len(prompt.tokens) - 1
@@ -57,7 +61,7 @@ def test_losses_and_gradient_are_right_and_a_search_lowers_the_loss(name, object
         assert loss == pytest.approx(loss_one_by_one(search, target, row), abs=1e-4)
     current = rows[0]
     gradient = search.gradient(current)
-    embedding = search.model.hf.get_input_embeddings()
+    embedding: Any = search.model.hf.get_input_embeddings()
     token, place, step = int(search.allowed[7]), 2, 1e-2
 
     def moved(by):
@@ -173,6 +177,15 @@ def test_a_second_search_is_kept_beside_the_first(project):
     project.module("pipeline.gcg", *COMMAND, "--objective", "target", "--target", "Sure", "--steps", "1", "--seed", "4")
     record = json.loads((project.folder / "outputs/suffixes/tiny.json").read_text())
     assert {row["settings"]["seed"] for row in record["suffixes"]} == {0, 4}
+
+
+def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project):
+    project.module("pipeline.gcg", *COMMAND, "--steps", "1000000", "--minutes", "0.3", "--seed", "7")
+    project.module("pipeline.gcg", *COMMAND, "--steps", "1000000", "--minutes", "0.0001", "--seed", "8")
+    rows = json.loads((project.folder / "outputs/suffixes/tiny.json").read_text())["suffixes"]
+    steps = {row["settings"]["seed"]: row["steps"] for row in rows}
+    assert steps[8] == 1
+    assert 1 < steps[7] < 1000000
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Per-head projections and attention: hand-set models, every family, and what cannot be read."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def unit(width, seed=1):
 # --- by hand
 
 
-def blank(name, folder, **options):
+def blank(name, folder, **options) -> tuple[Any, Any]:
     """A loaded one-block model whose weights are zero but for gains of norms: a test sets the rest."""
     write_random_model(folder, name, 0, options)
     model = loaded(name, folder)
@@ -159,7 +160,7 @@ def test_attention_is_what_it_was_after_reading(tmp_path):
 
 def test_packed_weights_are_refused(tmp_path):
     model = loaded("qwen2", tiny("qwen2", tmp_path / "model"))
-    block = model.sites.blocks[0].self_attn.o_proj
+    block: Any = model.sites.blocks[0].get_submodule("self_attn.o_proj")
     block.weight = torch.nn.Parameter(block.weight.to(torch.int8), requires_grad=False)
     with pytest.raises(UserError, match="heads need plain weights"):
         heads.last_tokens(model, [regioned(model, "x").tokens], unit(32), 100)

@@ -1,16 +1,19 @@
 """Stage suffix on the tiny model: off by default, on by one setting, resumed, and its figures."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
+from rich.console import Console
 
-from pipeline import suffix_figures
+from pipeline import suffix_figures, suffix_tables
 from pipeline.suffixes.model.measure import SUM_TOLERANCE
 from tests.graph import Project
 
@@ -80,11 +83,34 @@ def test_figures_are_drawn_from_the_record(record):
         assert isinstance(figure, Figure)
         assert figure.get_supxlabel() == "stamp"
         assert all(axis.get_xlabel() for axis in figure.axes[:1])
-    line = drawn["suffix_cosine"].axes[0].lines[0].get_ydata()
+    line: Any = drawn["suffix_cosine"].axes[0].lines[0].get_ydata()
     assert list(line) == [row["value"] for row in record["cosine"]["values"]["harmful"]]
-    heights = [bar.get_height() for bar in drawn["suffix_attention"].axes[0].patches[:4]]
-    assert heights == [row["value"] for row in record["attention"]["values"]["harmful"].values()]
+    bars: Any = drawn["suffix_attention"].axes[0].patches[:4]
+    heights = [bar.get_height() for bar in bars]
+    values = record["attention"]["values"]["harmful"]
+    assert heights == [values[region]["value"] for region in suffix_figures.REGIONS]
     assert suffix_figures.figures({"verdict": "not_run"}, "tiny", "stamp") == {}
+
+
+def printed(record):
+    console = Console(width=140, record=True, file=io.StringIO())
+    for table in suffix_tables.tables(record):
+        console.print(table)
+    return console.export_text()
+
+
+def test_tables_show_the_numbers_of_the_record_and_what_random_suffixes_do(record):
+    text = printed(record)
+    changes = record["metric"]["changes"]["adversarial_against_none"]
+    assert f"{changes['change']['value']:+.3f}" in text
+    assert "refusal score [substring]" in text
+    assert record["cosine"]["random_statement"] in text
+    assert f"{record['restoration']['top_heads']['against_suffix']['change']['value']:+.3f}" in text
+    assert printed({"verdict": "not_run", "reason": "off"}) == ""
+    few = {"verdict": "too_few_refused_prompts", "reason": "3 refused harmful test prompts"}
+    assert few["reason"] in printed(few)
+    broken = {**record, "decomposition": {**record["decomposition"], "holds": False, "sum_error": 0.5}}
+    assert "PARTS DO NOT ADD UP: off by 5e-01" in printed(broken)
 
 
 def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
@@ -109,6 +135,20 @@ def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
 
 def test_it_is_not_run_by_default(record, project):
     assert measured(project, SIZES)["verdict"] == "not_run"
+
+
+def test_what_the_search_found_is_measured_with_its_budget_and_printed(project):
+    settings = ("--prompts", "2", "--suffix-tokens", "4", "--candidates", "8", "--starts", "2", "--steps", "2")
+    printed = project.module("pipeline.gcg", "--model", "tiny", *settings).stdout
+    sha256 = printed.rsplit("suffix.sha256=", 1)[1].strip()
+    found = measured(project, f'"suffix=found","suffix.sha256={sha256}",{SIZES}')
+    [search] = found["searches"]
+    assert (search["prompts"], search["steps"], search["settings"]["candidates"]) == (2, 2, 8)
+    if found["verdict"] == "suffix_does_not_lower_refusal":
+        assert found["reason"].startswith("no suffix found at this budget (2 prompts, 2 steps of 8 candidates")
+    kept = project.folder / "outputs/suffixes/tiny.json"
+    assert json.loads(kept.read_text())["suffixes"][0]["suffix"] not in json.dumps(found)
+    kept.unlink()
 
 
 @pytest.mark.parametrize(
