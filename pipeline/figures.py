@@ -24,10 +24,15 @@ EFFECTS = {
 CONTROLS = {"random": ("o", "random direction"), "shuffled": ("^", "shuffled labels"), "layer": ("s", "other layer")}
 
 
-def score_bars(scores: Mapping[str, Estimate], headline: str, meaning: str, stamp: str) -> Figure:
+def estimates(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
+    """Rows of a metrics file as numbers with intervals."""
+    return {name: Estimate(row["value"], row["low"], row["high"], row["n"]) for name, row in rows.items()}
+
+
+def score_bars(scores: Mapping[str, Estimate], what: str, share: str, judge: str, title: str, stamp: str) -> Figure:
     """Score of baseline and direction as bars, each control as a point beside them; 95 % Wilson intervals.
 
-    `meaning` is the label of the axis: the score with its judge, and what share it is.
+    `what` the score is of; `share`: the verdict whose share of completions it is.
     """
     labels = {name: label for name in scores if (label := Label.parse(name)).is_main}
     kinds = [kind for kind in ("harmful", "harmless") if any(label.kind == kind for label in labels.values())]
@@ -42,9 +47,9 @@ def score_bars(scores: Mapping[str, Estimate], headline: str, meaning: str, stam
         axis.set_xticks(range(len(shown[kind])), [EFFECTS[effect] for effect in shown[kind]], fontsize=9)
         axis.set_title(f"{kind} instructions (n = {scores[f'{kind}_baseline'].n})", fontsize=11)
         _share_axis(axis)
-    axes[0].set_ylabel(f"{meaning}, 95 % interval")
+    axes[0].set_ylabel(f"{what.lower()} score [{judge}]\nshare of completions {share}, 95 % interval")
     _control_legend(axes[-1], labels.values())
-    finish(figure, headline, stamp)
+    finish(figure, f"{what} before and after: {title}", stamp)
     return figure
 
 

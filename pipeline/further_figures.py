@@ -1,11 +1,13 @@
 """Figures of what changed besides refusal: further sets, system prompts, capability."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.figures import BLUE, GREEN, ORANGE, PINK, finish
+from pipeline.cells import on_tasks
+from pipeline.figures import BLUE, GREEN, ORANGE, PINK, estimates, finish, score_bars
 from pipeline.maths.experiment import Label
 from pipeline.maths.statistics import Estimate
 
@@ -16,6 +18,25 @@ STYLES = {
     "subtraction": ("direction subtracted", PINK, "v"),
     "addition": ("direction added", GREEN, "^"),
 }
+
+
+def figures(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], stamp: str) -> dict[str, Figure]:
+    """Safety by each judge, further sets and system prompts, capability, by name: each that was measured."""
+    title = metrics["title"]
+    drawn = {
+        f"safety_{judge}": score_bars(estimates(record["score"]), "Safety", "judged safe", judge, title, stamp)
+        for judge, record in metrics["safety"].items()
+    }
+    further = {name: rate for name, rate in scores.items() if not Label.parse(name).is_main}
+    if further:
+        headline = f"Refusal of contrast prompts and under system prompts: {title}"
+        drawn["further"] = further_rates(further, headline, metrics["judge"], stamp)
+    tasks = {task: (estimates(row["score"]), row["chance"]) for task, row in metrics["capability"]["tasks"].items()}
+    if tasks:
+        rates = {task: {words: row[name] for name, words in on_tasks(row).items()} for task, (row, _) in tasks.items()}
+        chance = {task: guess for task, (_, guess) in tasks.items()}
+        drawn["capability"] = capability_scores(rates, chance, f"Capability: {title}", stamp)
+    return drawn
 
 
 def further_rates(scores: Mapping[str, Estimate], headline: str, judge: str, stamp: str) -> Figure:

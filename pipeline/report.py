@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import cells, side_effects
+from pipeline import cells, side_effects, suffix_tables
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
 from pipeline.config.params import read_params
@@ -25,7 +25,10 @@ METRIC = {
 
 
 def tables(
-    metrics: Mapping[str, Any], stability: Mapping[str, Any] | None, invariance: Mapping[str, Any] | None
+    metrics: Mapping[str, Any],
+    stability: Mapping[str, Any] | None,
+    invariance: Mapping[str, Any] | None,
+    suffix: Mapping[str, Any] | None,
 ) -> Iterator[Table]:
     """Every table of one model: refusal scores first, then what the verdict supports."""
     yield refusal_table(metrics)
@@ -40,6 +43,8 @@ def tables(
         yield stability_table(stability)
     if invariance and "variants" in invariance:
         yield invariance_table(invariance)
+    if suffix:
+        yield from suffix_tables.tables(suffix)
 
 
 def refusal_table(metrics: Mapping[str, Any]) -> Table:
@@ -291,7 +296,7 @@ def main() -> None:
         # Wide enough for the widest row, also when the output is a file or a log.
         console = Console(width=140)
         for path in paths:
-            beside = [path.with_name(name) for name in ("stability.json", "invariance.json")]
+            beside = [path.with_name(name) for name in ("stability.json", "invariance.json", "suffix.json")]
             extra = [read_json(other) if other.exists() else None for other in beside]
             for table in tables(read_json(path), *extra):
                 console.print(table)

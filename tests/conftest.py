@@ -3,7 +3,7 @@
 import beartype  # noqa: F401  (nnsight makes a later import of it fail)
 from jaxtyping import install_import_hook
 
-install_import_hook(["pipeline.maths", "pipeline.model"], "beartype.beartype")
+install_import_hook(["pipeline.maths", "pipeline.model", "pipeline.suffixes"], "beartype.beartype")
 
 import dataclasses
 from pathlib import Path

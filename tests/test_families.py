@@ -13,6 +13,7 @@ from pipeline.config.compose import family
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
 from pipeline.model import exactness, loading, streaming, surgery, writers
+from pipeline.model.forward import all_logits, last_logits
 from pipeline.model.random_model import write_random_model
 from pipeline.progress import byte_progress
 
@@ -78,6 +79,15 @@ def test_variants_of_an_architecture_are_exact_too(variant, tmp_path):
     found = exactness.measure(described, tiny(name, tmp_path / "model", **options))
     assert families.failures(described, found) == []
     assert not math.isnan(found.addition_at_0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_next_token_logits_are_those_of_each_prompt_alone(name, tmp_path):
+    """Prompts longer than a sliding window too: padding between a shared prefix and the rest would be counted."""
+    model = loading.load(name, tiny(name, tmp_path / "model"), family(name), "float32", "cpu")
+    prompts = model.encode(["hello there", "tell me how bread rises, in two short sentences", "x"])
+    alone = torch.stack([all_logits(model, prompt)[-1] for prompt in prompts])
+    torch.testing.assert_close(last_logits(model, prompts, 10_000), alone, atol=1e-4, rtol=1e-4)
 
 
 def test_a_failing_family_is_named_and_counted(capsys, monkeypatch, tmp_path):

@@ -188,7 +188,8 @@ def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     project.repro()
     metrics = json.loads((project.folder / "outputs/eval/tiny/metrics.json").read_text())
     assert metrics["verdict"] == "no_refusal_behaviour"
-    assert sorted(metrics["refusal_score"]) == ["harmful_baseline", "harmless_baseline"]
+    assert {"harmful_baseline", "harmless_baseline", "contrast-safe_baseline"} < metrics["refusal_score"].keys()
+    assert all(name.endswith("_baseline") for name in metrics["refusal_score"])
     assert not metrics["export"]["exported"]
     for losses in metrics["loss"].values():
         assert list(losses["loss"]) == ["baseline"]

@@ -226,12 +226,13 @@ def test_batches_that_memory_does_not_hold_are_halved(model, tiny_folder, direct
 def test_one_prompt_too_many_is_refused_with_one_line(model):
     full_above(model, 0)
     [prompt] = model.encode(["hello"])
+    read = Passage(tuple(prompt), tuple(prompt[:1]))  # reads the prompt and predicts one token after it
     refused = rf"one prompt of {len(prompt)} tokens does not fit in memory \(CUDA out of memory"
     for run in (
         lambda: last_logits(model, [prompt], 100),
         lambda: tracing.resid_pre_moments(model, [prompt], 3, 100),
         lambda: list(generate(model, [prompt], None, 4, 2)),
-        lambda: passage_losses(model, [Passage(tuple(prompt[:3]), tuple(prompt[3:]))], 60),
+        lambda: passage_losses(model, [read], 60),
     ):
         with pytest.raises(UserError, match=refused):
             run()

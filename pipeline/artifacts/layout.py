@@ -134,6 +134,16 @@ class Layout:
         """How many greedy completions change with batch size, padding and dtype."""
         return self.root / "outputs" / "eval" / self.model / "invariance.json"
 
+    @property
+    def suffix(self) -> Path:
+        """What adversarial suffixes do to the direction, and through which heads."""
+        return self.root / "outputs" / "eval" / self.model / "suffix.json"
+
+    @property
+    def found_suffixes(self) -> Path:
+        """Suffixes that `python -m pipeline.gcg` found on this model; no stage makes them."""
+        return self.root / "outputs" / "suffixes" / f"{self.model}.json"
+
     def completions(self, condition: str) -> Path:
         """Rows {id, prompt_set, completion, n_tokens, finished, prefixes} of one condition."""
         main = Label.parse(condition).is_main

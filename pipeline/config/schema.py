@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from pipeline.config.suffix import SuffixConfig
 from pipeline.judges.names import REFUSAL_JUDGES, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.maths.estimators import DEFAULT, ESTIMATORS
 from pipeline.maths.selection import RULES
@@ -398,3 +399,4 @@ class Config:
     loss: LossConfig = MISSING
     capability: CapabilityConfig = MISSING
     export: ExportConfig = MISSING
+    suffix: SuffixConfig = MISSING

@@ -5,11 +5,12 @@ from typing import Any
 
 from pipeline import figures as draw
 from pipeline import further_figures as besides
+from pipeline import suffix_figures
 from pipeline.artifacts import files, records, tables
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
-from pipeline.cells import on_tasks
 from pipeline.config.schema import Config
+from pipeline.figures import estimates
 from pipeline.maths.controls import is_null
 from pipeline.maths.estimators import ESTIMATORS
 from pipeline.maths.evaluation import is_control
@@ -22,14 +23,14 @@ def figures(config: Config, layout: Layout) -> None:
     """Write every figure of one model as PNG."""
     metrics, stability = files.read_json(layout.metrics), files.read_json(layout.stability)
     title, judge = config.model.title, metrics["judge"]
-    scores = _estimates(metrics["refusal_score"])
-    lengths = {n: {int(length): e for length, e in _estimates(r).items()} for n, r in metrics["by_length"].items()}
+    scores = estimates(metrics["refusal_score"])
+    lengths = {n: {int(length): e for length, e in estimates(r).items()} for n, r in metrics["by_length"].items()}
     for name in scores:
         lengths.setdefault(name, {})[metrics["max_new_tokens"]] = scores[name]
     line = stamp(metrics["provenance"])
     drawn = {
-        "refusal": _bars(scores, "Refusal", "refused", judge, title, line),
-        **_besides(metrics, scores, line),
+        "refusal": draw.score_bars(scores, "Refusal", "refused", judge, title, line),
+        **besides.figures(metrics, scores, line),
         "selection": _heatmaps(config, layout, metrics["selection"], line),
         "length": draw.refusal_by_length(lengths, title, judge, line),
     }
@@ -48,42 +49,12 @@ def figures(config: Config, layout: Layout) -> None:
             judge,
             line,
         )
+    suffix = files.read_json(layout.suffix)
+    if "provenance" in suffix:
+        drawn |= suffix_figures.figures(suffix, title, stamp(suffix["provenance"]))
     for name, figure in drawn.items():
-        source = stability if name == "stability" else metrics
+        source = suffix if name.startswith("suffix_") else stability if name == "stability" else metrics
         tables.write_png(layout.figure(name), figure, source["provenance"])
-
-
-def _besides(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], line: str) -> dict[str, Any]:
-    """What changed besides refusal: safety by each judge, further sets and system prompts, capability."""
-    title = metrics["title"]
-    drawn = {
-        f"safety_{judge}": _bars(_estimates(record["score"]), "Safety", "judged safe", judge, title, line)
-        for judge, record in metrics["safety"].items()
-    }
-    further = {name: rate for name, rate in scores.items() if not Label.parse(name).is_main}
-    if further:
-        headline = f"Refusal of contrast prompts and under system prompts: {title}"
-        drawn["further"] = besides.further_rates(further, headline, metrics["judge"], line)
-    tasks = metrics["capability"]["tasks"]
-    rows = {task: (found["score"], on_tasks(found["score"])) for task, found in tasks.items()}
-    rates = {task: {words: _estimate(row[n]) for n, words in names.items()} for task, (row, names) in rows.items()}
-    chance = {task: found["chance"] for task, found in tasks.items()}
-    if tasks:
-        drawn["capability"] = besides.capability_scores(rates, chance, f"Capability: {title}", line)
-    return drawn
-
-
-def _bars(scores: Mapping[str, Estimate], what: str, share: str, judge: str, title: str, line: str) -> Any:
-    meaning = f"{what.lower()} score [{judge}]\nshare of completions {share}"
-    return draw.score_bars(scores, f"{what} before and after: {title}", meaning, line)
-
-
-def _estimates(rows: Mapping[str, Any]) -> dict[str, Estimate]:
-    return {name: _estimate(row) for name, row in rows.items()}
-
-
-def _estimate(row: Mapping[str, Any]) -> Estimate:
-    return Estimate(row["value"], row["low"], row["high"], row["n"])
 
 
 def _controls(scores: Mapping[str, Estimate], effect: str) -> list[Estimate]:

@@ -14,7 +14,7 @@ from pipeline.maths.estimators import DEFAULT
 from pipeline.stages import safety
 from pipeline.stages.entry import run_stage
 
-READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory"))
+READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
 
 
 def metrics(config: Config, layout: Layout) -> None:

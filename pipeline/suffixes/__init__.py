@@ -1,0 +1,1 @@
+"""Adversarial suffixes. Apart from maths and model of the rest, so that a change re-runs stage suffix alone."""

@@ -1,0 +1,1 @@
+"""Pure functions of tensors: attribution by head, paired changes, proposals of a search."""

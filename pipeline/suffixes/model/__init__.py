@@ -1,0 +1,1 @@
+"""What is read, restored and searched on a live model."""

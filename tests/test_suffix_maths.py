@@ -1,0 +1,135 @@
+"""The pure parts of the suffix analysis against hand-computed values and other libraries."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from torch.testing import assert_close
+
+from pipeline.maths.statistics import Estimate
+from pipeline.suffixes.maths import attribution, changes, coordinates, record
+
+
+def test_head_projections_sum_to_the_projection_of_the_output():
+    generator = torch.Generator().manual_seed(0)
+    z, w = (torch.randn(shape, generator=generator) for shape in ((3, 12), (5, 12)))
+    r = torch.randn(5, generator=generator, dtype=torch.float64)
+    found = attribution.head_projections(z, w, r, 4)
+    assert found.shape == (3, 4)
+    assert_close(found.sum(dim=1), (z.double() @ w.double().T) @ r)
+    assert_close(found[1, 2], (z[1, 6:9].double() @ w[:, 6:9].double().T) @ r)
+
+
+def test_norm_scale_is_one_over_the_root_mean_square():
+    x, gain = torch.randn(4, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    rms = x.square().mean(dim=-1).sqrt()
+    assert_close(attribution.norm_scale(x, gain, gain * x / rms[:, None]), 1 / rms)
+
+
+def test_region_masses_by_hand():
+    attention = torch.tensor([[0.1, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 0.0]])
+    masses = attribution.region_masses(attention, torch.tensor([0, 1, 1, 3]), 4)
+    assert_close(masses, torch.tensor([[0.1, 0.5, 0.0, 0.4], [1, 0, 0, 0]], dtype=torch.float64), atol=1e-7, rtol=0)
+
+
+def test_relative_error_by_hand():
+    whole = torch.tensor([[3.0, 0.0], [-3.0, 4.0]], dtype=torch.float64)
+    parts = whole + torch.tensor([[0.0, 0.0], [0.0, 0.4]], dtype=torch.float64)
+    assert attribution.relative_error(parts, whole) == pytest.approx(0.1)
+    assert attribution.relative_error(whole, whole) == 0
+
+
+def test_top_and_random_heads():
+    mean = torch.tensor([[1.0, 5.0, -9.0], [3.0, 5.0, 0.0]])
+    top = attribution.top_heads(mean, 3)
+    assert top == [(0, 1), (1, 1), (1, 0)]
+    for seed in range(20):
+        others = attribution.random_heads(top, 2, 3, seed)
+        assert len(set(others)) == 3
+        assert not set(others) & set(top)
+        assert [layer for layer, _ in others[:2]] == [0, 1], "from the same layers while there are others"
+    assert len({tuple(attribution.random_heads([(0, 0)], 1, 9, seed)) for seed in range(20)}) > 3
+
+
+def ends(row: Estimate) -> tuple[float, float, float]:
+    assert row.low is not None
+    assert row.value is not None
+    assert row.high is not None
+    return row.low, row.value, row.high
+
+
+def test_change_is_the_paired_mean_and_wilcoxons_p():
+    generator = np.random.default_rng(1)
+    before = generator.normal(size=30)
+    after = before - 0.5 + 0.3 * generator.normal(size=30)
+    found = changes.change(before.tolist(), after.tolist())
+    assert found.change.value == pytest.approx((after - before).mean())
+    wilcoxon: Any = stats.wilcoxon(after, before)
+    assert found.p == pytest.approx(wilcoxon.pvalue)
+    low, value, high = ends(found.change)
+    assert low < value < high < 0
+    other = changes.change(before.tolist(), (before + 1e-3 * generator.normal(size=30)).tolist())
+    same = changes.change(before.tolist(), before.tolist())
+    corrected = changes.holm({"a": found, "b": other, "c": same})
+    expected: Any = multipletests([found.p, other.p], method="holm")[1]
+    assert [corrected["a"].p_holm, corrected["b"].p_holm] == pytest.approx(expected.tolist())
+    assert [row.verdict for row in corrected.values()] == ["lower", "no difference shown", "not testable"]
+
+
+def test_returned_share_by_hand_and_without_a_fall():
+    generator = np.random.default_rng(2)
+    none = generator.normal(2, 0.5, size=40)
+    suffixed = none - 4 + 0.2 * generator.normal(size=40)
+    quarter = suffixed + 0.25 * (none - suffixed)
+    found = changes.returned_share(none.tolist(), suffixed.tolist(), quarter.tolist())
+    assert found.value == pytest.approx(0.25)
+    assert found.low == pytest.approx(0.25)
+    assert changes.returned_share(none.tolist(), suffixed.tolist(), none.tolist()).value == pytest.approx(1)
+    noisy = changes.returned_share(none.tolist(), suffixed.tolist(), (quarter + generator.normal(size=40)).tolist())
+    low, _, high = ends(noisy)
+    assert low < 0.25 < high
+    rise = changes.returned_share(suffixed.tolist(), none.tolist(), quarter.tolist())
+    assert (rise.value, rise.note.startswith("no fall")) == (None, True)
+
+
+def test_outside_names_the_layers_that_leave_the_band():
+    band = [Estimate(0.5, 0.4, 0.6, 9), Estimate(0.1, 0.0, 0.2, 9), Estimate(0.3, None, None, 9)]
+    assert changes.outside([0.55, 0.25, 0.3], band) == [1]
+    assert changes.outside([0.39, 0.1, 0.31], band) == [0, 2]
+
+
+def test_best_suffix_is_the_lowest_mean():
+    assert changes.best_suffix([[1.0, 2.0], [5.0, -9.0], [0.0, 0.0]]) == 1
+
+
+def test_records_compare_the_pairs_on_the_same_prompts():
+    generator = torch.Generator().manual_seed(3)
+    base = torch.randn(20, 4, 3, generator=generator, dtype=torch.float64)
+    shift = torch.zeros(4, 3, dtype=torch.float64)
+    shift[2, 1] = -5.0
+    kinds = {"harmful": base, "adversarial": base + shift, "random": base.flip(0), "harmless": base - 1}
+    rows = record.heads_record(kinds, [(2, 1), (0, 0)], 0)
+    assert rows[0]["changes"]["adversarial_against_none"]["change"]["value"] == pytest.approx(-5)
+    assert rows[1]["changes"]["adversarial_against_none"]["verdict"] == "not testable"
+    found = record.sum_record(kinds, [(2, 1), (0, 0)], 0)
+    assert found["values"]["harmful"]["value"] == pytest.approx(float((base[:, 2, 1] + base[:, 0, 0]).mean()))
+    cosine = record.cosine_record({kind: x[:, :, 0] for kind, x in kinds.items()}, 0)
+    assert len(cosine["values"]["random"]) == 4
+    assert cosine["random_outside"] == [], "the same prompts in another order have the same mean"
+    moved = record.cosine_record({**{k: x[:, :, 0] for k, x in kinds.items()}, "random": base[:, :, 0] + 9}, 0)
+    assert moved["random_outside"] == [0, 1, 2, 3]
+    assert cosine["random_statement"].startswith("random suffixes keep the mean cosine within")
+    assert moved["random_statement"].endswith("at 4 of 4 layers: 0, 1, 2, 3")
+
+
+def test_proposals_change_one_place_to_a_promising_token():
+    gradient = torch.tensor([[0.0, -3.0, 2.0, -1.0], [5.0, 0.0, -2.0, -9.0]])
+    best = coordinates.best_replacements(gradient, torch.tensor([0, 1, 2]), 2)
+    assert best.tolist() == [[1, 0], [2, 1]], "token 3 is not allowed"
+    current = torch.tensor([2, 0])
+    rows = coordinates.proposals(current, best, 40, 0)
+    assert sorted(rows.tolist()) == [[0, 0], [1, 0], [2, 1], [2, 2]]
+    assert torch.equal(rows, coordinates.proposals(current, best, 40, 0))
