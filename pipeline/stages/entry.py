@@ -1,6 +1,7 @@
 """How every stage starts: its model, its configuration, its paths, and its errors on one line."""
 
 import argparse
+import ctypes
 import json
 import logging
 import os
@@ -19,10 +20,13 @@ from pipeline.config.compose import load
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
+
 
 def guarded(main: Callable[[], None]) -> None:
     """Run `main`; a UserError ends the process with one line and status 1, no traceback."""
     quiet_libraries()
+    keep_freed_memory()
     try:
         main()
     except UserError as error:
@@ -63,6 +67,17 @@ def cache_folder(config: Config) -> Path:
 def mirror_folder(config: Config) -> Path | None:
     """A local folder tried before any network place."""
     return Path(config.fetch.mirror).expanduser() if config.fetch.mirror else None
+
+
+def keep_freed_memory() -> None:
+    """Let glibc hand freed tensors out again instead of returning them to the system; elsewhere do nothing.
+
+    On a CPU a fifth of a sweep's time is page faults of temporaries otherwise.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(MMAP_THRESHOLD, 32 * 2**20)  # the largest value that glibc takes
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def quiet_libraries() -> None:
