@@ -1,7 +1,8 @@
 """The paper's selection sweep written from its description (section 2.3), with nothing shared: what ours is held to.
 
 Three full passes per candidate in batches of 32 padded prompts: ablation on harmful, addition on harmless,
-ablation on harmless; hooks on every block, and logits at every position of which the last is read.
+ablation on harmless; hooks on every block, and logits at every position of which the last is read. Where the
+refusal metric is read, the published code widens all of them to float64 first; `widen` says whether this does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,12 +23,16 @@ BATCH = 32
 
 
 @torch.inference_mode()
-def full_logits(model: ChatModel, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "prompt d_vocab"]:
-    """Last-position logits by way of those of every position."""
+def full_logits(
+    model: ChatModel, prompts: Sequence[Sequence[int]], widen: bool = False
+) -> Float[Tensor, "prompt d_vocab"]:
+    """Last-position logits by way of those of every position; `widen`: all of them to float64."""
     found = []
     for first in range(0, len(prompts), BATCH):
         padded = chat.pad_left(prompts[first : first + BATCH], model.pad_id)
         logits = model.hf(**padded.inputs(model.hf), use_cache=False).logits
+        if widen:
+            logits = logits.double()
         found.append(logits[:, -1].float().cpu())
     return torch.cat(found)
 
@@ -39,12 +44,13 @@ def score(
     harmless: Sequence[Sequence[int]],
     refusal_tokens: Tensor,
     baseline: Float[Tensor, "prompt d_vocab"],
+    widen: bool = True,
 ) -> CandidateScores:
     """The scores of one candidate; `baseline`: the unchanged model's logits on the harmless prompts."""
     with _ablated(model, direction):
-        bypass = refusal_metric(full_logits(model, harmful), refusal_tokens)
+        bypass = refusal_metric(full_logits(model, harmful, widen), refusal_tokens)
     with _added(model, direction):
-        induce = refusal_metric(full_logits(model, harmless), refusal_tokens)
+        induce = refusal_metric(full_logits(model, harmless, widen), refusal_tokens)
     with _ablated(model, direction):
         kl = kl_divergence(baseline, full_logits(model, harmless))
     bypass, induce, kl = (float(values.mean()) for values in (bypass, induce, kl))
