@@ -47,5 +47,7 @@ class Project:
         return [line.split("'")[1].split("@")[0] for line in lines if line.startswith("Running stage")]
 
     def outs(self) -> dict[str, bytes]:
+        """Every output by name, but what stages cost, which is of a machine and no artefact."""
         files = (path for path in (self.folder / "outputs").rglob("*") if path.is_file() and path.name != ".gitignore")
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+        names = {str(path.relative_to(self.folder)): path for path in files}
+        return {name: path.read_bytes() for name, path in names.items() if not name.startswith("outputs/bench/")}
