@@ -45,7 +45,7 @@ def suffix(config: Config, layout: Layout) -> None:
             "dtype": config.suffix.dtype,
             "layer": chosen.layer,
             "judge": config.suffix.judge,
-            "provenance": provenance(config, layout, pinned, READ),
+            "provenance": {**provenance(config, layout, pinned, READ), "dtype": config.suffix.dtype},
         }
         if searches and record["verdict"] == WITHOUT_EFFECT:
             record["reason"] = f"no suffix found at this budget ({found.spent(searches)}): {record['reason']}"
