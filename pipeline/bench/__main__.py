@@ -103,7 +103,8 @@ def main() -> None:
             kind, found = _measured(arguments, name, Path(cache))
         rows.extend(found)
         shown = "random " + "x".join(map(str, arguments.random)) if arguments.random else name
-        Console().print(table(rows, f"{shown}, {kind}, medians of {arguments.repeats}"))
+        # Wide enough for the widest row, also when the output is a file or a log.
+        Console(width=140).print(table(rows, f"{shown}, {kind}, medians of {arguments.repeats}"))
         records = [row.record() for row in rows]
         path = Layout(shown.replace(" ", "-")).bench(kind.replace(" ", "-"))
         files.write_json(path, {"model": shown, "on": kind, "repeats": arguments.repeats, "rows": records})

@@ -1,6 +1,5 @@
 """Activation caching against a bare pass that stops at the last cached layer: time side by side, memory apart."""
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +9,7 @@ import torch
 
 from pipeline.artifacts.layout import Layout
 from pipeline.bench.material import Material, compose_now, material, peak_bytes
-from pipeline.bench.timing import Row, in_turn, median, median_ratio
+from pipeline.bench.timing import Row, in_process, in_turn, median, median_ratio
 from pipeline.model import chat, tracing
 from pipeline.model.batching import length_sorted_batches
 
@@ -58,8 +57,7 @@ def bare(m: Material) -> None:
 
 def _peak(m: Material, kind: str) -> float:
     dtype = str(m.model.hf.dtype).removeprefix("torch.")
-    command = [sys.executable, "-m", "pipeline.bench.caching", m.layout.model, kind, dtype]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    return float(in_process("pipeline.bench.caching", m.layout.model, kind, dtype))
 
 
 def main() -> None:

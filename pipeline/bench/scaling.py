@@ -5,7 +5,6 @@ named; the cost of a pass does not depend on their values.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from scipy.stats import linregress
 
 from pipeline.bench.material import Material, compose_now, of_size, peak_bytes, synthetic
-from pipeline.bench.timing import Row, in_turn, median
+from pipeline.bench.timing import Row, in_process, in_turn, median
 from pipeline.model import scoring
 
 SECTION = "scaling of the sweep"
@@ -67,9 +66,7 @@ def rows(dtype: str, repeats: int, models: Sequence[str] = MODELS) -> Iterator[R
 
 def _apart(point: Point, dtype: str, repeats: int) -> tuple[float, int, int]:
     """Seconds, peak bytes and parameters in blocks, from a process that does this and nothing else."""
-    command = [sys.executable, "-m", "pipeline.bench.scaling", json.dumps(vars(point)), dtype, str(repeats)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = json.loads(shown.splitlines()[-1])
+    found = json.loads(in_process("pipeline.bench.scaling", json.dumps(vars(point)), dtype, str(repeats)))
     return found["seconds"], found["peak"], found["parameters"]
 
 

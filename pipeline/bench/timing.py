@@ -1,12 +1,16 @@
 """Times of things done in turn, so that a machine whose speed drifts treats them alike."""
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+
+from pipeline.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ def median(values: list[float]) -> float:
 def median_ratio(above: list[float], below: list[float]) -> float:
     """Median of the ratios round by round: a slow round slows both."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def in_process(module: str, *arguments: str) -> str:
+    """The last line that a module prints, run in a process of its own. Raises UserError with its last line of error."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{module} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return done.stdout.splitlines()[-1]
 
 
 def _wait() -> None:

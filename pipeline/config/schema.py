@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from pipeline.config.checks import DTYPES, check
 from pipeline.config.suffix import SuffixConfig
 from pipeline.judges.names import REFUSAL_JUDGES, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.maths.estimators import DEFAULT, ESTIMATORS
@@ -15,13 +16,7 @@ from pipeline.prompts.spec import DataConfig, SplitSizes, TextConfig
 
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 QUANTIZED = ("8bit", "4bit")
-DTYPES = ("float32", "bfloat16", "float16")
 TOKEN_SOURCES = ("family", "auto")
-
-
-def _check(holds: bool, key: str, value: object, remedy: str) -> None:
-    if not holds:
-        raise ValueError(f"{key} is {value!r}: {remedy}")
 
 
 @dataclass
@@ -38,7 +33,7 @@ class SourceConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        _check(self.kind in SOURCE_KINDS, "model.source.kind", self.kind, f"use one of {', '.join(SOURCE_KINDS)}")
+        check(self.kind in SOURCE_KINDS, "model.source.kind", self.kind, f"use one of {', '.join(SOURCE_KINDS)}")
         needs = {
             "gguf": ("file", "sha256", "places"),
             "hub": ("repo", "revision"),
@@ -46,7 +41,7 @@ class SourceConfig:
             "random": ("model_type",),
         }[self.kind]
         for key in needs:
-            _check(
+            check(
                 bool(getattr(self, key)),
                 f"model.source.{key}",
                 getattr(self, key),
@@ -80,7 +75,7 @@ class MemoryConfig:
     def __post_init__(self):
         for name, gib in self.limits.items():
             known = name in ("cpu", "disk") or (name.startswith("gpu") and name[3:].isdigit())
-            _check(known and gib >= 0, f"memory.limits.{name}", gib, "name gpu0, gpu1, cpu or disk, and GiB from 0")
+            check(known and gib >= 0, f"memory.limits.{name}", gib, "name gpu0, gpu1, cpu or disk, and GiB from 0")
 
 
 @dataclass
@@ -91,10 +86,10 @@ class EngineConfig:
     quantize: str = ""
 
     def __post_init__(self):
-        _check(self.dtype in DTYPES, "engine.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        check(self.dtype in DTYPES, "engine.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
         choices = ", ".join(QUANTIZED)
-        _check(self.quantize in ("", *QUANTIZED), "engine.quantize", self.quantize, f'use "" or one of {choices}')
-        _check(self.max_batch_tokens >= 1, "engine.max_batch_tokens", self.max_batch_tokens, "use at least 1")
+        check(self.quantize in ("", *QUANTIZED), "engine.quantize", self.quantize, f'use "" or one of {choices}')
+        check(self.max_batch_tokens >= 1, "engine.max_batch_tokens", self.max_batch_tokens, "use at least 1")
 
 
 @dataclass
@@ -122,17 +117,17 @@ class SelectConfig:
         }
 
     def __post_init__(self):
-        _check(self.rule in RULES, "select.rule", self.rule, f"use one of {', '.join(RULES)}")
-        _check(self.kl_threshold > 0, "select.kl_threshold", self.kl_threshold, "use a number above 0")
+        check(self.rule in RULES, "select.rule", self.rule, f"use one of {', '.join(RULES)}")
+        check(self.kl_threshold > 0, "select.kl_threshold", self.kl_threshold, "use a number above 0")
         for key in ("layer_share", "gap_share", "max_refusal_rate", "race_level"):
-            _check(
+            check(
                 0 < getattr(self, key) <= 1,
                 f"select.{key}",
                 getattr(self, key),
                 "use a share above 0, at most 1",
             )
         for key in ("max_train", "max_val", "min_train", "min_val"):
-            _check(getattr(self, key) >= 1, f"select.{key}", getattr(self, key), "use at least 1")
+            check(getattr(self, key) >= 1, f"select.{key}", getattr(self, key), "use at least 1")
 
 
 @dataclass
@@ -150,10 +145,10 @@ class RefusalTokensConfig:
 
     def __post_init__(self):
         choices = ", ".join(TOKEN_SOURCES)
-        _check(self.source in TOKEN_SOURCES, "refusal_tokens.source", self.source, f"use one of {choices}")
-        _check(self.judge in TEXT_JUDGES, "refusal_tokens.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
+        check(self.source in TOKEN_SOURCES, "refusal_tokens.source", self.source, f"use one of {choices}")
+        check(self.judge in TEXT_JUDGES, "refusal_tokens.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
         for key in ("n_harmful", "n_harmless", "max_new_tokens"):
-            _check(getattr(self, key) >= 1, f"refusal_tokens.{key}", getattr(self, key), "use at least 1")
+            check(getattr(self, key) >= 1, f"refusal_tokens.{key}", getattr(self, key), "use at least 1")
 
 
 @dataclass
@@ -164,14 +159,14 @@ class ControlsConfig:
 
     def __post_init__(self):
         for key in ("random", "shuffled"):
-            _check(
+            check(
                 getattr(self, key) >= 1,
                 f"controls.{key}",
                 getattr(self, key),
                 "every effect needs a control: 1 or more",
             )
         share = self.layer_share
-        _check(share is None or 0 < share < 1, "controls.layer_share", share, "use null or a share between 0 and 1")
+        check(share is None or 0 < share < 1, "controls.layer_share", share, "use null or a share between 0 and 1")
 
 
 @dataclass
@@ -182,20 +177,20 @@ class EstimatorsConfig:
 
     def __post_init__(self):
         unknown = [name for name in self.names if name not in ESTIMATORS]
-        _check(not unknown, "estimators.names", unknown, f"use {', '.join(ESTIMATORS)}")
-        _check(
+        check(not unknown, "estimators.names", unknown, f"use {', '.join(ESTIMATORS)}")
+        check(
             not self.names or DEFAULT in self.names,
             "estimators.names",
             self.names,
             f"keep {DEFAULT}, what the others are held against, or use [] for none",
         )
-        _check(
+        check(
             len(self.positions) > 0 and all(position < 0 for position in self.positions),
             "estimators.positions",
             self.positions,
             "count from the end: -1 is the last token",
         )
-        _check(self.layer_step >= 1, "estimators.layer_step", self.layer_step, "use at least 1")
+        check(self.layer_step >= 1, "estimators.layer_step", self.layer_step, "use at least 1")
 
 
 @dataclass
@@ -206,10 +201,10 @@ class StabilityConfig:
     n_draws: int = MISSING
 
     def __post_init__(self):
-        _check(self.n_resamples >= 100, "stability.n_resamples", self.n_resamples, "use at least 100")
+        check(self.n_resamples >= 100, "stability.n_resamples", self.n_resamples, "use at least 100")
         for key in ("n_splits", "n_draws"):
-            _check(getattr(self, key) >= 1, f"stability.{key}", getattr(self, key), "use at least 1")
-        _check(all(size >= 1 for size in self.sizes), "stability.sizes", self.sizes, "use numbers of prompts from 1")
+            check(getattr(self, key) >= 1, f"stability.{key}", getattr(self, key), "use at least 1")
+        check(all(size >= 1 for size in self.sizes), "stability.sizes", self.sizes, "use numbers of prompts from 1")
 
 
 @dataclass
@@ -222,16 +217,12 @@ class InvarianceConfig:
     padding: int = MISSING
 
     def __post_init__(self):
-        _check(self.judge in TEXT_JUDGES, "invariance.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
-        _check(self.n_prompts >= 0, "invariance.n_prompts", self.n_prompts, "use 0 (not measured) or more")
+        check(self.judge in TEXT_JUDGES, "invariance.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
+        check(self.n_prompts >= 0, "invariance.n_prompts", self.n_prompts, "use 0 (not measured) or more")
         for key in ("n_tokens", "padding"):
-            _check(getattr(self, key) >= 1, f"invariance.{key}", getattr(self, key), "use at least 1")
-        _check(
-            all(size >= 1 for size in self.batch_sizes), "invariance.batch_sizes", self.batch_sizes, "use at least 1"
-        )
-        _check(
-            all(name in DTYPES for name in self.dtypes), "invariance.dtypes", self.dtypes, f"use {', '.join(DTYPES)}"
-        )
+            check(getattr(self, key) >= 1, f"invariance.{key}", getattr(self, key), "use at least 1")
+        check(all(size >= 1 for size in self.batch_sizes), "invariance.batch_sizes", self.batch_sizes, "use at least 1")
+        check(all(name in DTYPES for name in self.dtypes), "invariance.dtypes", self.dtypes, f"use {', '.join(DTYPES)}")
 
 
 @dataclass
@@ -242,10 +233,10 @@ class GenerateConfig:
     lengths: list[int] = MISSING
 
     def __post_init__(self):
-        _check(all(length >= 1 for length in self.lengths), "generate.lengths", self.lengths, "use at least 1")
-        _check(self.max_new_tokens >= 1, "generate.max_new_tokens", self.max_new_tokens, "use at least 1")
-        _check(self.batch_size >= 1, "generate.batch_size", self.batch_size, "use at least 1")
-        _check(self.coefficient > 0, "generate.coefficient", self.coefficient, "use a number above 0")
+        check(all(length >= 1 for length in self.lengths), "generate.lengths", self.lengths, "use at least 1")
+        check(self.max_new_tokens >= 1, "generate.max_new_tokens", self.max_new_tokens, "use at least 1")
+        check(self.batch_size >= 1, "generate.batch_size", self.batch_size, "use at least 1")
+        check(self.coefficient > 0, "generate.coefficient", self.coefficient, "use a number above 0")
 
 
 @dataclass
@@ -255,11 +246,9 @@ class EvaluateConfig:
     n_prompts: int = MISSING
 
     def __post_init__(self):
-        _check(
-            self.n_prompts >= 0, "evaluate.n_prompts", self.n_prompts, "use 0 (nothing beyond the main sets) or more"
-        )
+        check(self.n_prompts >= 0, "evaluate.n_prompts", self.n_prompts, "use 0 (nothing beyond the main sets) or more")
         named = all(name.isidentifier() and "_" not in name for name in self.systems)
-        _check(named, "evaluate.systems", list(self.systems), "name them with letters and digits alone")
+        check(named, "evaluate.systems", list(self.systems), "name them with letters and digits alone")
 
 
 @dataclass
@@ -296,21 +285,21 @@ class JudgeConfig:
     def __post_init__(self):
         choices = ", ".join(REFUSAL_JUDGES)
         unknown = [name for name in self.others if name not in REFUSAL_JUDGES]
-        _check(not unknown, "judge.others", unknown, f"use {choices}")
-        _check(self.refusal in REFUSAL_JUDGES, "judge.refusal", self.refusal, f"use one of {choices}")
+        check(not unknown, "judge.others", unknown, f"use {choices}")
+        check(self.refusal in REFUSAL_JUDGES, "judge.refusal", self.refusal, f"use one of {choices}")
         unknown = [name for name in self.safety if name not in SAFETY_JUDGES]
-        _check(not unknown, "judge.safety", unknown, f"use {', '.join(SAFETY_JUDGES)}")
+        check(not unknown, "judge.safety", unknown, f"use {', '.join(SAFETY_JUDGES)}")
         for key in ("folders", "adapters", "revisions", "endpoints"):
             unknown = [
                 name
                 for name in getattr(self, key)
                 if name in TEXT_JUDGES or name not in (*REFUSAL_JUDGES, *SAFETY_JUDGES)
             ]
-            _check(not unknown, f"judge.{key}", unknown, "name judges that are models")
-        _check(self.window is None or self.window >= 1, "judge.window", self.window, "use null or at least 1")
-        _check(self.min_words >= 0, "judge.min_words", self.min_words, "use 0 or more")
-        _check(self.batch_size >= 1, "judge.batch_size", self.batch_size, "use at least 1")
-        _check(self.dtype in DTYPES, "judge.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+            check(not unknown, f"judge.{key}", unknown, "name judges that are models")
+        check(self.window is None or self.window >= 1, "judge.window", self.window, "use null or at least 1")
+        check(self.min_words >= 0, "judge.min_words", self.min_words, "use 0 or more")
+        check(self.batch_size >= 1, "judge.batch_size", self.batch_size, "use at least 1")
+        check(self.dtype in DTYPES, "judge.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
 
 
 @dataclass
@@ -321,8 +310,8 @@ class LossConfig:
 
     def __post_init__(self):
         for key in ("n_completions", "max_answer_tokens"):
-            _check(getattr(self, key) >= 1, f"loss.{key}", getattr(self, key), "use at least 1")
-        _check(self.max_tokens >= 2, "loss.max_tokens", self.max_tokens, "use at least 2")
+            check(getattr(self, key) >= 1, f"loss.{key}", getattr(self, key), "use at least 1")
+        check(self.max_tokens >= 2, "loss.max_tokens", self.max_tokens, "use at least 2")
 
 
 @dataclass
@@ -338,9 +327,9 @@ class CapabilityTask:
 
     def __post_init__(self):
         pinned = bool(self.sha256) == bool(self.places)
-        _check(pinned, "capability: sha256 of a task", self.sha256, "give both sha256 and places, or neither")
-        _check(bool(self.base), "capability: base of a task", self.base, "name a task of lm-eval")
-        _check(bool(self.metric), "capability: metric of a task", self.metric, "name one, such as acc")
+        check(pinned, "capability: sha256 of a task", self.sha256, "give both sha256 and places, or neither")
+        check(bool(self.base), "capability: base of a task", self.base, "name a task of lm-eval")
+        check(bool(self.metric), "capability: metric of a task", self.metric, "name one, such as acc")
 
 
 @dataclass
@@ -353,9 +342,9 @@ class CapabilityConfig:
     tasks: dict[str, CapabilityTask] = MISSING
 
     def __post_init__(self):
-        _check(self.dtype in DTYPES, "capability.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
-        _check(self.batch_size >= 1, "capability.batch_size", self.batch_size, "use at least 1")
-        _check(self.limit is None or self.limit >= 1, "capability.limit", self.limit, "use null or at least 1")
+        check(self.dtype in DTYPES, "capability.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        check(self.batch_size >= 1, "capability.batch_size", self.batch_size, "use at least 1")
+        check(self.limit is None or self.limit >= 1, "capability.limit", self.limit, "use null or at least 1")
 
 
 @dataclass
@@ -365,9 +354,9 @@ class ExportConfig:
     n_tokens: int = MISSING
 
     def __post_init__(self):
-        _check(self.dtype in DTYPES, "export.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
-        _check(self.n_prompts >= 1, "export.n_prompts", self.n_prompts, "use at least 1")
-        _check(self.n_tokens >= 1, "export.n_tokens", self.n_tokens, "use at least 1")
+        check(self.dtype in DTYPES, "export.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        check(self.n_prompts >= 1, "export.n_prompts", self.n_prompts, "use at least 1")
+        check(self.n_tokens >= 1, "export.n_tokens", self.n_tokens, "use at least 1")
 
 
 @dataclass

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from pipeline.config.checks import DTYPES, check
 from pipeline.judges.names import TEXT_JUDGES
 
 SOURCES = ("none", "given", "found")
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass
@@ -30,29 +30,26 @@ class SuffixConfig:
     judge: str = MISSING
 
     def __post_init__(self):
-        _check(self.source in SOURCES, "source", self.source, f"use one of {', '.join(SOURCES)}")
-        _check(self.dtype in DTYPES, "dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
-        _check(self.judge in TEXT_JUDGES, "judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
+        check(self.source in SOURCES, "suffix.source", self.source, f"use one of {', '.join(SOURCES)}")
+        check(self.dtype in DTYPES, "suffix.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        check(self.judge in TEXT_JUDGES, "suffix.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
         for key in ("n_choosing", "n_prompts"):
-            _check(getattr(self, key) >= 8, key, getattr(self, key), "fewer than 8 prompts have no interval")
+            check(getattr(self, key) >= 8, f"suffix.{key}", getattr(self, key), "fewer than 8 prompts have no interval")
         for key in ("n_random", "n_heads", "n_random_heads", "max_new_tokens"):
-            _check(getattr(self, key) >= 1, key, getattr(self, key), "use at least 1")
-        _check(all(text.strip() for text in self.texts), "texts", self.texts, "an empty suffix is none: remove it")
-        _check(
+            check(getattr(self, key) >= 1, f"suffix.{key}", getattr(self, key), "use at least 1")
+        check(
+            all(text.strip() for text in self.texts), "suffix.texts", self.texts, "an empty suffix is none: remove it"
+        )
+        check(
             self.source != "given" or bool(self.texts) != bool(self.file),
-            "texts",
+            "suffix.texts",
             self.texts,
             "source given needs suffix.texts or suffix.file (a suffix a line), and not both",
         )
         needs_hash = (self.source == "given" and bool(self.file)) or self.source == "found"
-        _check(
+        check(
             not needs_hash or len(self.sha256) == 64,
-            "sha256",
+            "suffix.sha256",
             self.sha256,
             "give the file's sha256 (sha256sum FILE), so that another file is measured anew",
         )
-
-
-def _check(holds: bool, key: str, value: object, remedy: str) -> None:
-    if not holds:
-        raise ValueError(f"suffix.{key} is {value!r}: {remedy}")
