@@ -29,13 +29,11 @@ $(VENV)/.installed: requirements.lock Makefile
 	$(PIP) install -q --require-hashes --no-deps -r requirements.lock
 	touch $@
 
-repro: setup ## run every stage that is out of date, then print the results
-	@python -m dvc repro
-	@python -m pipeline.report
+repro: setup ## run every stage that is out of date, then print the results (PROFILE=standard: more than the verdict)
+	@python -m pipeline.repro $(if $(PROFILE),--profile $(PROFILE))
 
-figures: setup ## make the figures (and whatever they need)
-	@python -m dvc repro figures
-	@find outputs/figures -name '*.png' | sort
+figures: setup ## make the figures of every run (and whatever they need)
+	@python -m pipeline.repro --figures
 
 test: setup ## all tests but the real models'
 	python -m pytest -m 'not slow'
@@ -58,13 +56,13 @@ families: setup ## check every family file on a random tiny model and print the 
 golden: setup ## recompute the paper's published results (FOLDER=where they are) and print them beside ours
 	@python -m pipeline.stages.golden --folder $(or $(FOLDER),../shared/golden)
 
-gate: setup ## fail when a refusal rate moved from regression/baseline.json (METRICS=file: hold that against it)
+gate: setup ## fail when a refusal rate of any run moved from its baseline (METRICS=file: hold that against it)
 	@python -m pipeline.gate $(if $(METRICS),--metrics $(METRICS))
 
-baseline: setup ## make the current metrics the baseline of the gate
+baseline: setup ## make the active run's metrics its baseline
 	@python -m pipeline.gate --update
 
-fresh: setup ## fail when dvc.lock, configuration, code and metrics do not belong together
+fresh: setup ## fail when dvc.lock, configuration, code and results of any run do not belong together
 	@python -m pipeline.fresh
 
 bench: setup ## time the pipeline beside plain ways of doing the same (ARGS="selection --sample --dtype float32")

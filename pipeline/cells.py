@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label
 
 EFFECTS = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracted", "addition": "added"}
 

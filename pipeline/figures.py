@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label
 from pipeline.maths.selection import CandidateScores
 from pipeline.maths.statistics import Estimate
 
@@ -254,7 +254,7 @@ def selection_heatmaps(
     title: str,
     stamp: str,
 ) -> Figure:
-    """bypass, induce and kl over position and layer; hatched: no direction; dotted: not measured to the end."""
+    """bypass, induce and kl over position and layer; hatched: no direction; dotted: measured on some prompts alone."""
     harmful, harmless = baselines
     panels = {
         "bypass": f"bypass: refusal metric, harmful, ablated\n(baseline {harmful:.1f}; lower removes refusal)",
@@ -279,8 +279,8 @@ def selection_heatmaps(
     axes[0].set_yticks(range(len(tokens)), [f"{i - len(tokens)}  {token!r}" for i, token in enumerate(tokens)])
     axes[0].set_ylabel("position (token)")
     star = f"star: chosen, position {chosen.position}, layer {chosen.layer}" if chosen else "no candidate chosen"
-    stopped = "; dotted: stopped early, could not win" if any(row.stopped for row in scores) else ""
-    finish(figure, f"Candidate directions on val prompts: {title}   ({star}; hatched: no direction{stopped})", stamp)
+    stopped = "; dotted: stopped early, mean of the prompts seen" if any(row.stopped for row in scores) else ""
+    finish(figure, f"Candidate directions on val prompts: {title}\n{star}; hatched: no direction{stopped}", stamp)
     return figure
 
 
@@ -288,7 +288,7 @@ def _dotted(axis: Axes, scores: Sequence[CandidateScores], n_positions: int) -> 
     for row in scores:
         if row.stopped:
             corner = (row.layer - 0.5, row.position + n_positions - 0.5)
-            axis.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor="darkgrey", hatch="..", linewidth=0))
+            axis.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor="white", hatch="..", linewidth=0))
 
 
 def _grid(scores: Sequence[CandidateScores], field: str, n_positions: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pipeline.cells import on_tasks
 from pipeline.figures import BLUE, GREEN, ORANGE, PINK, estimates, finish, score_bars
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 
 # Colour and marker both tell an effect, so that a grey print does too.

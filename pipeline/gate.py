@@ -1,29 +1,33 @@
-"""Compare the committed metrics with a committed baseline; exit 1 when a refusal rate moved.
+"""Compare the committed metrics of every run with its committed baseline; exit 1 when a refusal rate moved.
 
 A rate has moved when the 95 % interval of its paired change, on the same prompts, leaves out zero.
-Missing models, other prompts, another verdict and values that are not finite fail too.
+Missing runs, other prompts, another verdict and values that are not finite fail too.
 """
 
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
-from pipeline.config.params import read_params
-from pipeline.maths.experiment import Label
+from pipeline.config.params import Run
+from pipeline.errors import UserError
+from pipeline.maths.labels import Label
 from pipeline.maths.regression import move
+from pipeline.repro import every_run, runs_of
 from pipeline.stages.entry import guarded
 
-BASELINE = Path("regression/baseline.json")
 KEPT = ("judge", "outcomes", "prompts", "verdict")
 
 
 def problems(name: str, baseline: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:
-    """One line per way in which the metrics of a model do not match its baseline."""
+    """One line per way in which the metrics of a run do not match its baseline; each names a difference of dtype."""
+    dtypes = metrics["provenance"]["dtype"], baseline["dtype"]
+    if dtypes[0] != dtypes[1]:
+        name = f"{name} (in {dtypes[0]}, the baseline in {dtypes[1]})"
     yield from (f"{name}: {path} is not a finite number" for path in not_finite(metrics))
     if metrics["prompts"]["hashes"] != baseline["prompts"]["hashes"]:
         yield f"{name}: measured on other prompts than the baseline, so the two cannot be compared"
@@ -53,7 +57,7 @@ def problems(name: str, baseline: Mapping[str, Any], metrics: Mapping[str, Any])
 def kept(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What the baseline keeps of a model: the verdicts on baseline and chosen direction, not on every control."""
     own = {name: rows for name, rows in metrics["outcomes"].items() if not Label.parse(name).source}
-    return {**{key: metrics[key] for key in KEPT}, "outcomes": own}
+    return {**{key: metrics[key] for key in KEPT}, "outcomes": own, "dtype": metrics["provenance"]["dtype"]}
 
 
 def not_finite(value: Any, path: str = "metrics") -> Iterator[str]:
@@ -68,55 +72,60 @@ def not_finite(value: Any, path: str = "metrics") -> Iterator[str]:
         yield path
 
 
-def check(baseline: Mapping[str, Any], metrics: Mapping[str, Path], models: list[str]) -> list[str]:
-    """Every problem of every model, missing ones included."""
-    found = [
-        f"{name}: not in the baseline: run `make baseline` once its numbers are agreed"
-        for name in models
-        if name not in baseline
-    ]
-    for name, kept in baseline.items():
-        path = metrics.get(name, Layout(name).metrics)
-        if not path.exists():
-            found.append(f"{name}: {path} is missing")
-            continue
-        found.extend(problems(name, kept, files.read_json(path)))
+def check(runs: Sequence[Run], metrics: Mapping[Run, Path], root: Path = Path()) -> list[str]:
+    """Every problem of every run, missing ones included."""
+    found = []
+    for run in runs:
+        layout = Layout(run.model, run.label, root)
+        path = metrics.get(run, layout.metrics)
+        if not layout.gate_baseline.exists():
+            found.append(f"{run}: {layout.gate_baseline} is missing: run `make baseline` once its numbers are agreed")
+        elif not path.exists():
+            found.append(f"{run}: {path} is missing")
+        else:
+            found.extend(problems(str(run), files.read_json(layout.gate_baseline), files.read_json(path)))
     return found
+
+
+def baseline_runs(root: Path = Path()) -> list[Run]:
+    """Every run that has a baseline."""
+    return [Run(path.parent.name, path.stem) for path in sorted((root / "regression").glob("*/*.json"))]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--baseline", type=Path, default=BASELINE, help="default: %(default)s")
-    parser.add_argument(
-        "--metrics",
-        type=Path,
-        action="append",
-        default=[],
-        help="use this metrics.json for the model it names",
-    )
-    parser.add_argument("--update", action="store_true", help="make the current metrics the baseline")
+    parser.add_argument("--metrics", type=Path, help="this metrics.json instead of the active run's")
+    parser.add_argument("--update", action="store_true", help="make the active run's metrics its baseline")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Check, or renew the baseline."""
+    """Check every committed run, or renew the baseline of the active one."""
     arguments = _arguments()
 
     def run() -> None:
-        models = read_params().models
+        active = [Run(found.model, found.label) for found in runs_of(None)]
         if arguments.update:
-            rows = {name: files.read_json(Layout(name).metrics) for name in models}
-            files.write_json(arguments.baseline, {name: kept(row) for name, row in rows.items()})
-            print(f"{arguments.baseline}: {', '.join(models)}")
+            for one in active:
+                layout = Layout(one.model, one.label)
+                files.write_json(layout.gate_baseline, kept(files.read_json(layout.metrics)))
+                print(layout.gate_baseline)
             return
-        given = {files.read_json(path)["model"]: path for path in arguments.metrics}
-        baseline = files.read_json(arguments.baseline)
-        found = check(baseline, given, models)
+        known = [Run(found.model, found.label) for found in every_run()]
+        runs = sorted({*known, *baseline_runs()}, key=str)
+        given: dict[Run, Path] = {}
+        if arguments.metrics:
+            model = files.read_json(arguments.metrics)["model"]
+            runs = [one for one in active if one.model == model]
+            if not runs:
+                raise UserError(f"{arguments.metrics} is of model '{model}', which params.yaml does not name")
+            given = {one: Path(arguments.metrics) for one in runs}
+        found = check(runs, given)
         for line in found:
             print(f"FAIL {line}")
         if found:
             sys.exit(1)
-        print(f"gate: {len(baseline)} model(s) unmoved on the same prompts")
+        print(f"gate: refusal rates unmoved on the same prompts, of {'; '.join(map(str, runs))}")
 
     guarded(run)
 

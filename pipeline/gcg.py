@@ -15,6 +15,7 @@ from pipeline.artifacts import files, found, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import load
+from pipeline.config.params import read_params
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.model import chat
@@ -79,18 +80,19 @@ def search(
 
 
 def _run(searching: gcg.Search, settings: Settings, state: State, path: Path, steps: int, until: float) -> None:
-    with progress("suffix", steps, unit="step", done=len(state.history) - 1) as advance:
+    each, before = searching.n_tokens(len(state.tokens), settings.candidates), len(state.history) - 1
+    with progress("suffix", steps * each, done=before * each) as bar:
         while len(state.history) - 1 < steps:
             began, started = time.process_time(), time.monotonic()
             # Seeds follow from the step, so that a search that was interrupted goes the same way.
             seed = settings.seed * 1_000_003 + len(state.history)
-            tokens, loss = searching.step(_tensor(state.tokens), settings.top_k, settings.candidates, seed)
+            bar.step(f"suffix, step {len(state.history)} of {steps}")
+            tokens, loss = searching.step(_tensor(state.tokens), settings.top_k, settings.candidates, seed, bar)
             if loss < state.history[-1]:
                 state.tokens = tokens.tolist()
             state.history.append(min(loss, state.history[-1]))
             state.cpu_seconds += time.process_time() - began
             files.write_json(path, vars(state))
-            advance(1)
             if 2 * time.monotonic() - started > until:
                 break
 
@@ -166,7 +168,7 @@ def main() -> None:
         low = [name for name in ("prompts", "suffix_tokens", "starts", "candidates", "top_k") if given[name] < 1]
         if low or steps < 1 or minutes <= 0:
             raise UserError(f"--{(low or ['steps and --minutes'])[0].replace('_', '-')}: use at least 1")
-        layout = Layout(model)
+        layout = Layout(model, read_params().label)
         config = load(layout.config)
         one, facts = search(config, layout, Settings(**given), steps, minutes)
         before = found.read_found(layout.found_suffixes, facts) if layout.found_suffixes.exists() else []

@@ -61,33 +61,30 @@ class Panel:
         return None
 
     def _asked(self, name: str, texts: Sequence[Text]) -> list[Verdict]:
-        with progress(f"judge {name}", len(texts)) as advance:
-            if name in self.settings.endpoints:
-                return self._by_endpoint(name, texts, advance)
-            recipe, judge = self._probe(texts) if name == PROBE else self._weights(FORMATS[name], texts)
-            partial = self._kept(files.content_hash([name, recipe, [list(text) for text in texts]]))
-            done = {row["row"]: Verdict(row["label"], row["reason"], row["score"]) for row in partial.rows}
-            advance(len(done))
-            if len(done) < len(texts):
-                for batch in judge(set(done)):
-                    partial.append({"row": row, **record(verdict), "score": verdict.score} for row, verdict in batch)
-                    done |= dict(batch)
-                    advance(len(batch))
-            return [done[row] for row in range(len(texts))]
+        if name in self.settings.endpoints:
+            return self._by_endpoint(name, texts)
+        recipe, judge = self._probe(texts) if name == PROBE else self._weights(FORMATS[name], texts)
+        partial = self._kept(files.content_hash([name, recipe, [list(text) for text in texts]]))
+        done = {row["row"]: Verdict(row["label"], row["reason"], row["score"]) for row in partial.rows}
+        if len(done) < len(texts):
+            for batch in judge(set(done)):
+                partial.append({"row": row, **record(verdict), "score": verdict.score} for row, verdict in batch)
+                done |= dict(batch)
+        return [done[row] for row in range(len(texts))]
 
     def _kept(self, key: str) -> PartialRows:
         partial = PartialRows(self.partial(f"judge-{key}"))
         self._unfinished.append(partial)
         return partial
 
-    def _by_endpoint(self, name: str, texts: Sequence[Text], advance: Callable[[int], None]) -> list[Verdict]:
+    def _by_endpoint(self, name: str, texts: Sequence[Text]) -> list[Verdict]:
         from pipeline.judges.endpoint import judge_rows, resume_key, template_of
 
         endpoint, template = endpoint_of(self.settings.endpoints[name]), template_of(FORMATS[name])
         rows = [(str(number), *text) for number, text in enumerate(texts)]
         partial = self._kept(resume_key(endpoint, template, rows))
-        advance(len(partial.rows))
-        return [item.verdict for item in judge_rows(endpoint, template, rows, partial, advance)]
+        with progress(f"judge {name}", len(texts), "text", done=len(partial.rows)) as bar:
+            return [item.verdict for item in judge_rows(endpoint, template, rows, partial, bar)]
 
     def _probe(self, texts: Sequence[Text]) -> tuple[Any, Callable[[set[int]], Batches]]:
         """The probe reads the model that it was fitted on, whichever model wrote the texts."""
@@ -97,8 +94,9 @@ class Panel:
 
         def judge(done: set[int]) -> Batches:
             model, budget = self._reader(fitted)
-            for batch in probing.score(model, fitted.linear, fitted.format, texts, budget, done):
-                yield [(item.row, Verdict(item.label, item.reason, item.score)) for item in batch]
+            with progress(f"judge {PROBE}", 0) as bar:
+                for batch in probing.score(model, fitted.linear, fitted.format, texts, budget, done, bar, bar.total):
+                    yield [(item.row, Verdict(item.label, item.reason, item.score)) for item in batch]
 
         return files.file_hash(SHIPPED), judge
 
@@ -121,9 +119,10 @@ class Panel:
         def judge(done: set[int]) -> Batches:
             folder, adapter = self._folders(form, revision)
             memory = memory_of(self.config)
-            loaded = load(form, folder, adapter, self.settings.dtype, self.settings.device, memory)
-            for batch in classify(loaded, texts, self.settings.batch_size, done):
-                yield [(item.row, item.verdict) for item in batch]
+            loaded = load(form, folder, adapter, self.settings.dtype, self.settings.device, memory, progress)
+            with progress(f"judge {form.name}", 0) as bar:
+                for batch in classify(loaded, texts, self.settings.batch_size, done, bar, bar.total):
+                    yield [(item.row, item.verdict) for item in batch]
 
         return [*recipe, self.settings.batch_size], judge
 
@@ -162,7 +161,7 @@ def settings(overrides: Sequence[str]) -> Config:
 
 
 def reader_config(config: Config) -> Config:
-    """Configuration of the model that the probe reads, with the places and the memory of this run."""
-    found = settings([])
+    """Configuration of the model that the probe reads, in the probe's dtype, with this run's places and memory."""
+    found = settings([f"engine.dtype={read_spec().dtype}"])
     found.fetch, found.memory, found.engine.device = config.fetch, config.memory, config.judge.device
     return found

@@ -1,7 +1,8 @@
-"""Readable tables of the committed metrics of every model in params.yaml."""
+"""Readable tables of the committed metrics of the run that params.yaml names."""
 
 import argparse
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from rich.table import Table
 from pipeline import cells, side_effects, suffix_tables
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
-from pipeline.config.params import read_params
-from pipeline.maths.estimators import ESTIMATORS
-from pipeline.maths.experiment import Label
+from pipeline.config.params import profile_of, read_params
+from pipeline.maths.labels import Label
+from pipeline.maths.names import ESTIMATOR_NAMES
 from pipeline.maths.selection import FOUND
 from pipeline.stages.entry import guarded
 
+STANDARD_TOOK = "35 minutes on two cores of a CPU with AMX, longer on one without"
 METRIC = {
     "bypass": "refusal metric, harmful val, ablated, nats",
     "induce": "refusal metric, harmless val, added, nats",
@@ -37,7 +39,8 @@ def tables(
     if metrics["verdict"] == FOUND and metrics["estimators"]:
         yield estimators_table(metrics)
     yield from side_effects.tables(metrics)
-    yield tokens_table(metrics["refusal_tokens"])
+    if metrics["refusal_tokens"]["lists"]:
+        yield tokens_table(metrics["refusal_tokens"])
     yield agreement_table(metrics)
     if stability:
         yield stability_table(stability)
@@ -168,7 +171,9 @@ def estimators_table(metrics: Mapping[str, Any]) -> Table:
     """Every estimator's choice and its effects, with the paired test against the difference in means."""
     columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
     table = cells.table("estimators: same prompts, places, rule and evaluation", *columns)
-    for name, record in ((name, metrics["estimators"][name]) for name in ESTIMATORS if name in metrics["estimators"]):
+    for name, record in (
+        (name, metrics["estimators"][name]) for name in ESTIMATOR_NAMES if name in metrics["estimators"]
+    ):
         label, evaluated = name.replace("_", " "), record["evaluated"]
         if not evaluated:
             table.add_row(label, "none")
@@ -285,21 +290,43 @@ def invariance_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
+def text(metrics: Path) -> str:
+    """The tables of a metrics.json and of what lies beside it."""
+    # Wide enough for the widest row, whatever the terminal.
+    console = Console(width=140, file=StringIO(), color_system=None)
+    beside = [metrics.with_name(name) for name in ("stability.json", "invariance.json", "suffix.json")]
+    extra = [read_json(other) if other.exists() else None for other in beside]
+    for table in tables(read_json(metrics), *extra):
+        console.print(table)
+    assert isinstance(console.file, StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def closing(label: str) -> str:
+    """What a run of `quick` leaves out, and how to get it; nothing of other profiles."""
+    if profile_of(label) != "quick":
+        return ""
+    return (
+        "This was profile quick: the verdict with its controls. Everything else that is measured: "
+        f"make repro PROFILE=standard ({STANDARD_TOOK})\n"
+    )
+
+
 def main() -> None:
-    """Print the tables of every model in params.yaml, or of the metrics files given."""
+    """Print the tables of the run that params.yaml names, or of the metrics files given."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("metrics", nargs="*", type=Path, help="metrics.json files (default: all of params.yaml)")
+    parser.add_argument("metrics", nargs="*", type=Path, help="metrics.json files (default: the run of params.yaml)")
+    parser.add_argument("--profile", help="this run's (PROFILE or PROFILE-NAME) instead of that of params.yaml")
     arguments = parser.parse_args()
 
     def run() -> None:
-        paths = arguments.metrics or [Layout(model).metrics for model in read_params().models]
-        # Wide enough for the widest row, also when the output is a file or a log.
-        console = Console(width=140)
+        params = read_params()
+        label = arguments.profile or params.label
+        paths = arguments.metrics or [Layout(model, label).metrics for model in params.models]
         for path in paths:
-            beside = [path.with_name(name) for name in ("stability.json", "invariance.json", "suffix.json")]
-            extra = [read_json(other) if other.exists() else None for other in beside]
-            for table in tables(read_json(path), *extra):
-                console.print(table)
+            print(text(path), end="")
+        if not arguments.metrics:
+            print(closing(label), end="")
 
     guarded(run)
 

@@ -6,11 +6,10 @@ steering_score and kl_div_score are accepted. Prints one JSON line.
 
 import argparse
 import json
+import math
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from pipeline.artifacts.records import selection_record
 from pipeline.config.schema import RULES
@@ -24,6 +23,8 @@ COLUMNS = ["position", "layer", "bypass", "induce", "kl"]
 
 def read_candidates(path: Path) -> list[CandidateScores]:
     """Scores from a CSV file or a JSON list of rows. Raises UserError naming what is wrong and where."""
+    import pandas as pd
+
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.DataFrame(json.loads(path.read_text()))
     except FileNotFoundError:
@@ -44,7 +45,8 @@ def _candidate(row: dict[Hashable, Any]) -> CandidateScores:
     scores = {name: float(row[name]) for name in COLUMNS[2:]}
     zero_norm = str(row.get("zero_norm", False)).lower() == "true"
     stopped = str(row["stopped"]) if row.get("stopped") in FILTERS else ""
-    return CandidateScores(int(row["position"]), int(row["layer"]), **scores, zero_norm=zero_norm, stopped=stopped)
+    n = {name: int(row[name]) for name in ("n_harmful", "n_harmless") if row.get(name, math.nan) == row.get(name)}
+    return CandidateScores(int(row["position"]), int(row["layer"]), **scores, zero_norm=zero_norm, stopped=stopped, **n)
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import cells
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label
 
 
 def tables(metrics: Mapping[str, Any]) -> Iterator[Table]:

@@ -23,6 +23,7 @@ from rich.table import Table
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import ROOT, checked
+from pipeline.config.params import ONE_RUN
 from pipeline.errors import UserError
 from pipeline.stages.entry import guarded
 
@@ -50,6 +51,7 @@ def prepare(folder: Path, params: Mapping[str, Any], source: Path = ROOT) -> Non
         if relative.name != "dvc.lock" or not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / relative, target)
+    (folder / ONE_RUN).touch()
     with files.replacing(folder / "params.yaml") as path:
         OmegaConf.save(OmegaConf.create(dict(params)), path)
     cache = source / ".dvc" / "cache"
@@ -93,7 +95,7 @@ def sweep_table(jobs: list[dict[str, Any]]) -> Table:
     for name in ("model", "overrides", "verdict", "position, layer", *COLUMNS):
         table.add_column(name, overflow="fold")
     for job in jobs:
-        metrics = files.read_json(Layout(job["models"][0], Path(job["folder"])).metrics)
+        metrics = files.read_json(Layout(job["models"][0], job["profile"], Path(job["folder"])).metrics)
         chosen = metrics["selection"]["chosen"]
         place = f"{chosen['position']}, {chosen['layer']}" if chosen else "-"
         rates = [_rate(metrics["refusal_score"].get(name)) for name in COLUMNS.values()]

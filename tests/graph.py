@@ -6,16 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.config.params import ONE_RUN
 from tests.conftest import ROOT
 
-PARAMS = "models: [{models}]\nprofile: smoke\noverrides: [{overrides}]\n"
+RUN = "smoke"
+PARAMS = "models: [{models}]\nprofile: {profile}\noverrides: [{overrides}]\n"
 
 
 class Project:
     """The project's files in `folder`, with a DVC cache of their own and the tiny model selected."""
 
-    def __init__(self, folder: Path, git: bool = False):
+    def __init__(self, folder: Path, git: bool = False, one_run: bool = True):
+        """`one_run`: overrides change that run, as in a job of a sweep, instead of making another."""
         self.folder = folder
+        folder.mkdir(exist_ok=True)
+        if one_run:
+            (folder / ONE_RUN).touch()
         for name in ("pipeline", "conf", "tests/data"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config"):
@@ -27,8 +33,17 @@ class Project:
         else:
             (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
 
-    def params(self, models: str = "tiny", overrides: str = "") -> None:
-        (self.folder / "params.yaml").write_text(PARAMS.format(models=models, overrides=overrides))
+    def params(self, models: str = "tiny", overrides: str = "", profile: str = RUN) -> None:
+        text = PARAMS.format(models=models, overrides=overrides, profile=profile)
+        (self.folder / "params.yaml").write_text(text)
+
+    def stage(self, name: str, check: bool = True) -> subprocess.CompletedProcess:
+        """One stage of the tiny model's run, without DVC."""
+        return self.module("pipeline.stages", name, "tiny", RUN, check=check)
+
+    def at(self, kind: str) -> Path:
+        """The folder of the tiny model's run in outputs/<kind>."""
+        return self.folder / "outputs" / kind / "tiny" / RUN
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

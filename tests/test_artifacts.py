@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.judges.substring import REFUSAL_PHRASES, judge
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import Finding
-from pipeline.maths.selection import CandidateScores, PromptScores
+from pipeline.maths.selection import CandidateScores, PromptScores, Thresholds, rejection
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -69,7 +69,7 @@ def test_a_malformed_line_is_named(tmp_path):
 
 
 def test_a_direction_of_another_model_is_refused(tmp_path):
-    layout = Layout("m", tmp_path)
+    layout = Layout("m", "run", tmp_path)
     direction = Direction(torch.ones(4, dtype=torch.float64), layer=2, position=-1)
     files.write_json(layout.selection, {"chosen": {"layer": 2, "position": -1}})
     records.write_direction(layout.direction, direction, "sha256:a")
@@ -142,7 +142,7 @@ def test_scores_that_are_not_finite_are_null_in_json_and_named_where_an_interval
 
 
 def test_directions_rows_and_findings_survive_a_file(tmp_path):
-    layout = Layout("m", tmp_path)
+    layout = Layout("m", "run", tmp_path)
     vectors = torch.arange(12, dtype=torch.float64).reshape(3, 4)
     directions = {"random_0": Direction(vectors[0], 2, -1), "layer_1": Direction(vectors[1], 1, -3)}
     samples.write_directions(layout.controls, directions, "sha256:a")
@@ -166,7 +166,7 @@ def test_directions_rows_and_findings_survive_a_file(tmp_path):
 
 
 def test_without_a_direction_there_are_no_controls_and_no_sources(tmp_path):
-    layout = Layout("m", tmp_path)
+    layout = Layout("m", "run", tmp_path)
     files.write_json(layout.selection, {"chosen": None})
     samples.write_directions(layout.controls, {}, "sha256:a")
     samples.write_findings(layout.findings, {}, "sha256:a")
@@ -177,15 +177,29 @@ def test_without_a_direction_there_are_no_controls_and_no_sources(tmp_path):
 
 
 def test_the_configuration_hash_changes_with_what_counts_alone(tmp_path):
-    layout = Layout("tiny", tmp_path)
+    layout = Layout("tiny", "smoke", tmp_path)
     files.write_json(layout.audit, {"hashes": {"harmful_test": "a"}})
     measured = {"tokenizer": "t", "chat_template": "c", "device": "cpu"}
     files.write_json(layout.filter_summary, {"measured": measured})
 
     def config_hash(*overrides: str) -> str:
-        config = OmegaConf.to_object(compose("tiny", "smoke", list(overrides)))
+        composed = compose("tiny", "smoke", list(overrides))
+        OmegaConf.save(composed, layout.config)
+        config = OmegaConf.to_object(composed)
         assert isinstance(config, Config)
+        config.engine.dtype = "bfloat16"  # as settled on some machine
         return provenance(config, layout, "m", ("engine", "seed"))["config"]
 
     assert config_hash() == config_hash("judge.window=9")
     assert config_hash() != config_hash("seed=1")
+
+
+def test_a_stopped_candidate_has_the_means_of_the_prompts_it_saw_and_is_still_removed(tmp_path):
+    nan = float("nan")
+    scores = PromptScores((-9.0, nan, -7.0, nan), (nan, 2.0, nan), (0.5, nan, nan))
+    row = samples.candidate_scores((-1, 3), scores, "kl")
+    assert (row.bypass, row.induce, row.kl, row.n_harmful, row.n_harmless) == (-8.0, 2.0, 0.5, 2, 1)
+    records.write_scores(tmp_path / "scores.csv", [row, CandidateScores.without_direction(-1, 0)])
+    assert records.read_scores(tmp_path / "scores.csv")[0] == row
+    limits = Thresholds(kl=1.0, induce=0.0, bypass=0.0, max_layer=9)
+    assert rejection(row, limits) == "kl", "whatever its means say"

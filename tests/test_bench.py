@@ -28,7 +28,7 @@ def material(model):
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(3, 32, generator=generator, dtype=torch.float64)
     found = {(-1, layer): Direction(3 * vector, layer, -1) for layer, vector in enumerate(vectors)}
-    return Material(config, Layout("tiny"), model, prompts[:2], prompts[2:], TOKENS, found, 4, 60)
+    return Material(config, Layout("tiny", "smoke"), model, prompts[:2], prompts[2:], TOKENS, found, 4, 60)
 
 
 def test_reference_and_sweep_agree(material):
@@ -96,7 +96,7 @@ def test_a_point_runs_in_a_process_of_its_own():
 
 
 def test_stages_are_those_of_the_last_run(tmp_path):
-    layout = Layout("tiny", tmp_path)
+    layout = Layout("tiny", "smoke", tmp_path)
     with pytest.raises(UserError, match="make repro"):
         list(stages.rows(layout))
     layout.costs.parent.mkdir(parents=True)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pipeline.config.compose import CONF, compose, load
-from pipeline.config.params import read_params
+from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
 from pipeline.errors import UserError
 from tests.conftest import ROOT
 
@@ -45,7 +45,7 @@ def test_profile_paper_has_the_papers_sizes():
         ("tiny", ["select.kl_threshold=-1"], "select.kl_threshold is -1.0: use a number above 0"),
         ("tiny", ["select.kl_threshold=low"], "select.kl_threshold"),
         ("tiny", ["generate.max_new_tokens=0"], "generate.max_new_tokens is 0: use at least 1"),
-        ("tiny", ["engine.dtype=int4"], "engine.dtype is 'int4': use one of"),
+        ("tiny", ["engine.dtype=int4"], "engine.dtype is 'int4': use auto or one of"),
         ("tiny", ["engine.quantize=2bit"], "engine.quantize is '2bit': use"),
         ("tiny", ["+memory.limits.tpu=3"], "memory.limits.tpu is 3.0: name gpu0"),
         ("tiny", ["+model.chat.date=today"], "model.chat.date is 'today': write it as 2024-07-26"),
@@ -59,7 +59,12 @@ def test_profile_paper_has_the_papers_sizes():
         ("tiny", ["estimators.positions=[0]"], "estimators.positions is [0]: count from the end"),
         ("tiny", ["stability.n_resamples=10"], "stability.n_resamples is 10: use at least 100"),
         ("tiny", ["stability.sizes=[0]"], "stability.sizes is [0]"),
-        ("tiny", ["invariance.dtypes=[int8]"], "invariance.dtypes is ['int8']: use"),
+        ("tiny", ["evaluate.effects=[ablation]"], "evaluate.effects is ['ablation']: keep ablation and addition"),
+        (
+            "tiny",
+            ["refusal_tokens.source=auto", "refusal_tokens.n_harmful=0", "refusal_tokens.n_harmless=0"],
+            "auto is found",
+        ),
         ("tiny", ["generate.lengths=[0]"], "generate.lengths is [0]: use at least 1"),
         ("tiny", ["refusal_tokens.source=guess"], "refusal_tokens.source is 'guess': use one of"),
         ("tiny", ["capability.limit=0"], "capability.limit is 0: use null or at least 1"),
@@ -79,8 +84,8 @@ def test_profile_paper_has_the_papers_sizes():
         ("tiny", ["suffix.dtype=int8"], "suffix.dtype is 'int8': use one of"),
         ("tiny", ["data=nowhere"], "data/nowhere"),
         ("tiny", ["text=nowhere"], "text/nowhere"),
-        ("tiny", ["text.n_documents=0"], "text.n_documents is 0: use at least 1"),
-        ("tiny", ["text.n_answers=0"], "text.n_answers is 0: use at least 1"),
+        ("tiny", ["text.n_documents=-1"], "text.n_documents is -1: use 0 (none) or more"),
+        ("tiny", ["text.n_answers=-1"], "text.n_answers is -1: use 0 (none) or more"),
         ("tiny", ["text.plain_text=[]"], "text.plain_text: empty"),
         ("tiny", ["text=paper", "text.plain_text.0.revision=main"], "use a commit of 40 hex digits"),
         ("tiny", ["loss.max_answer_tokens=0"], "loss.max_answer_tokens is 0: use at least 1"),
@@ -108,12 +113,12 @@ def test_a_typo_in_conf_fails_in_compose(tmp_path):
 
 
 def test_compose_writes_nothing_when_it_fails(tmp_path):
-    (tmp_path / "params.yaml").write_text("models: [tiny]\nprofile: smoke\noverrides: ['select.rule=best']\n")
-    command = [sys.executable, "-m", "pipeline.stages.compose", "tiny"]
+    (tmp_path / "params.yaml").write_text("models: [tiny]\nprofile: smoke-x\noverrides: ['select.rule=best']\n")
+    command = [sys.executable, "-m", "pipeline.stages", "compose", "tiny", "smoke-x"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert result.returncode == 1
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
+    _started, error = result.stderr.strip().splitlines()
+    assert error.startswith("error: ")
     assert not (tmp_path / "outputs").exists()
 
 
@@ -124,6 +129,7 @@ def test_compose_writes_nothing_when_it_fails(tmp_path):
         ("models: [tiny]\nprofil: smoke\n", "profil"),
         ("models: 3\n", "params.yaml"),
         ("models: [\n", "params.yaml"),
+        ("models: [tiny]\nprofile: a b\n", "is no name"),
     ],
 )
 def test_bad_params_are_one_line(tmp_path, text, message):
@@ -177,3 +183,37 @@ def test_hub_models_are_pinned_to_a_commit():
         if source.kind == "hub":
             assert len(source.revision) == 40, name
             assert set(source.revision) <= set("0123456789abcdef"), name
+
+
+LOCK = """stages:
+  compose@tiny-smoke-mine:
+    params: {params.yaml: {overrides: [seed=2]}}
+    outs: [{path: outputs/models/tiny/smoke-mine/config.yaml}]
+  compose@tiny-smoke:
+    params: {params.yaml: {overrides: []}}
+    outs: [{path: outputs/models/tiny/smoke/config.yaml}]
+  golden: {outs: [{path: outputs/golden/golden.json}]}
+"""
+
+
+def test_a_run_keeps_the_overrides_that_it_was_made_with(tmp_path):
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    params = tmp_path / "params.yaml"
+    params.write_text("models: [tiny]\nprofile: smoke\n")
+    assert recorded_runs(tmp_path / "dvc.lock") == [Run("tiny", "smoke"), Run("tiny", "smoke-mine", ("seed=2",))]
+    assert overrides_for("tiny", "smoke", tmp_path) == []
+    assert overrides_for("tiny", "smoke-mine", tmp_path) == ["seed=2"]
+    params.write_text("models: [tiny]\nprofile: smoke-mine\noverrides: [seed=3]\n")
+    assert overrides_for("tiny", "smoke-mine", tmp_path) == ["seed=3"], "params.yaml names this run"
+
+
+def test_overrides_without_a_name_make_a_run_of_their_own(tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text("models: [tiny]\nprofile: smoke\noverrides: [seed=3]\n")
+    label = read_params(params).label
+    assert label.startswith("smoke-")
+    assert overrides_for("tiny", label, tmp_path) == ["seed=3"]
+    with pytest.raises(UserError, match="profile: smoke-NAME"):
+        overrides_for("tiny", "smoke", tmp_path)
+    (tmp_path / ".one-run").touch()
+    assert overrides_for("tiny", "smoke", tmp_path) == ["seed=3"], "a job of a sweep overwrites nothing"

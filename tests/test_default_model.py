@@ -9,15 +9,15 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch.testing import assert_close
 
+from pipeline.artifacts import records
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
-from pipeline.maths.controls import is_null
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import ESTIMATORS
 from pipeline.maths.evaluation import is_control
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label, is_null
 from pipeline.model import chat, scoring, tracing
 from pipeline.stages.models import open_model
 from tests.conftest import INSTRUCTIONS, ROOT
@@ -25,13 +25,24 @@ from tests.conftest import INSTRUCTIONS, ROOT
 NAME = "qwen2_5_coder_0_5b"
 
 
+def committed(label):
+    """The layout of a run, where its results are committed."""
+    layout = Layout(NAME, label, ROOT)
+    if not layout.metrics.exists():
+        pytest.skip(f"no results of run {label} are here: make repro PROFILE={label}")
+    return layout
+
+
 @pytest.fixture(scope="module")
 def metrics():
-    return read_json(Layout(NAME, ROOT).metrics)
+    return read_json(committed("standard").metrics)
 
 
-def test_ablation_removes_refusal_and_addition_induces_it(metrics):
-    score = metrics["refusal_score"]
+@pytest.mark.parametrize("label", ["quick", "standard"])
+def test_ablation_removes_refusal_and_addition_induces_it(label):
+    record = read_json(committed(label).metrics)
+    assert record["verdict"] == "direction_selected"
+    score = record["refusal_score"]
     before, ablated = score["harmful_baseline"], score["harmful_ablation"]
     assert ablated["value"] <= before["value"] / 4
     assert ablated["high"] < before["low"]
@@ -113,7 +124,7 @@ def test_all_estimators_were_evaluated_on_equal_terms(metrics):
 
 
 def test_stability_holds_wins_halves_and_a_learning_curve():
-    record = read_json(Layout(NAME, ROOT).stability)
+    record = read_json(committed("standard").stability)
     assert sum(row["share"] for row in record["wins"]) == pytest.approx(1)
     assert 0 < record["split_half_cosine"]["q025"] <= record["split_half_cosine"]["mean"] <= 1
     assert {row["n"] for row in record["learning_curve"]} >= {4, None}
@@ -121,13 +132,13 @@ def test_stability_holds_wins_halves_and_a_learning_curve():
 
 
 def test_the_same_run_again_gives_the_same_answers():
-    variants = read_json(Layout(NAME, ROOT).invariance)["variants"]
+    variants = read_json(committed("standard").invariance)["variants"]
     assert variants["repeated"]["completions"]["value"] == 0
     assert len(variants) >= 4
 
 
 def test_everything_committed_says_where_it_comes_from(metrics):
-    layout = Layout(NAME, ROOT)
+    layout = committed("standard")
     others = [read_json(path)["provenance"] for path in (layout.stability, layout.invariance)]
     wanted = {"model", "tokenizer", "chat_template", "config", "data_revision", "dtype", "device", "packages"}
     assert all(wanted <= set(facts) for facts in (metrics["provenance"], *others))
@@ -137,10 +148,10 @@ def test_everything_committed_says_where_it_comes_from(metrics):
         assert wanted <= set(json.loads(Image.open(figure).info["provenance"]))
 
 
-def test_the_export_is_the_live_ablation(metrics):
-    export = metrics["export"]
-    assert export["n_prompts"] >= 20
-    assert export["n_tokens"] >= 32
+@pytest.mark.parametrize(("label", "n_prompts"), [("quick", 4), ("standard", 20)])
+def test_the_export_is_the_live_ablation(label, n_prompts):
+    export = read_json(committed(label).metrics)["export"]
+    assert export["n_prompts"] >= n_prompts
     assert export["greedy_different"] == 0
     assert max(export["max_cosine_after"]) < 1e-5 < max(export["max_cosine_before"])
 
@@ -149,9 +160,27 @@ def test_the_prompts_do_not_tell_the_classes_apart_by_form(metrics):
     assert all(part["value"] < 0.65 for part in metrics["prompts"]["surface_auroc"].values())
 
 
+@pytest.mark.parametrize("label", ["quick", "standard"])
+def test_what_was_found_is_committed_with_every_candidates_score(label):
+    layout = committed(label)
+    record = read_json(layout.metrics)
+    chosen = record["selection"]["chosen"]
+    direction, selection, scores = (layout.found_folder / path.name for path in layout.found)
+    found = records.read_direction(direction, selection, record["provenance"]["model"])
+    assert found is not None
+    assert (found.position, found.layer) == (chosen["position"], chosen["layer"])
+    assert found.vector.shape == (896,)
+    table = records.read_scores(scores)
+    assert len(table) == record["selection"]["n_candidates"]
+    [row] = [row for row in table if (row.position, row.layer) == (found.position, found.layer)]
+    assert {name: getattr(row, name) for name in ("bypass", "induce", "kl")} == pytest.approx(
+        {name: chosen[name] for name in ("bypass", "induce", "kl")}
+    )
+
+
 @pytest.mark.slow
 def test_weights_on_disk_give_the_same_means_and_scores(tmp_path):
-    config = OmegaConf.to_object(compose(NAME, "standard", []))
+    config = OmegaConf.to_object(compose(NAME, "standard", ["engine.dtype=bfloat16"]))
     assert isinstance(config, Config)
     found = []
     for limits in ({}, {"cpu": 0.8}):

@@ -8,10 +8,12 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 from torch.testing import assert_close
 
-from pipeline.maths.controls import control_directions, is_null
+from pipeline.maths.controls import control_directions
 from pipeline.maths.directions import Direction, difference_in_means, shuffled_difference
 from pipeline.maths.estimators import DEFAULT, ESTIMATORS
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, edit
+from pipeline.maths.labels import is_null
+from pipeline.maths.names import ESTIMATOR_NAMES
 from pipeline.model import tracing
 from pipeline.model.intervene import intervene
 from tests.conftest import INSTRUCTIONS
@@ -160,3 +162,7 @@ def test_controls_are_named_and_placed(rows):
     assert torch.equal(found["layer_2"].vector, r[-1, 2])
     assert not is_null("layer_2")
     assert "layer_0" not in control_directions(chosen, r, torch.ones_like(r), rows, 1, 1, 0.1, seed=0)
+
+
+def test_names_are_those_of_the_estimators():
+    assert tuple(ESTIMATORS) == ESTIMATOR_NAMES

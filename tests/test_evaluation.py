@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pipeline.maths import evaluation
-from pipeline.maths.experiment import Condition, Label, conditions, interventions, strength
+from pipeline.maths.experiment import Condition, conditions, interventions
+from pipeline.maths.labels import Label, strength
 from pipeline.maths.refusal_tokens import best_cutoff, caught, find_refusal_tokens
 from pipeline.maths.selection import PromptScores
 

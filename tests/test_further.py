@@ -9,7 +9,8 @@ from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
 from pipeline.maths import evaluation
 from pipeline.maths.directions import Direction
-from pipeline.maths.experiment import EFFECTS, Label, further_conditions, interventions
+from pipeline.maths.experiment import further_conditions, interventions
+from pipeline.maths.labels import EFFECTS, Label
 from pipeline.model import chat, random_model
 from pipeline.prompts.build import further
 from pipeline.prompts.load import load
@@ -53,7 +54,7 @@ def test_conditions_have_baselines_of_their_own_and_effects_that_exist():
 
 
 def test_main_and_further_conditions_lie_apart():
-    layout = Layout("m")
+    layout = Layout("m", "run")
     assert layout.completions("harmful_ablation.random_0").parent.name == "completions"
     assert layout.completions("harmful@none_ablation").parent.name == "further"
     assert layout.completions("contrast-safe_baseline").parent.name == "further"

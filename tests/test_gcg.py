@@ -139,8 +139,8 @@ def test_lists_of_suffixes(tmp_path):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     built = Project(tmp_path_factory.mktemp("gcg"))
-    for stage in ("compose", "prompts", "refusal_tokens", "activations"):
-        built.module(f"pipeline.stages.{stage}", "tiny")
+    for stage in ("compose", "prompts", "engine", "refusal_tokens", "activations"):
+        built.stage(stage)
     return built
 
 

@@ -11,10 +11,11 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
+from pipeline.maths import experiment
 from pipeline.maths.directions import Direction, random_direction
-from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation
+from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, batch_kinds
 from pipeline.model import decoding, kvcache, loading, surgery
-from pipeline.model.generation import generate
+from pipeline.model.generation import generate, generate_jobs
 from pipeline.model.intervene import intervene
 from pipeline.model.random_model import SHARPNESS
 from pipeline.stages.models import open_model
@@ -206,15 +207,51 @@ def test_closed_ranks_keeps_the_rows_alive_and_moves_only_into_gaps(alive):
 
 
 def test_a_cache_that_begins_with_a_prefix_leaves_the_prefix_as_it_is(model):
-    prefix = kvcache.started(model.hf, None, 1)
+    prefix = kvcache.started(model.hf, None, torch.arange(1))
     assert isinstance(prefix, DynamicCache)
     model.hf(input_ids=torch.tensor([[1, 2, 3]]), past_key_values=prefix, use_cache=True)
     layers: list[Any] = prefix.layers
     before = layers[0].keys.clone()
-    rows: list[Any] = kvcache.started(model.hf, prefix, 4).layers
+    rows: list[Any] = kvcache.started(model.hf, prefix, torch.zeros(4, dtype=torch.long)).layers
     rows[0].keys.zero_()
     assert rows[1].keys.shape[0] == 4
     assert torch.equal(layers[0].keys, before)
+
+
+@pytest.mark.parametrize(("name", "max_tokens"), [("llama", 10**9), ("qwen2_moe", 120), ("gpt2", 120), ("phi3", 120)])
+def test_rows_under_several_interventions_answer_as_each_does_alone(name, max_tokens, tmp_path):
+    model = loading.load("m", tiny(name, tmp_path / "model"), family(name), "float32", "cpu")
+    prompts = model.encode(PROMPTS)
+    one = direction(model.sites.head.in_features)
+    two = random_direction(one, 1)
+    layer = model.n_layers - 1
+    kinds = [
+        [None, DirectionalAblation(one), DirectionalAblation(two)],
+        [None, ActivationAddition(one, 2.0), ActivationAddition(Direction(two.vector, layer, -1), 2.0)],
+    ]
+    for changes in kinds:
+        jobs = [(state, prompt) for state in range(len(changes)) for prompt in range(len(prompts))]
+        batches = generate_jobs(model, prompts, changes, jobs, 6, 11, max_tokens=max_tokens)
+        found = {row.row: (row.tokens, row.finished) for batch in batches for row in batch}
+        expected = [answer for change in changes for answer in library(model, prompts, change, 6)]
+        assert [found[job] for job in range(len(jobs))] == expected, name
+        n = len(prompts)
+        if name in ("llama", "qwen2_moe"):  # the others, with random weights, answer every prompt alike
+            assert expected[:n] != expected[n : 2 * n], "the intervention changes something"
+
+
+def test_what_may_share_a_batch_is_grouped_and_nothing_is_lost(direction):
+    effects = experiment.interventions(direction, 1.0)
+    edit = {"ablation": AffineEdit(direction, direction.r_hat, 0.0)}
+    plan = experiment.conditions({"": effects, "random_0": effects, "leace": edit})
+    found = experiment.groups(plan)
+    assert sorted(row.name for group in found for row in group) == sorted(row.name for row in plan)
+    for group in found:
+        assert len({row.label.prompt_set for row in group}) == 1
+        assert len(batch_kinds([row.intervention for row in group])) == 1
+    names = [[row.name for row in group] for group in found]
+    assert ["harmful_baseline", "harmful_ablation", "harmful_ablation.random_0"] in names
+    assert ["harmful_ablation.leace"] in names
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.graph import Project
+from tests.graph import RUN, Project
 
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 
@@ -25,7 +25,7 @@ def project(tmp_path_factory):
 
 
 def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):
-    metrics = json.loads((project.folder / "outputs/eval/tiny/metrics.json").read_text())
+    metrics = json.loads((project.at("eval") / "metrics.json").read_text())
     assert metrics["verdict"] == "direction_selected"
     assert metrics["export"]["exported"]
     assert metrics["export"]["greedy_different"] == 0
@@ -34,7 +34,7 @@ def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):
         assert {"baseline", "ablation", "addition", "export", "ablation.random_0"} <= set(losses["loss"])
         assert losses["export"]["max_difference"] < 1e-4 < losses["export"]["max_effect"]
     assert max(metrics["export"]["max_cosine_after"]) < 1e-5 < max(metrics["export"]["max_cosine_before"])
-    assert {path.name for path in (project.folder / "outputs/figures/tiny").iterdir()} == {
+    assert {path.name for path in (project.at("figures")).iterdir()} == {
         "capability.png",
         "estimators.png",
         "further.png",
@@ -63,7 +63,7 @@ def test_deleted_outs_come_back_byte_identical(project):
 
 def test_a_judge_value_reruns_judging_and_what_follows(project):
     project.params(overrides="judge.window=5")
-    assert project.repro() == ["compose", "judge", "metrics", "figures"]
+    assert project.repro() == ["compose", "judge", "metrics", "figures", "report"]
     project.params()
     assert "completions" not in project.repro()
 
@@ -72,24 +72,26 @@ def test_another_model_leaves_the_first_one_alone(project):
     (project.folder / "conf/model/tiny_two.yaml").write_text(
         (project.folder / "conf/model/tiny.yaml").read_text().replace("kind: random", "kind: random\n  seed: 0")
     )
+    lock = (project.folder / "dvc.lock").read_text()
     project.params(models="tiny, tiny_two")
-    out = project.module("dvc", "repro", "direction@tiny", "direction@tiny_two").stdout
+    out = project.module("dvc", "repro", f"direction@tiny-{RUN}", f"direction@tiny_two-{RUN}").stdout
     running = [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
     # conf/ is an input of every compose; its output for the first model is the same, so nothing follows.
     wanted = STAGES[: STAGES.index("direction") + 1]
-    assert set(running) == {"compose@tiny", *(f"{stage}@tiny_two" for stage in wanted)}
+    assert set(running) == {f"compose@tiny-{RUN}", *(f"{stage}@tiny_two-{RUN}" for stage in wanted)}
     (project.folder / "conf/model/tiny_two.yaml").unlink()
     shutil.rmtree(project.folder / "outputs/models/tiny_two")
+    (project.folder / "dvc.lock").write_text(lock)
     project.params()
-    assert project.repro() == ["compose"]
+    assert project.repro() == []
 
 
 def test_killed_completions_resume_and_equal_an_uninterrupted_run(project):
     overrides = '"generate.max_new_tokens=24","generate.batch_size=2"'
     project.params(overrides=overrides)
-    project.module("pipeline.stages.compose", "tiny")
-    command = [sys.executable, "-m", "pipeline.stages.completions", "tiny"]
-    folder, partial = (project.folder / f"outputs/{name}" for name in ("models/tiny/completions", "partial"))
+    project.stage("compose")
+    command = [sys.executable, "-m", "pipeline.stages", "completions", "tiny", RUN]
+    folder, partial = project.at("models") / "completions", project.folder / "outputs/partial"
     shutil.rmtree(folder)
     process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
     while len(list(partial.glob("completions-*.jsonl"))) < 3:
@@ -101,21 +103,21 @@ def test_killed_completions_resume_and_equal_an_uninterrupted_run(project):
     unfinished = sorted(partial.glob("completions-*.jsonl"))
     torn = unfinished[0].read_bytes()
     unfinished[0].write_bytes(torn[:-7])  # as if the last write had been cut short
-    project.module("pipeline.stages.completions", "tiny")
+    project.stage("completions")
     resumed = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert not list(partial.glob("completions-*.jsonl"))
     shutil.rmtree(folder)
-    project.module("pipeline.stages.completions", "tiny")
+    project.stage("completions")
     assert resumed == {path.name: path.read_bytes() for path in folder.iterdir()}
     project.params()
     project.repro()
 
 
 def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(project):
-    path, partial = (project.folder / f"outputs/{name}" for name in ("models/tiny/loss.json", "partial"))
+    path, partial = project.at("models") / "loss.json", project.folder / "outputs/partial"
     whole = path.read_bytes()
     path.unlink()
-    command = [sys.executable, "-m", "pipeline.stages.loss", "tiny"]
+    command = [sys.executable, "-m", "pipeline.stages", "loss", "tiny", RUN]
     process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
 
     def measured():
@@ -130,17 +132,17 @@ def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(proje
     [unfinished] = partial.glob("loss-*.jsonl")
     unfinished.write_bytes(unfinished.read_bytes() + b'{"set": "plain_te')  # as if a write had been cut short
     before = {(row["set"], row["condition"]) for row in map(json.loads, unfinished.read_bytes().splitlines()[:-1])}
-    shown = project.module("pipeline.stages.loss", "tiny").stderr
+    shown = project.stage("loss").stderr
     assert path.read_bytes() == whole
-    again = {key for key in before if f"loss, {key[0]}, {key[1]}:" in shown}
+    again = {key for key in before if f"loss: {key[0]}, {key[1]} " in shown}
     assert again == set(), "measured once"
-    assert "loss, own_completions, export:" in shown
+    assert "loss: own_completions, export " in shown
     assert not list(partial.glob("loss-*.jsonl"))
 
 
 def test_killed_capability_goes_on_with_the_next_condition_and_writes_the_same_bytes(project):
-    command = [sys.executable, "-m", "pipeline.stages.capability", "tiny"]
-    folder, partial = (project.folder / f"outputs/{name}" for name in ("models/tiny/capability", "partial"))
+    command = [sys.executable, "-m", "pipeline.stages", "capability", "tiny", RUN]
+    folder, partial = project.at("models") / "capability", project.folder / "outputs/partial"
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     names = {f"{name}.jsonl" for name in ("baseline", "ablation", "addition", "ablation.random_0", "export")}
     assert whole.keys() == names | {"summary.json"}
@@ -156,7 +158,7 @@ def test_killed_capability_goes_on_with_the_next_condition_and_writes_the_same_b
     process.wait()
     assert not folder.exists()
     assert list(partial.glob("capability-*.jsonl"))
-    again = project.module("pipeline.stages.capability", "tiny")
+    again = project.stage("capability")
     assert "toy_sequences, baseline" not in again.stderr, "the finished condition is not run again"
     assert "toy_sequences, export" in again.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
@@ -168,13 +170,13 @@ def test_what_is_not_asked_for_is_not_measured_nor_shown(project):
     less += ["invariance.n_prompts=0", "controls.layer_share=null"]
     project.params(overrides=", ".join(f'"{override}"' for override in less))
     project.repro()
-    metrics = json.loads((project.folder / "outputs/eval/tiny/metrics.json").read_text())
+    metrics = json.loads((project.at("eval") / "metrics.json").read_text())
     assert metrics["verdict"] == "direction_selected"
     assert metrics["estimators"] == metrics["capability"]["tasks"] == metrics["systems"]["not_measured"] == {}
     sources = {name.partition(".")[2] for name in metrics["refusal_score"]}
     assert sources == {"", "random_0", "random_1", "shuffled_0"}
     assert {name.split("_")[0] for name in metrics["refusal_score"]} == {"harmful", "harmless"}
-    figures = {path.stem for path in (project.folder / "outputs/figures/tiny").iterdir()}
+    figures = {path.stem for path in (project.at("figures")).iterdir()}
     assert figures == {"refusal", "selection", "length", "stability"}
     shown = project.module("pipeline.report").stdout
     assert "refusal score [substring]" in shown
@@ -186,7 +188,7 @@ def test_what_is_not_asked_for_is_not_measured_nor_shown(project):
 def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     project.params(overrides='"select.min_train=20"')
     project.repro()
-    metrics = json.loads((project.folder / "outputs/eval/tiny/metrics.json").read_text())
+    metrics = json.loads((project.at("eval") / "metrics.json").read_text())
     assert metrics["verdict"] == "no_refusal_behaviour"
     assert {"harmful_baseline", "harmless_baseline", "contrast-safe_baseline"} < metrics["refusal_score"].keys()
     assert all(name.endswith("_baseline") for name in metrics["refusal_score"])
@@ -194,11 +196,11 @@ def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     for losses in metrics["loss"].values():
         assert list(losses["loss"]) == ["baseline"]
         assert losses["export"] == {"reason": metrics["reason"]}
-    capability = json.loads((project.folder / "outputs/models/tiny/capability/summary.json").read_text())
+    capability = json.loads((project.at("models") / "capability/summary.json").read_text())
     assert capability["export_missing"]
     assert list(capability["tasks"]["toy_sequences"]["score"]) == ["baseline"]
-    assert [path.name for path in (project.folder / "outputs/models/tiny/export").iterdir()] == ["equivalence.json"]
-    assert not (project.folder / "outputs/models/tiny/direction/direction.safetensors").exists()
+    assert [path.name for path in (project.at("models") / "export").iterdir()] == ["equivalence.json"]
+    assert not (project.at("models") / "direction/direction.safetensors").exists()
     assert "no_refusal_behaviour" in project.module("pipeline.report").stdout
     project.params()
     project.repro()
@@ -209,7 +211,7 @@ def test_gate_and_fresh(project):
     project.module("pipeline.gate", "--update")
     assert project.module("pipeline.gate").returncode == 0
     assert project.module("pipeline.fresh").returncode == 0
-    path = project.folder / "outputs/eval/tiny/metrics.json"
+    path = project.at("eval") / "metrics.json"
     metrics = json.loads(path.read_text())
     cases = {
         "moved": lambda m: m["outcomes"].update(
@@ -234,7 +236,7 @@ def test_gate_and_fresh(project):
     path.write_text(json.dumps(metrics))
     project.params(overrides="generate.max_new_tokens=7")
     result = project.module("pipeline.fresh", check=False)
-    assert (result.returncode, "compose@tiny is out of date" in result.stdout) == (1, True)
+    assert (result.returncode, f"compose@tiny-{RUN} is out of date" in result.stdout) == (1, True)
     project.params()
     project.repro()
 
@@ -247,9 +249,9 @@ def test_sweep_runs_isolated_jobs_and_computes_nothing_twice(tmp_path, project):
     before = sweeping.outs()
     command = ("pipeline.sweep", "-m", "model=tiny", "profile=smoke", "judge.window=7,9")
     first = sweeping.module(*command)
-    assert first.stdout.count("direction_selected") == 2
+    assert first.stdout.count("direction_selected") == 4, "in the report of each job, and in the table"
     for stage, count in {"compose": 2, "judge": 2, "metrics": 2, "completions": 0, "scores": 0}.items():
-        assert first.stdout.count(f"Running stage '{stage}@tiny'") == count, "what the project computed is shared"
+        assert first.stdout.count(f"Running stage '{stage}@tiny-smoke'") == count, "what the project computed is shared"
     second = sweeping.module(*command)
     assert "Running stage" not in second.stdout
     assert second.stdout.count("direction_selected") == 2
@@ -257,7 +259,7 @@ def test_sweep_runs_isolated_jobs_and_computes_nothing_twice(tmp_path, project):
 
 
 def test_fresh_needs_no_data(project):
-    models = project.folder / "outputs/models/tiny"
+    models = project.at("models")
     for path in models.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

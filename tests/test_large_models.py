@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from pipeline.config.compose import family
 from pipeline.errors import UserError
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
-from pipeline.model import loading, machine, memory, surgery, tracing
+from pipeline.model import forward, loading, machine, memory, surgery, tracing
 from pipeline.model.batching import run_batches
 from pipeline.model.forward import last_logits
 from pipeline.model.generation import generate
@@ -133,10 +133,11 @@ def load(folder, described, dtype="float32"):
     return loading.load("m", folder, described, dtype, "cpu")
 
 
-def load_spread(folder, described, offload, share, dtype="float32"):
+def load_spread(folder, described, offload, share, dtype="float32", **options):
     """The model with at most `share` of its weights in memory."""
     limit = share * total(memory.skeleton(folder, loading.DTYPES[dtype])) / GIB
-    spread = loading.load("m", folder, described, dtype, "cpu", memory=memory.Memory({"cpu": limit}, offload))
+    limited = memory.Memory({"cpu": limit}, offload)
+    spread = loading.load("m", folder, described, dtype, "cpu", memory=limited, **options)
     assert {True, False} == {parameter.is_meta for parameter in spread.hf.parameters()}
     return spread
 
@@ -158,9 +159,10 @@ def assert_same(model, other, direction):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_weights_on_disk_change_no_bit(tiny_folder, direction, tmp_path, dtype, capfd):
-    spread = load_spread(tiny_folder, FAMILY, tmp_path, 0.8, dtype)
-    assert "model 'm' does not fit on cpu: 0.00 GiB on cpu, 0.00 GiB on disk" in capfd.readouterr().err
+def test_weights_on_disk_change_no_bit(tiny_folder, direction, tmp_path, dtype):
+    said = []
+    spread = load_spread(tiny_folder, FAMILY, tmp_path, 0.8, dtype, note=said.append)
+    assert "model 'm' does not fit on cpu: 0.00 GiB on cpu, 0.00 GiB on disk" in said[0]
     assert not list(tmp_path.rglob("*.safetensors")), "read from the model's own folder"
     assert_same(spread, load(tiny_folder, FAMILY, dtype), direction)
 
@@ -210,8 +212,9 @@ def test_batches_that_memory_does_not_hold_are_halved(model, tiny_folder, direct
     with intervene(model, DirectionalAblation(direction)), intervene(plain, DirectionalAblation(direction)):
         ours = last_logits(model, prompts, 10**4, counted.append)
         assert_close(ours, last_logits(plain, prompts, 10**4), atol=2e-5, rtol=1e-5)
-        assert max(seen) > rows >= max(counted)
-        assert sum(counted) == len(prompts)
+        assert max(seen) > rows
+        assert min(counted) < 0, "what has to be done again is taken back"
+        assert sum(counted) == pytest.approx(forward.n_tokens(model, prompts)), "and counted once"
         moments, _ = tracing.resid_pre_moments(model, prompts, 3, 10**4)
         expected, _ = tracing.resid_pre_moments(plain, prompts, 3, 10**4)
     assert_close(moments.mean, expected.mean, atol=2e-5, rtol=1e-5)

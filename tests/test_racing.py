@@ -127,7 +127,7 @@ def test_the_bound_is_below_the_mean_as_often_as_stated():
 
 @pytest.fixture(scope="module")
 def measured():
-    layout = Layout("qwen2_5_coder_0_5b", ROOT)
+    layout = Layout("qwen2_5_coder_0_5b", "quick", ROOT)
     if not layout.prompt_scores.exists():
         pytest.skip("the default model's scores are not here: dvc repro")
     sweep = samples.read_sweep(layout.prompt_scores, tensors.read_metadata(layout.prompt_scores)["model"])
@@ -163,16 +163,18 @@ def test_the_default_models_winner_is_that_of_the_exhaustive_sweep_in_every_orde
 def test_stopped_candidates_are_marked_in_the_table_and_drawn_as_such(tmp_path):
     rows = [
         CandidateScores(-1, 0, bypass=-2.0, induce=1.0, kl=0.1),
-        CandidateScores(-1, 1, math.nan, math.nan, math.nan, stopped="kl"),
+        CandidateScores(-1, 1, bypass=0.5, induce=-1.0, kl=0.9, stopped="kl", n_harmful=8, n_harmless=9),
         CandidateScores.without_direction(-2, 0),
     ]
     records.write_scores(tmp_path / "scores.csv", rows)
     assert repr(records.read_scores(tmp_path / "scores.csv")) == repr(rows)
-    assert (tmp_path / "scores.csv").read_text().splitlines()[2] == "-1,1,,,,False,kl"
+    assert (tmp_path / "scores.csv").read_text().splitlines()[2] == "-1,1,0.5,-1.0,0.9,False,kl,8,9"
     figure = figures.selection_heatmaps(rows, rows[0], (2.0, -4.0), ["a", "b"], "tiny", "")
     for axis in figure.axes[:3]:
         image: Any
         patch: Any
         [image], [patch] = axis.images, axis.patches
-        assert np.isnan(image.get_array().filled(np.nan)).tolist() == [[True, True], [False, True]]
+        assert np.isnan(image.get_array().filled(np.nan)).tolist() == [[True, True], [False, False]], (
+            "what it saw is drawn"
+        )
         assert (patch.get_x(), patch.get_y(), patch.get_hatch()) == (0.5, 0.5, "..")

@@ -228,7 +228,7 @@ def test_the_default_model_still_reads_what_it_read_when_the_probe_was_fitted():
     spec = read_spec()
     config = OmegaConf.to_object(compose(spec.model, "standard", []))
     assert isinstance(config, Config)
-    model = open_model(config)
+    model = open_model(config, spec.dtype)
     probe = read_probe(facts=fitting.facts(config, model))
     expected = probe.record["log_odds"]
     cache = cache_folder(config)

@@ -17,9 +17,11 @@ from pipeline.maths.metrics import kl_divergence, refusal_metric
 from pipeline.maths.racing import Prompts
 from pipeline.maths.selection import PromptScores
 from pipeline.model import chat, lean, loading, scoring
+from pipeline.model.budget import Budget
 from pipeline.model.forward import Split, Start, all_logits, last_logits, run_jobs, unchanged
 from pipeline.model.intervene import intervene
 from pipeline.model.random_model import write_random_model
+from pipeline.progress import progress
 from pipeline.stages import scores as stage
 from tests.conftest import INSTRUCTIONS
 
@@ -150,8 +152,10 @@ def test_a_sweep_that_was_interrupted_goes_on_and_scores_the_same(model, tmp_pat
 
     def sweep(path):
         partial = records.PartialRows(path)
-        measure = stage._measured(config, model, validation, found, partial, lambda n: None)
-        return [measure(list(found), part) for part in parts]
+        budget = Budget(scoring.Work(model, validation.split, 2), found)
+        with progress("candidates x prompts", budget.total) as bar:
+            measure = stage._measured(config, model, validation, found, partial, bar, budget)
+            return [measure(list(found), part) for part in parts]
 
     whole = sweep(tmp_path / "whole.jsonl")
     assert max(scored) > 1, "several candidates share a batch"

@@ -102,11 +102,20 @@ def test_params_name_the_keys_that_a_stage_reads(stage):
     read = set().union(*map(keys_read, [entry, *shared_by(entry)]))
     if "pipeline.stages.models.open_model" in used_by(entry):
         read |= {"model", "engine"}
+    if "pipeline.stages.models.model_folder" in used_by(entry):
+        read |= {"model"}
     if "pipeline.artifacts.provenance.provenance" in imports_of(entry):
         read |= set(importlib.import_module(f"pipeline.stages.{stage}").READ)
     [params] = STAGES[stage]["params"]
     declared = {key.split(".")[0] for key in next(iter(params.values()))}
     assert declared == read - {"fetch", "memory"}
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("compose", "engine")])
+def test_a_stage_that_reads_the_engine_takes_its_dtype_from_the_stage_that_settles_it(stage):
+    declared = [key for params in STAGES[stage].get("params", []) for keys in params.values() for key in keys]
+    settled = "outputs/models/${item.model}/${item.run}/engine.json" in STAGES[stage]["deps"]
+    assert settled == ("engine" in declared)
 
 
 @pytest.mark.parametrize("path", sorted(PIPELINE.rglob("*.py")), ids=lambda path: str(path.relative_to(PIPELINE)))
@@ -130,17 +139,45 @@ def test_stages_are_short():
         assert len(path.read_text().splitlines()) <= 120, path
 
 
-HEAVY = {"hydra", "matplotlib", "nnsight", "pandas", "scipy.stats", "sklearn", "statsmodels", "transformers"}
+HEAVY = {
+    "concept_erasure",
+    "datasets",
+    "hydra",
+    "lm_eval",
+    "matplotlib",
+    "nnsight",
+    "pandas",
+    "scipy.stats",
+    "sklearn",
+    "statsmodels",
+    "torch",
+    "transformers",
+}
+# Loaded with a stage's module, since it has always work for them; any other stage loads a library where it uses it.
 NEEDED = {
-    "judge": set(),
-    "direction": set(),
-    "completions": {"transformers"},
-    "activations": {"nnsight", "transformers"},
+    "activations": {"nnsight", "torch", "transformers"},
+    "completions": {"torch", "transformers"},
+    "figures": {"matplotlib"},
+    "refusal_tokens": {"torch", "transformers"},
 }
 
 
-@pytest.mark.parametrize("stage", NEEDED)
-def test_a_stage_loads_no_heavy_library_that_it_does_not_need(stage):
-    code = f"import sys, pipeline.stages.{stage}; print(*sorted(set(sys.modules)))"
+def loaded_by(*modules: str) -> set[str]:
+    code = f"import sys, {', '.join(modules)}; print(*sorted(set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert HEAVY & set(loaded.stdout.split()) == NEEDED[stage]
+    return HEAVY & set(loaded.stdout.split())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_loads_no_heavy_library_that_it_does_not_need(stage):
+    assert loaded_by(f"pipeline.stages.{stage}") == NEEDED.get(stage, set())
+
+
+def test_configurations_and_records_are_read_without_a_heavy_library():
+    artifacts = ("answers", "card", "files", "layout", "memo", "provenance", "records", "safety_probe", "samples")
+    assert (
+        loaded_by(
+            "pipeline.config.schema", "pipeline.stages.models", *(f"pipeline.artifacts.{name}" for name in artifacts)
+        )
+        == set()
+    )

@@ -302,7 +302,7 @@ def test_a_direction_with_nan_is_refused(tmp_path, direction):
 def test_a_run_in_four_bits_exports_nothing_and_says_from_what_to_export(tmp_path, direction):
     config = OmegaConf.to_object(compose("tiny", "smoke", ["engine.quantize=4bit"]))
     assert isinstance(config, Config)
-    layout = Layout("tiny", tmp_path)
+    layout = Layout("tiny", "smoke", tmp_path)
     records.write_direction(layout.direction, direction, identity(config.model.source))
     files.write_json(layout.selection, {"chosen": {"layer": 2, "position": -1}, "reason": ""})
     export_stage(config, layout)

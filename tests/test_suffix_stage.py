@@ -15,7 +15,7 @@ from rich.console import Console
 
 from pipeline import suffix_figures, suffix_tables
 from pipeline.suffixes.model.measure import SUM_TOLERANCE
-from tests.graph import Project
+from tests.graph import RUN, Project
 
 SIZES = '"sizes.harmful.test=24","sizes.harmless.test=24","sizes.harmful.val=20","sizes.harmful.train=16"'
 GIVEN = f'"suffix=given","suffix.texts=[b c d,zz top]",{SIZES}'
@@ -27,7 +27,7 @@ def project(tmp_path_factory):
     built = Project(tmp_path_factory.mktemp("suffix"))
     built.params(overrides=GIVEN)
     for stage in BEFORE:
-        built.module(f"pipeline.stages.{stage}", "tiny")
+        built.stage(stage)
     return built
 
 
@@ -38,9 +38,9 @@ def record(project):
 
 def measured(project, overrides=GIVEN, check=True):
     project.params(overrides=overrides)
-    project.module("pipeline.stages.compose", "tiny")
-    result = project.module("pipeline.stages.suffix", "tiny", check=check)
-    return json.loads((project.folder / "outputs/eval/tiny/suffix.json").read_text()) if check else result
+    project.stage("compose")
+    result = project.stage("suffix", check=check)
+    return json.loads((project.at("eval") / "suffix.json").read_text()) if check else result
 
 
 def test_every_number_is_there_and_the_parts_add_up(record):
@@ -71,7 +71,7 @@ def test_restoring_nothing_and_every_head_are_the_ends_of_the_scale(record):
 
 def test_no_suffix_and_no_text_of_a_prompt_is_in_the_record(record, project):
     text = json.dumps(record)
-    lines = (project.folder / "outputs/models/tiny/prompts/harmful_test.jsonl").read_text().splitlines()
+    lines = (project.at("models") / "prompts/harmful_test.jsonl").read_text().splitlines()
     assert not any(json.loads(line)["instruction"] in text for line in lines)
     assert "zz top" not in text
 
@@ -114,11 +114,11 @@ def test_tables_show_the_numbers_of_the_record_and_what_random_suffixes_do(recor
 
 
 def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
-    out, partial = project.folder / "outputs/eval/tiny/suffix.json", project.folder / "outputs/partial"
+    out, partial = project.at("eval") / "suffix.json", project.folder / "outputs/partial"
     whole = out.read_bytes()
     out.unlink()
     assert not list(partial.glob("suffix-*"))
-    command = [sys.executable, "-m", "pipeline.stages.suffix", "tiny"]
+    command = [sys.executable, "-m", "pipeline.stages", "suffix", "tiny", RUN]
     process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
     while not any(path.read_bytes().count(b"\n") >= 9 for path in partial.glob("suffix-*")):
         assert process.poll() is None, "finished before it could be interrupted"
@@ -128,7 +128,7 @@ def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
     assert not out.exists()
     [left] = partial.glob("suffix-*")
     left.write_bytes(left.read_bytes()[:-5])  # as if the last write had been cut short
-    project.module("pipeline.stages.suffix", "tiny")
+    project.stage("suffix")
     assert out.read_bytes() == whole
     assert not list(partial.glob("suffix-*"))
 

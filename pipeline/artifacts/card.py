@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.files import replacing
-from pipeline.maths.directions import Direction
+
+if TYPE_CHECKING:
+    from pipeline.maths.directions import Direction
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Facts:
     base_model: str
     licence: str
     pinned: str
-    direction: Direction
+    direction: "Direction"
     exact: bool
     n_edited: int
     n_writers: int

@@ -124,7 +124,7 @@ class Rewriting:
 
 
 def rewrite(
-    source: Checkpoint, folder: Path, change: Rewriting, progress: Callable[[int], None] = lambda n_bytes: None
+    source: Checkpoint, folder: Path, change: Rewriting, progress: Callable[[float], None] = lambda n_bytes: None
 ) -> None:
     """Write the checkpoint with its changes into `folder`, file by file, one tensor in memory at a time.
 
@@ -198,7 +198,7 @@ def _require_space(folder: Path, needed: int) -> None:
 
 
 def _write_file(
-    source: Checkpoint, path: Path, rows: list[Row], change: Rewriting, progress: Callable[[int], None]
+    source: Checkpoint, path: Path, rows: list[Row], change: Rewriting, progress: Callable[[float], None]
 ) -> str:
     digest = hashlib.sha256()
     with files.replacing(path) as temporary, temporary.open("wb") as out:
@@ -210,16 +210,19 @@ def _write_file(
         put(_header_bytes(rows, source.metadata))
         for name, stored, old in rows:
             if name in change.edited:
+                # Of a large tensor each third takes seconds.
                 tensor = source.read(old)
+                progress(stored.n_bytes / 3)
                 change.edit(name, tensor)
+                progress(stored.n_bytes / 3)
                 put(tensor.reshape(-1).view(torch.uint8).numpy().data)
+                progress(stored.n_bytes / 3)
             else:
-                _copy(source.folder / stored.file, stored, put)
-            progress(stored.n_bytes)
+                _copy(source.folder / stored.file, stored, put, progress)
     return digest.hexdigest()
 
 
-def _copy(path: Path, stored: Stored, put: Callable[[bytes], None]) -> None:
+def _copy(path: Path, stored: Stored, put: Callable[[bytes], None], progress: Callable[[float], None]) -> None:
     with path.open("rb") as stream:
         stream.seek(stored.start)
         left = stored.n_bytes
@@ -227,6 +230,7 @@ def _copy(path: Path, stored: Stored, put: Callable[[bytes], None]) -> None:
             data = _read(stream, min(CHUNK, left), path)
             put(data)
             left -= len(data)
+            progress(len(data))
 
 
 def _read(stream: BinaryIO, size: int, path: Path) -> bytes:

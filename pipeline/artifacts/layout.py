@@ -1,9 +1,9 @@
-"""Where each artefact of a model lives, below one root folder."""
+"""Where each artefact of a run lives, below one root folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label
 
 SETS = ("harmful_train", "harmful_val", "harmful_test", "harmless_train", "harmless_val", "harmless_test")
 TEXTS = ("plain_text", "instruction_answers")
@@ -11,20 +11,34 @@ TEXTS = ("plain_text", "instruction_answers")
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of one model's artefacts; every file name of the project is here."""
+    """Paths of one run's artefacts; every file name of the project is here.
+
+    A run is a model under a label (`pipeline.config.params`).
+    """
 
     model: str
+    run: str
     root: Path = Path()
 
     @property
     def folder(self) -> Path:
-        """Everything of this model that DVC keeps."""
-        return self.root / "outputs" / "models" / self.model
+        """Everything of this run that DVC keeps."""
+        return self.root / "outputs" / "models" / self.model / self.run
+
+    @property
+    def evaluation(self) -> Path:
+        """The run's numbers, small and committed."""
+        return self.root / "outputs" / "eval" / self.model / self.run
 
     @property
     def config(self) -> Path:
         """Resolved configuration, written by `compose`."""
         return self.folder / "config.yaml"
+
+    @property
+    def engine(self) -> Path:
+        """{dtype} in which the run computes, and how fast this machine was in each; settled once."""
+        return self.folder / "engine.json"
 
     def prompts(self, name: str) -> Path:
         """Rows {id, instruction, category, source, licence} of one of SETS, or of a further evaluation set."""
@@ -100,6 +114,16 @@ class Layout:
         return self.folder / "direction" / "direction.safetensors"
 
     @property
+    def found(self) -> tuple[Path, ...]:
+        """What is committed of a run beside its numbers: the direction, if any, its selection, every score."""
+        return self.direction, self.selection, self.scores
+
+    @property
+    def found_folder(self) -> Path:
+        """Where copies of `found` lie in git."""
+        return self.metrics.parent / "found"
+
+    @property
     def rows(self) -> Path:
         """`resid_pre` of every kept train prompt at the chosen place: harmful and harmless, prompt x d_model."""
         return self.folder / "controls" / "rows.safetensors"
@@ -127,17 +151,17 @@ class Layout:
     @property
     def stability(self) -> Path:
         """How stable the choice of the direction is."""
-        return self.root / "outputs" / "eval" / self.model / "stability.json"
+        return self.evaluation / "stability.json"
 
     @property
     def invariance(self) -> Path:
         """How many greedy completions change with batch size, padding and dtype."""
-        return self.root / "outputs" / "eval" / self.model / "invariance.json"
+        return self.evaluation / "invariance.json"
 
     @property
     def suffix(self) -> Path:
         """What adversarial suffixes do to the direction, and through which heads."""
-        return self.root / "outputs" / "eval" / self.model / "suffix.json"
+        return self.evaluation / "suffix.json"
 
     @property
     def found_suffixes(self) -> Path:
@@ -202,7 +226,17 @@ class Layout:
     @property
     def metrics(self) -> Path:
         """The model's numbers, small and committed."""
-        return self.root / "outputs" / "eval" / self.model / "metrics.json"
+        return self.evaluation / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The tables of this run, as printed."""
+        return self.evaluation / "report.txt"
+
+    @property
+    def gate_baseline(self) -> Path:
+        """What the gate holds this run against."""
+        return self.root / "regression" / self.model / f"{self.run}.json"
 
     def bench(self, kind: str) -> Path:
         """Times and ratios of this machine; not an artefact."""
@@ -211,8 +245,8 @@ class Layout:
     @property
     def costs(self) -> Path:
         """Rows {stage, seconds, memory_mib, gpu_memory_mib}, one a time that a stage ran here; not an artefact."""
-        return self.root / "outputs" / "bench" / f"{self.model}-stages.jsonl"
+        return self.root / "outputs" / "bench" / f"{self.model}-{self.run}-stages.jsonl"
 
     def figure(self, name: str) -> Path:
         """A figure of this model."""
-        return self.root / "outputs" / "figures" / self.model / f"{name}.png"
+        return self.root / "outputs" / "figures" / self.model / self.run / f"{name}.png"

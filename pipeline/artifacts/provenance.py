@@ -1,10 +1,11 @@
 """What a result depends on, with nothing that changes from run to run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
@@ -61,7 +62,7 @@ def provenance(config: Config, layout: Layout, model: str, keys: Sequence[str]) 
         "model": model,
         "tokenizer": measured["tokenizer"],
         "chat_template": measured["chat_template"],
-        "config": files.content_hash({key: _plain(getattr(config, key)) for key in keys})[:16],
+        "config": files.content_hash(_composed(layout, keys))[:16],
         "data": config.data.name,
         "data_revision": files.content_hash(audit["hashes"])[:16],
         "dtype": config.engine.dtype,
@@ -72,8 +73,10 @@ def provenance(config: Config, layout: Layout, model: str, keys: Sequence[str]) 
     }
 
 
-def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+def _composed(layout: Layout, keys: Sequence[str]) -> dict[str, Any]:
+    """Values as `compose` wrote them, which know nothing of the machine: a dtype left open is still open there."""
+    values: Any = OmegaConf.to_container(OmegaConf.load(layout.config))
+    return {key: values[key] for key in keys}
 
 
 def stamp(facts: Mapping[str, Any]) -> str:

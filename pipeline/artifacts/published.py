@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files
 from pipeline.artifacts.tensors import read_tensors
 from pipeline.errors import UserError, first_line
-from pipeline.maths import replay
 from pipeline.maths.selection import CandidateScores
 from pipeline.select import PUBLISHED_NAMES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.maths.replay import Place
 
 RUNS = "published_runs.json"
 DIRECTIONS = "published_directions.safetensors"
@@ -30,7 +32,7 @@ class Published:
     name: str
     n_layers: int
     scores: tuple[CandidateScores, ...]
-    chosen: replay.Place
+    chosen: "Place"
     losses: Mapping[str, Mapping[str, Mapping[str, float]]]
     rates: Mapping[str, float]
 
@@ -63,7 +65,7 @@ def read_runs(path: Path) -> list[Published]:
 def _published(path: Path, name: str, run: Any) -> Published:
     try:
         published = _parsed(name, _is(dict, run))
-        places = [replay.place(candidate) for candidate in published.scores]
+        places = [(candidate.position, candidate.layer) for candidate in published.scores]
         whole = len(set(places)) == len(places) == published.n_positions * published.n_layers
         if not whole or not all(c.position < 0 <= c.layer < published.n_layers for c in published.scores):
             raise ValueError("its candidates are not one for every position and layer")
@@ -119,7 +121,7 @@ def _is(kind: type, value: Any) -> Any:
     return value
 
 
-def read_directions(path: Path, runs: list[Published]) -> dict[str, tuple[Tensor, Tensor]]:
+def read_directions(path: Path, runs: list[Published]) -> "dict[str, tuple[Tensor, Tensor]]":
     """(mean_diffs, direction) by model. Raises UserError for tensors that do not go with the runs."""
     try:
         tensors = read_tensors(path)

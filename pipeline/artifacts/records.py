@@ -2,19 +2,16 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files, tables, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
 from pipeline.judges.verdict import REFUSED, UNSAFE
-from pipeline.maths.directions import Direction
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label
 from pipeline.maths.selection import (
     FITTED_SETS,
     FOUND,
@@ -25,6 +22,11 @@ from pipeline.maths.selection import (
     Selection,
 )
 from pipeline.prompts.prompt import Prompt, Text
+
+if TYPE_CHECKING:  # loading torch takes a second, and most stages read and write plain rows
+    from torch import Tensor
+
+    from pipeline.maths.directions import Direction
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
@@ -62,7 +64,7 @@ def read_kept(path: Path) -> dict[str, set[str]]:
     return kept
 
 
-def write_means(path: Path, means: Mapping[str, Tensor], model: str, positions: Sequence[int]) -> None:
+def write_means(path: Path, means: Mapping[str, "Tensor"], model: str, positions: Sequence[int]) -> None:
     """Mean and variance of `resid_pre` per class; `model` pins the bytes of the weights they were read from."""
     metadata = {
         "model": model,
@@ -72,7 +74,7 @@ def write_means(path: Path, means: Mapping[str, Tensor], model: str, positions: 
     tensors.write_tensors(path, means, metadata)
 
 
-def write_resid_pre(path: Path, rows: Tensor, model: str) -> None:
+def write_resid_pre(path: Path, rows: "Tensor", model: str) -> None:
     """`resid_pre` of every kept train prompt of a class, in the order of the kept prompts."""
     tensors.write_tensors(path, {"resid_pre": rows}, {"model": model, "axes": "prompt position layer d_model"})
 
@@ -109,7 +111,8 @@ def read_filter_verdict(path: Path) -> FilterVerdict:
     return FilterVerdict(row["verdict"], row["reason"], row["refused"], row["n"])
 
 
-SCORE_COLUMNS = ("position", "layer", "bypass", "induce", "kl", "zero_norm", "stopped")
+PROMPT_COUNTS = ("n_harmful", "n_harmless")
+SCORE_COLUMNS = tuple(field.name for field in fields(CandidateScores))
 
 
 def write_baselines(path: Path, baselines: Baselines | None, n_val: Mapping[str, int]) -> None:
@@ -124,20 +127,23 @@ def read_baselines(path: Path) -> tuple[Baselines, dict[str, int]]:
 
 
 def write_scores(path: Path, scores: Iterable[CandidateScores]) -> None:
-    """Candidate scores, a row per (position, layer); a zero-norm candidate has none, nor one that a race stopped."""
+    """Candidate scores, a row per (position, layer); a zero-norm candidate has none."""
     import pandas as pd
 
-    tables.write_csv(path, pd.DataFrame([asdict(row) for row in scores], columns=list(SCORE_COLUMNS)))
+    table = pd.DataFrame([asdict(row) for row in scores], columns=list(SCORE_COLUMNS))
+    tables.write_csv(path, table.astype(dict.fromkeys(PROMPT_COUNTS, "Int64")))
 
 
 def read_scores(path: Path) -> list[CandidateScores]:
     """Candidate scores as written by `write_scores`."""
     import pandas as pd
 
-    rows = pd.read_csv(path)
-    if "stopped" in rows:
-        rows["stopped"] = rows["stopped"].fillna("")
-    return [CandidateScores(**row) for row in rows.to_dict("records")]  # type: ignore[misc]
+    rows = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in ("bypass", "induce", "kl")})
+    return [CandidateScores(**{**row, **_counts(row)}) for row in rows.to_dict("records")]
+
+
+def _counts(row: Mapping[Hashable, Any]) -> dict[str, int | None]:
+    return {name: int(row[name]) if row[name] != "" else None for name in PROMPT_COUNTS}
 
 
 def finite(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,13 +210,13 @@ def _empty_reason(record: Mapping[str, Any]) -> str:
     return f"rule {record['rule']} removes all {record['n_candidates']} candidates: {removed}"
 
 
-def write_direction(path: Path, direction: Direction, model: str) -> None:
+def write_direction(path: Path, direction: "Direction", model: str) -> None:
     """The raw direction with the layer and position it comes from."""
     metadata = {"model": model, "layer": str(direction.layer), "position": str(direction.position)}
     tensors.write_tensors(path, {"direction": direction.vector}, metadata)
 
 
-def read_direction(path: Path, selection: Path, model: str) -> Direction | None:
+def read_direction(path: Path, selection: Path, model: str) -> "Direction | None":
     """The chosen direction, or None when selection.json says that none was chosen.
 
     Raises UserError when the file belongs to another model.
@@ -218,13 +224,17 @@ def read_direction(path: Path, selection: Path, model: str) -> Direction | None:
     chosen = files.read_json(selection)["chosen"]
     if chosen is None:
         return None
+    from pipeline.maths.directions import Direction
+
     layer, position = chosen["layer"], chosen["position"]
     stored = tensors.read_tensors(path, model=model, layer=str(layer), position=str(position))
     return Direction(stored["direction"], layer, position)
 
 
-def read_saved_direction(path: Path, model: str) -> Direction:
+def read_saved_direction(path: Path, model: str) -> "Direction":
     """A direction by itself. Raises UserError for another model's, and for one that holds NaN or is zero."""
+    from pipeline.maths.directions import Direction
+
     vector = tensors.read_tensors(path, model=model)["direction"]
     if not (bool(vector.isfinite().all()) and bool(vector.any())):
         raise UserError(f"{path} holds no direction (NaN, infinity or zero): make it again with `dvc repro`")

@@ -4,15 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from pipeline.errors import UserError
 from pipeline.judges.names import PROBE
-from pipeline.maths.linear_probe import LinearProbe
 from pipeline.model.probeformat import ProbeFormat
+
+if TYPE_CHECKING:  # loading torch takes a second, and reports read the record alone
+    from pipeline.maths.linear_probe import LinearProbe
 
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "safety_probe.safetensors"
 # What a model must share with the one that the probe was fitted on.
@@ -25,7 +25,7 @@ KINDS = ("all", "answered")
 class SafetyProbe:
     """A fitted probe. `facts` name the model it reads; `record` says what it was fitted on and how well it agrees."""
 
-    linear: LinearProbe
+    linear: "LinearProbe"
     format: ProbeFormat
     facts: Mapping[str, str]
     record: Mapping[str, Any]
@@ -42,6 +42,8 @@ class SafetyProbe:
 
 def write_probe(path: Path, probe: SafetyProbe) -> None:
     """The same probe gives the same bytes."""
+    import torch
+
     tensors = {
         "weights": probe.linear.weights,
         "bias": torch.tensor([probe.linear.bias], dtype=torch.float64),
@@ -55,6 +57,8 @@ def write_probe(path: Path, probe: SafetyProbe) -> None:
 
 def read_probe(path: Path = SHIPPED, facts: Mapping[str, str] | None = None) -> SafetyProbe:
     """The probe of a file. Raises UserError when it is missing, damaged, or of another model than `facts` say."""
+    from pipeline.maths.linear_probe import LinearProbe
+
     if not path.is_file():
         raise UserError(f"{path} is missing: fit it with `python -m pipeline.probe`")
     tensors, metadata = read_tensors(path), read_metadata(path)
@@ -75,7 +79,7 @@ def reliability(judge: str) -> dict[str, Any]:
     """Agreement of the shipped probe with references that it was not fitted on, by reference; of others nothing."""
     if judge != PROBE:
         return {}
-    record = read_probe().record
+    record = json.loads(read_metadata(SHIPPED)["record"])
     parts = {"people (cross-validated)": record["cross_validated"], **record["references"]}
     return {
         name: {kind: {key: found[kind][key] for key in ("n", "kappa", "auroc")} for kind in KINDS if found[kind]}

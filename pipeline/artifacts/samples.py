@@ -3,21 +3,22 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files, records, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
-from pipeline.maths.directions import Direction
-from pipeline.maths.estimators import DEFAULT, Finding
-from pipeline.maths.experiment import interventions
-from pipeline.maths.interventions import AffineEdit, Intervention
+from pipeline.maths.names import DEFAULT
 from pipeline.maths.selection import CandidateScores, PromptScores
+
+if TYPE_CHECKING:  # loading torch takes a second, and some stages need none of these
+    from torch import Tensor
+
+    from pipeline.maths.directions import Direction
+    from pipeline.maths.estimators import Finding
+    from pipeline.maths.interventions import Intervention
 
 Place = tuple[int, int]
 PLACES = "places"  # metadata: [position, layer] of each tensor, by name
@@ -36,14 +37,16 @@ class Sweep:
 
 
 def candidate_scores(place: Place, scores: PromptScores | None, stopped: str = "") -> CandidateScores:
-    """Mean scores of a candidate; of one that a race stopped, why and no scores."""
-    if stopped:
-        return CandidateScores(*place, bypass=math.nan, induce=math.nan, kl=math.nan, stopped=stopped)
+    """Mean scores of a candidate; of one that a race stopped, why, and means over the prompts that it had seen."""
+    if stopped and scores:
+        return replace(scores.seen().candidate(*place), stopped=stopped)
     return scores.candidate(*place) if scores else CandidateScores.without_direction(*place)
 
 
 def write_sweep(path: Path, sweep: Sweep, model: str) -> None:
     """Scores per prompt, in the order of the kept val prompts; a candidate without direction has NaN."""
+    import torch
+
     sizes = {
         "bypass": len(sweep.harmful_metric),
         "induce": len(sweep.harmless_metric),
@@ -62,7 +65,7 @@ def write_sweep(path: Path, sweep: Sweep, model: str) -> None:
 
 def read_sweep(path: Path, model: str) -> Sweep:
     """The inverse of `write_sweep`. Raises UserError when the file belongs to another model."""
-    stored = tensors.read_tensors(path, model=model)
+    stored = tensors.read_arrays(path, model=model)
     rows = zip(*(stored[name].tolist() for name in ("place", "zero_norm", "bypass", "induce", "kl")), strict=True)
     return Sweep(
         {
@@ -74,32 +77,34 @@ def read_sweep(path: Path, model: str) -> Sweep:
     )
 
 
-def write_directions(path: Path, directions: Mapping[str, Direction], model: str) -> None:
+def write_directions(path: Path, directions: Mapping[str, "Direction"], model: str) -> None:
     """Raw directions by name."""
     places = {name: [direction.position, direction.layer] for name, direction in directions.items()}
     vectors = {name: direction.vector for name, direction in directions.items()}
     tensors.write_tensors(path, vectors, {"model": model, PLACES: json.dumps(places)})
 
 
-def read_directions(path: Path, model: str) -> dict[str, Direction]:
+def read_directions(path: Path, model: str) -> dict[str, "Direction"]:
     """Directions by name; none when no direction was chosen."""
+    from pipeline.maths.directions import Direction
+
     stored = tensors.read_tensors(path, model=model)
     places = json.loads(tensors.read_metadata(path)[PLACES])
     return {name: Direction(stored[name], layer, position) for name, (position, layer) in places.items()}
 
 
-def write_rows(path: Path, rows: Mapping[str, Tensor], model: str, place: Place | None) -> None:
+def write_rows(path: Path, rows: Mapping[str, "Tensor"], model: str, place: Place | None) -> None:
     """`resid_pre` per train prompt of each class at one place; no rows where no direction was chosen."""
     metadata = {"model": model, "axes": "prompt d_model", PLACES: json.dumps(place)}
     tensors.write_tensors(path, rows, metadata)
 
 
-def read_rows(path: Path, model: str, place: Place) -> dict[str, Tensor]:
+def read_rows(path: Path, model: str, place: Place) -> dict[str, "Tensor"]:
     """Rows by class. Raises UserError when they are another model's, or of another place."""
     return tensors.read_tensors(path, model=model, **{PLACES: json.dumps(place)})
 
 
-def write_findings(path: Path, findings: Mapping[str, tuple[Place, Finding]], model: str) -> None:
+def write_findings(path: Path, findings: "Mapping[str, tuple[Place, Finding]]", model: str) -> None:
     """Each estimator's chosen finding: `<name>.r`, and `<name>.readout` of an affine edit."""
     stored = {f"{name}.r": finding.r for name, (_, finding) in findings.items()}
     stored |= {f"{name}.readout": f.readout for name, (_, f) in findings.items() if f.readout is not None}
@@ -107,8 +112,10 @@ def write_findings(path: Path, findings: Mapping[str, tuple[Place, Finding]], mo
     tensors.write_tensors(path, stored, {"model": model, "findings": json.dumps(facts)})
 
 
-def read_findings(path: Path, model: str) -> dict[str, tuple[Place, Finding]]:
+def read_findings(path: Path, model: str) -> "dict[str, tuple[Place, Finding]]":
     """The inverse of `write_findings`."""
+    from pipeline.maths.estimators import Finding
+
     stored = tensors.read_tensors(path, model=model)
     facts = json.loads(tensors.read_metadata(path)["findings"])
     return {
@@ -146,7 +153,7 @@ def read_control_scores(path: Path) -> dict[str, PromptScores]:
 
 def read_sources(
     layout: Layout, model: str, coefficient: float, estimators: bool = True
-) -> dict[str, dict[str, Intervention]]:
+) -> "dict[str, dict[str, Intervention]]":
     """Interventions by source: the chosen direction (""), every control, estimators that found something else.
 
     None at all when no direction was chosen.
@@ -154,6 +161,8 @@ def read_sources(
     chosen = records.read_direction(layout.direction, layout.selection, model)
     if chosen is None:
         return {}
+    from pipeline.maths.experiment import interventions
+
     directions = {"": chosen, **read_directions(layout.controls, model)}
     sources = {name: interventions(direction, coefficient) for name, direction in directions.items()}
     findings = read_findings(layout.findings, model) if estimators else {}
@@ -163,8 +172,10 @@ def read_sources(
     return sources
 
 
-def intervention_recipe(intervention: Intervention) -> list[Any] | None:
+def intervention_recipe(intervention: "Intervention") -> list[Any] | None:
     """An intervention as plain JSON values, for the hash of what makes a result."""
+    from pipeline.maths.interventions import AffineEdit
+
     match intervention:
         case None:
             return None

@@ -18,9 +18,11 @@ from pipeline.artifacts.layout import Layout
 from pipeline.bench import caching, generation, scaling, selection, stages
 from pipeline.bench.material import N_PROMPTS, Material, compose_now, device_name, material, of_size, synthetic
 from pipeline.bench.timing import Row
+from pipeline.config.checks import AUTO
 from pipeline.config.params import read_params
 from pipeline.config.schema import DTYPES
-from pipeline.stages.entry import guarded
+from pipeline.errors import UserError
+from pipeline.stages.entry import guarded, settled
 
 # What needs the model's stages to have run, and what random weights of any size serve as well.
 ON_MODEL: Mapping[str, Callable[[Material, argparse.Namespace], Iterator[Row]]] = {
@@ -75,9 +77,11 @@ def _size(text: str) -> tuple[int, int]:
 
 def _measured(arguments: argparse.Namespace, name: str, cache: Path) -> tuple[str, list[Row]]:
     """What was measured on, and every row."""
-    layout, rows = Layout(name), []
+    layout, rows = Layout(name, read_params().label), []
     config = of_size(arguments.random, cache) if arguments.random else compose_now(name)
-    dtype = arguments.dtype or config.engine.dtype
+    dtype = arguments.dtype or settled(config, layout).engine.dtype
+    if dtype == AUTO:  # no stage has settled it here
+        raise UserError("engine.dtype is auto: give --dtype, or run `make repro` first")
     kind = f"{dtype}-{device_name(config)}"
     if set(arguments.sections) & ON_MODEL.keys():
         if arguments.random:
@@ -106,7 +110,7 @@ def main() -> None:
         # Wide enough for the widest row, also when the output is a file or a log.
         Console(width=140).print(table(rows, f"{shown}, {kind}, medians of {arguments.repeats}"))
         records = [row.record() for row in rows]
-        path = Layout(shown.replace(" ", "-")).bench(kind.replace(" ", "-"))
+        path = Layout(shown.replace(" ", "-"), "").bench(kind.replace(" ", "-"))
         files.write_json(path, {"model": shown, "on": kind, "repeats": arguments.repeats, "rows": records})
 
     guarded(run)

@@ -10,6 +10,7 @@ import torch
 from pipeline.artifacts.layout import Layout
 from pipeline.bench.material import Material, compose_now, material, peak_bytes
 from pipeline.bench.timing import Row, in_process, in_turn, median, median_ratio
+from pipeline.config.params import read_params
 from pipeline.model import chat, tracing
 from pipeline.model.batching import length_sorted_batches
 
@@ -63,7 +64,7 @@ def _peak(m: Material, kind: str) -> float:
 def main() -> None:
     """Bytes at the peak of a process that loads the model and does one kind of pass: `MODEL KIND DTYPE`."""
     name, kind = sys.argv[1:3]
-    m = material(compose_now(name), Layout(name), sys.argv[3])
+    m = material(compose_now(name), Layout(name, read_params().label), sys.argv[3])
     {"bare": bare, "cached": cached}[kind](m)
     print(peak_bytes(m.model))
 

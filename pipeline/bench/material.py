@@ -13,7 +13,7 @@ from pipeline.artifacts import files, records, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
-from pipeline.config.params import read_params
+from pipeline.config.params import profile_of, read_params
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction, difference_in_means, is_zero
@@ -61,7 +61,7 @@ def compose_now(model: str, profile: str = "", overrides: Sequence[str] = ()) ->
     """The configuration that conf/ gives now, whether stages have seen it or not; without a profile params.yaml's."""
     params = read_params()
     changed = list(overrides) if profile else params.overrides
-    config = OmegaConf.to_object(compose(model, profile or params.profile, changed))
+    config = OmegaConf.to_object(compose(model, profile_of(profile or params.profile), changed))
     assert isinstance(config, Config)
     return config
 
@@ -124,7 +124,7 @@ def synthetic(config: Config, n_prompts: int, n_candidates: int, dtype: str) -> 
     places = [(-1 - index, index * last // n_candidates) for index in range(n_candidates)]
     return Material(
         config,
-        Layout(config.model.name),
+        Layout(config.model.name, ""),
         model,
         prompts[:n_prompts],
         prompts[n_prompts:],

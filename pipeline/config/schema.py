@@ -5,10 +5,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from pipeline.config.checks import DTYPES, check
+from pipeline.config.checks import AUTO, DTYPES, check
 from pipeline.config.suffix import SuffixConfig
 from pipeline.judges.names import REFUSAL_JUDGES, SAFETY_JUDGES, TEXT_JUDGES
-from pipeline.maths.estimators import DEFAULT, ESTIMATORS
+from pipeline.maths.labels import ALL_EFFECTS
+from pipeline.maths.names import DEFAULT, ESTIMATOR_NAMES
 from pipeline.maths.selection import RULES
 from pipeline.model.chatformat import ChatFormat
 from pipeline.model.family import Family
@@ -86,7 +87,7 @@ class EngineConfig:
     quantize: str = ""
 
     def __post_init__(self):
-        check(self.dtype in DTYPES, "engine.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
+        check(self.dtype in (AUTO, *DTYPES), "engine.dtype", self.dtype, f"use {AUTO} or one of {', '.join(DTYPES)}")
         choices = ", ".join(QUANTIZED)
         check(self.quantize in ("", *QUANTIZED), "engine.quantize", self.quantize, f'use "" or one of {choices}')
         check(self.max_batch_tokens >= 1, "engine.max_batch_tokens", self.max_batch_tokens, "use at least 1")
@@ -147,8 +148,15 @@ class RefusalTokensConfig:
         choices = ", ".join(TOKEN_SOURCES)
         check(self.source in TOKEN_SOURCES, "refusal_tokens.source", self.source, f"use one of {choices}")
         check(self.judge in TEXT_JUDGES, "refusal_tokens.judge", self.judge, f"use one of {', '.join(TEXT_JUDGES)}")
-        for key in ("n_harmful", "n_harmless", "max_new_tokens"):
-            check(getattr(self, key) >= 1, f"refusal_tokens.{key}", getattr(self, key), "use at least 1")
+        n = [self.n_harmful, self.n_harmless]
+        check(min(n) >= 1 or max(n) == 0, "refusal_tokens.n_harmful, n_harmless", n, "use at least 1, or 0 for both")
+        check(
+            min(n) >= 1 or self.source != "auto",
+            "refusal_tokens.source",
+            self.source,
+            "auto is found from answers: set n_harmful and n_harmless to 1 or more",
+        )
+        check(self.max_new_tokens >= 1, "refusal_tokens.max_new_tokens", self.max_new_tokens, "use at least 1")
 
 
 @dataclass
@@ -176,8 +184,8 @@ class EstimatorsConfig:
     layer_step: int = MISSING
 
     def __post_init__(self):
-        unknown = [name for name in self.names if name not in ESTIMATORS]
-        check(not unknown, "estimators.names", unknown, f"use {', '.join(ESTIMATORS)}")
+        unknown = [name for name in self.names if name not in ESTIMATOR_NAMES]
+        check(not unknown, "estimators.names", unknown, f"use {', '.join(ESTIMATOR_NAMES)}")
         check(
             not self.names or DEFAULT in self.names,
             "estimators.names",
@@ -213,7 +221,6 @@ class InvarianceConfig:
     n_prompts: int = MISSING
     n_tokens: int = MISSING
     batch_sizes: list[int] = MISSING
-    dtypes: list[str] = MISSING
     padding: int = MISSING
 
     def __post_init__(self):
@@ -222,7 +229,6 @@ class InvarianceConfig:
         for key in ("n_tokens", "padding"):
             check(getattr(self, key) >= 1, f"invariance.{key}", getattr(self, key), "use at least 1")
         check(all(size >= 1 for size in self.batch_sizes), "invariance.batch_sizes", self.batch_sizes, "use at least 1")
-        check(all(name in DTYPES for name in self.dtypes), "invariance.dtypes", self.dtypes, f"use {', '.join(DTYPES)}")
 
 
 @dataclass
@@ -243,9 +249,17 @@ class GenerateConfig:
 class EvaluateConfig:
     systems: dict[str, str] = field(default_factory=dict)
     under_systems: list[str] = field(default_factory=list)
+    effects: list[str] = MISSING
     n_prompts: int = MISSING
 
     def __post_init__(self):
+        needed, known = {"ablation", "addition"}, set(ALL_EFFECTS)
+        check(
+            needed <= set(self.effects) <= known,
+            "evaluate.effects",
+            self.effects,
+            f"keep {' and '.join(sorted(needed))}, and use {', '.join(ALL_EFFECTS)}",
+        )
         check(self.n_prompts >= 0, "evaluate.n_prompts", self.n_prompts, "use 0 (nothing beyond the main sets) or more")
         named = all(name.isidentifier() and "_" not in name for name in self.systems)
         check(named, "evaluate.systems", list(self.systems), "name them with letters and digits alone")
@@ -309,8 +323,8 @@ class LossConfig:
     max_answer_tokens: int = MISSING
 
     def __post_init__(self):
-        for key in ("n_completions", "max_answer_tokens"):
-            check(getattr(self, key) >= 1, f"loss.{key}", getattr(self, key), "use at least 1")
+        check(self.n_completions >= 0, "loss.n_completions", self.n_completions, "use 0 (no loss is measured) or more")
+        check(self.max_answer_tokens >= 1, "loss.max_answer_tokens", self.max_answer_tokens, "use at least 1")
         check(self.max_tokens >= 2, "loss.max_tokens", self.max_tokens, "use at least 2")
 
 

@@ -1,15 +1,13 @@
-"""Paired tests of an intervention against its baseline, and the effect's rank among its controls."""
+"""Paired tests of an intervention against its baseline, and the effect's rank among its controls.
+
+scipy and statsmodels are imported where they are used: loading them takes a second.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binom
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from pipeline.maths.statistics import Estimate, newcombe_difference
 
@@ -54,6 +52,8 @@ def compare(before: Outcomes, after: Outcomes, expected: str = "") -> Comparison
     change = Estimate((gained - lost) / n, *newcombe_difference(first, second), n)
     if note := _too_few(first, expected):
         return Comparison(change, gained, lost, None, None, note=note)
+    from statsmodels.stats.contingency_tables import mcnemar
+
     table = np.array([[sum(a and b for a, b in pairs), lost], [gained, sum(not a and not b for a, b in pairs)]])
     test: Any = mcnemar(table, exact=True)
     return Comparison(change, gained, lost, min(1.0, float(test.pvalue)), smallest_change(n))
@@ -76,6 +76,8 @@ def holm(family: Mapping[str, Comparison]) -> dict[str, Comparison]:
     tested = [name for name, comparison in family.items() if comparison.p is not None]
     corrected = {}
     if tested:
+        from statsmodels.stats.multitest import multipletests
+
         values: Any = multipletests([family[name].p for name in tested], alpha=ALPHA, method="holm")[1]
         corrected = dict(zip(tested, map(float, values), strict=True))
     return {
@@ -105,6 +107,9 @@ def smallest_change(n: int) -> float:
 
     The number of changed prompts is binomial; at least `fewest_flips` of them make the test significant.
     """
+    from scipy.optimize import brentq
+    from scipy.stats import binom
+
     assert n >= fewest_flips(), f"{n} prompts cannot show any change"
     root: Any = brentq(lambda change: binom.sf(fewest_flips() - 1, n, change) - POWER, 1e-9, 1 - 1e-9)
     return float(root)
@@ -112,6 +117,8 @@ def smallest_change(n: int) -> float:
 
 def smallest_mean_change(differences: Sequence[float]) -> float | None:
     """Smallest mean of paired differences that their number shows with 80 % power (t test, two-sided 5 %)."""
+    from statsmodels.stats.power import TTestPower
+
     rows = np.asarray(differences, dtype=float)
     if rows.size < 2 or np.ptp(rows) == 0:
         return None

@@ -31,8 +31,3 @@ def control_directions(
     if layer != chosen.layer and not is_zero(r[position, layer], scale[position, layer]):
         found[f"layer_{layer}"] = Direction(r[position, layer], layer, position)
     return found
-
-
-def is_null(name: str) -> bool:
-    """A control that should do nothing: the rank of an effect counts these; another layer's direction may do much."""
-    return not name.startswith("layer_")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.maths.directions import Direction, mean_row
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
+from pipeline.maths.names import DEFAULT
 
 Harmful = Float[Tensor, "harmful d_model"]
 Harmless = Float[Tensor, "harmless d_model"]
@@ -95,7 +96,6 @@ def leace(harmful: Harmful, harmless: Harmless) -> Finding:
 
 
 Estimator = Callable[[Harmful, Harmless], Finding]
-DEFAULT = "mean_difference"  # the paper's; the pipeline's direction comes from it
 ESTIMATORS: Mapping[str, Estimator] = {
     DEFAULT: mean_difference,
     "principal_component": principal_component,

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.maths.comparisons import Comparison, Outcomes, compare, holm, rank, smallest_mean_change
-from pipeline.maths.controls import is_null
-from pipeline.maths.estimators import DEFAULT, ESTIMATORS
-from pipeline.maths.experiment import BASELINE, Label, strength
+from pipeline.maths.labels import BASELINE, Label, is_null, strength
+from pipeline.maths.names import DEFAULT, ESTIMATOR_NAMES
 from pipeline.maths.selection import PromptScores
 from pipeline.maths.statistics import Estimate, kappa, mean, rate
 
@@ -47,7 +46,7 @@ def _rank(name: str, rates: Mapping[str, Estimate]) -> dict[str, Any] | None:
 
 def is_control(source: str) -> bool:
     """A source that is neither the chosen direction nor an estimator."""
-    return bool(source) and source not in ESTIMATORS
+    return bool(source) and source not in ESTIMATOR_NAMES
 
 
 def comparisons(outcomes: Mapping[str, Outcomes]) -> dict[str, Comparison]:

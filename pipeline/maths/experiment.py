@@ -1,56 +1,11 @@
 """The conditions of the experiment: which prompts are answered under which intervention."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.maths.directions import Direction
-from pipeline.maths.interventions import ActivationAddition, DirectionalAblation, Intervention
-
-# What an effect is measured on: prompts that a model should refuse, and prompts that it should answer.
-EFFECTS = {"harmful": ("ablation", "subtraction"), "harmless": ("addition",)}
-BASELINE = "baseline"
-ALL_EFFECTS = ("ablation", "subtraction", "addition")
-
-
-@dataclass(frozen=True)
-class Label:
-    """What a condition's name says: prompts of `kind` under `effect` of `source` ("" is the chosen direction).
-
-    `kind` is harmful, harmless, or the name of a further evaluation set; `system` the name of a system prompt,
-    "" for what the chat template does by itself.
-    """
-
-    kind: str
-    effect: str
-    source: str = ""
-    system: str = ""
-
-    @classmethod
-    def parse(cls, name: str) -> "Label":
-        """The inverse of `str(label)`: kind_effect, kind@system_effect, either with .source behind."""
-        head, _, source = name.partition(".")
-        prompts, _, effect = head.partition("_")
-        kind, _, system = prompts.partition("@")
-        return cls(kind, effect, source, system)
-
-    def __str__(self) -> str:
-        prompts = self.kind + (f"@{self.system}" if self.system else "")
-        return f"{prompts}_{self.effect}" + (f".{self.source}" if self.source else "")
-
-    @property
-    def baseline(self) -> str:
-        """Name of the condition that this one is compared with."""
-        return str(Label(self.kind, BASELINE, system=self.system))
-
-    @property
-    def prompt_set(self) -> str:
-        """The prompts it is measured on."""
-        return f"{self.kind}_test"
-
-    @property
-    def is_main(self) -> bool:
-        """Measured on the harmful or harmless evaluation prompts as the chat template writes them."""
-        return self.kind in EFFECTS and not self.system
+from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention, batch_kinds
+from pipeline.maths.labels import ALL_EFFECTS, BASELINE, EFFECTS, Label
 
 
 @dataclass(frozen=True)
@@ -75,12 +30,18 @@ def interventions(direction: Direction, coefficient: float) -> dict[str, Interve
     }
 
 
-def conditions(sources: Mapping[str, Mapping[str, Intervention]]) -> list[Condition]:
-    """Both baselines, then every effect that each source has, harmful prompts first."""
+def conditions(
+    sources: Mapping[str, Mapping[str, Intervention]], asked: Sequence[str] = ALL_EFFECTS
+) -> list[Condition]:
+    """Both baselines, then every effect asked for that each source has, harmful prompts first."""
     found = [Condition(Label(kind, BASELINE), None) for kind in EFFECTS]
     for source, effects in sources.items():
         for kind, names in EFFECTS.items():
-            found += [Condition(Label(kind, name, source), effects[name]) for name in names if name in effects]
+            found += [
+                Condition(Label(kind, name, source), effects[name])
+                for name in names
+                if name in effects and name in asked
+            ]
     return found
 
 
@@ -101,11 +62,23 @@ def further_conditions(
     return found
 
 
-def strength(effect: str, baseline: float, value: float) -> float:
-    """Size of an effect on a refusal score or metric, larger is stronger: a fall, or for addition a rise."""
-    return value - baseline if effect == "addition" else baseline - value
+Group = Sequence[Condition]  # conditions whose answers may be computed in one batch
 
 
-def sources_of(names: Sequence[str], effect: str) -> list[str]:
-    """Sources that were measured under an effect, in the order of the names."""
-    return [label.source for label in map(Label.parse, names) if label.effect == effect]
+def groups(plan: Sequence[Condition]) -> list[Group]:
+    """The plan by what may share a batch: the same prompts under one kind of intervention, the baseline with the first.
+
+    Ablations go together, and additions of one coefficient; any other edit is alone.
+    """
+    found: dict[tuple[str, Hashable], list[Condition]] = {}
+    for condition in plan:
+        for kind in batch_kinds([condition.intervention]):
+            found.setdefault((condition.label.baseline, kind), []).append(condition)
+    for condition in (condition for condition in plan if condition.intervention is None):
+        open_to_it = [key for key in found if key[0] == condition.name and not _is_alone(found[key])]
+        found.setdefault(open_to_it[0] if open_to_it else (condition.name, None), []).insert(0, condition)
+    return list(found.values())
+
+
+def _is_alone(group: Group) -> bool:
+    return any(isinstance(condition.intervention, AffineEdit) for condition in group)

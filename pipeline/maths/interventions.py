@@ -1,5 +1,6 @@
 """Directional ablation, activation addition and weight orthogonalization (paper, section 2.4 and 4.1)."""
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,24 @@ class AffineEdit:
 
 
 Intervention = DirectionalAblation | ActivationAddition | AffineEdit | None
+
+
+def batch_kinds(interventions: Iterable[Intervention]) -> set[Hashable]:
+    """What keeps interventions apart in batches: their kind, an addition's coefficient, and any other edit itself.
+
+    Interventions of one kind at most go together, a row of the batch each; None goes with any but an edit.
+    """
+    return {_batch_kind(each) for each in interventions if each is not None}
+
+
+def _batch_kind(change: DirectionalAblation | ActivationAddition | AffineEdit) -> Hashable:
+    match change:
+        case DirectionalAblation():
+            return "ablation"
+        case ActivationAddition():
+            return "addition", change.coefficient
+        case _:
+            return "edit", id(change)
 
 
 def ablate(x: Float[Tensor, "*batch d_model"], r_hat: Float[Tensor, " d_model"]) -> Float[Tensor, "*batch d_model"]:

@@ -81,19 +81,20 @@ def choose(
     choices: Sequence[Choice],
     n_folds: int,
     seed: int,
-    progress: Callable[[int], None] = lambda fits: None,
+    progress: Callable[[float], None] = lambda choices: None,
 ) -> Choice:
     """The choice with the smallest cross-validated log loss; the first of equals."""
     from sklearn.metrics import log_loss
 
+    def fitted(part: Sample, choice: Choice) -> LinearProbe:
+        probe = fit(part, choice)
+        progress(1 / n_folds)
+        return probe
+
     losses = []
     for choice in choices:
-        losses.append(
-            log_loss(
-                sample.labels, _probability(out_of_fold(sample, lambda part, c=choice: fit(part, c), n_folds, seed))
-            )
-        )
-        progress(1)
+        scores = out_of_fold(sample, lambda part, c=choice: fitted(part, c), n_folds, seed)
+        losses.append(log_loss(sample.labels, _probability(scores)))
     return choices[int(np.argmin(losses))]
 
 

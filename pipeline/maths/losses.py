@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.maths.comparisons import rank, smallest_mean_change
-from pipeline.maths.controls import is_null
-from pipeline.maths.experiment import BASELINE
+from pipeline.maths.labels import BASELINE, is_null
 from pipeline.maths.statistics import linearised, ratio
 
 EXPORT = "export"  # the condition of the orthogonalised weights

@@ -11,12 +11,11 @@ among other prompts either, and bootstrap frequencies of winning need no more th
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import stats
 
 from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, rejection, shortfall
 
@@ -67,11 +66,13 @@ def race(
     thresholds: Thresholds,
     level: float,
     n_nearest: int = 5,
+    stopping: Callable[[Iterable[Place]], None] = lambda places: None,
 ) -> Race:
     """Measure candidates in rounds; those that stop are left out of later ones.
 
     `measure` gives the scores of candidates on some prompts, in the order of the prompts. When no
     candidate passes, the `n_nearest` that come nearest are measured in full, so that a diagnosis has numbers.
+    `stopping` hears of all that have stopped, after every round.
     """
     runners, none = {place: _Runner() for place in places}, Prompts((), ())
     stopped: dict[Place, str] = {}
@@ -98,6 +99,7 @@ def race(
             extend([leader], prompts)
         rivals = {place: runners[place] for place in alive if place not in stopped}
         stopped |= _beaten(rivals, prompts, thresholds, each, paired)
+        stopping(stopped)
     if not any(_passes(runners[place], place, thresholds) for place in places if place not in stopped):
         nearest = sorted(stopped, key=lambda place: _shortfall(runners[place], place, thresholds))[:n_nearest]
         extend(nearest, prompts)
@@ -129,6 +131,8 @@ def lower_bound(values: Sequence[float], level: float) -> float:
 
 @cache
 def _quantile(probability: float, freedom: int) -> float:
+    from scipy import stats  # a second to load, and of a race alone
+
     return float(stats.t.ppf(probability, freedom))
 
 

@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import torch
 from jaxtyping import Float
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from pipeline.maths.metrics import refusal_metric
 
 LEAST_USES = 2  # a token that begins a single refusal may be chance
 LEAST_GAIN = 0.002  # in AUROC; less is not worth another token
+
+FAMILY_CUTOFF = 0.0  # the paper's: more likely refused than not
 
 
 def frequent_first_tokens(first_tokens: Sequence[int], refused: Sequence[bool]) -> list[int]:
@@ -76,4 +77,6 @@ def caught(metric: Sequence[float], refused: Sequence[bool], cutoff: float = 0.0
 
 
 def _auroc(logits: Float[Tensor, "prompt d_vocab"], tokens: Sequence[int], refused: Sequence[bool]) -> float:
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(list(refused), metric_of(logits, tokens)))

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.maths.statistics import wilson
-
 RULES = ("paper", "calibrated")
 FITTED_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
 BEATEN = "beaten"  # by a better candidate, in a race
@@ -19,7 +17,8 @@ class CandidateScores:
 
     bypass: mean refusal metric on harmful under ablation; induce: mean refusal metric on harmless
     with the direction added; kl: mean KL(baseline || ablated) on harmless. Nats. `stopped`: the filter for
-    which a race stopped measuring it; its scores are NaN.
+    which a race stopped measuring it; its scores are means over the prompts that it had seen. `n_harmful`,
+    `n_harmless`: the prompts behind the scores, None where a table does not say.
     """
 
     position: int
@@ -29,11 +28,13 @@ class CandidateScores:
     kl: float
     zero_norm: bool = False
     stopped: str = ""
+    n_harmful: int | None = None
+    n_harmless: int | None = None
 
     @classmethod
     def without_direction(cls, position: int, layer: int) -> "CandidateScores":
         """A candidate whose two means are equal: it has no direction and so no scores."""
-        return cls(position, layer, math.nan, math.nan, math.nan, zero_norm=True)
+        return cls(position, layer, math.nan, math.nan, math.nan, zero_norm=True, n_harmful=0, n_harmless=0)
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,17 @@ class PromptScores:
 
     def candidate(self, position: int, layer: int) -> CandidateScores:
         """Their means, as the scores of a candidate."""
-        bypass, induce, kl = (math.fsum(rows) / len(rows) for rows in (self.bypass, self.induce, self.kl))
-        return CandidateScores(position, layer, bypass, induce, kl)
+        bypass, induce, kl = (_mean(rows) for rows in (self.bypass, self.induce, self.kl))
+        n, m = len(self.bypass), len(self.induce)
+        return CandidateScores(position, layer, bypass, induce, kl, n_harmful=n, n_harmless=m)
+
+    def seen(self) -> "PromptScores":
+        """Those of the prompts on which the candidate was measured; NaN marks the others."""
+        return PromptScores(*(tuple(x for x in rows if x == x) for rows in (self.bypass, self.induce, self.kl)))
+
+
+def _mean(rows: Sequence[float]) -> float:
+    return math.fsum(rows) / len(rows) if rows else math.nan
 
 
 @dataclass(frozen=True)
@@ -202,6 +212,8 @@ def filter_verdict(
     Either the 95 % Wilson interval of its refusal rate by the metric lies below `max_rate`, or the
     filter keeps fewer than the minimum of a set.
     """
+    from pipeline.maths.statistics import wilson
+
     _, high = wilson(refused, n)
     needed = {
         "harmful_train": min_train,

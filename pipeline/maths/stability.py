@@ -26,6 +26,7 @@ def win_counts(
     choose: Callable[[Sequence[CandidateScores], Baselines], Selection],
     n_resamples: int,
     seed: int,
+    progress: Callable[[float], None] = lambda draws: None,
 ) -> Counter[Place | None]:
     """How often each (position, layer) is chosen when val prompts of each class are drawn again with replacement.
 
@@ -56,6 +57,7 @@ def win_counts(
         baselines = Baselines(float(harmful[first].mean()), float(harmless[second].mean()))
         chosen = choose(scores, baselines).chosen
         wins[(chosen.position, chosen.layer) if chosen else None] += 1
+        progress(1)
     return wins
 
 

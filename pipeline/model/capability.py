@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from io import StringIO
 from typing import Any
 from unittest.mock import patch
@@ -22,9 +21,9 @@ from lm_eval.tasks import TaskManager
 from pipeline.errors import UserError, first_line
 from pipeline.maths.capability import Answer
 from pipeline.model.loading import ChatModel
+from pipeline.model.ticking import Advance, ticking, ticking_all
 from pipeline.progress import progress
 
-HARNESS = f"lm-eval {version('lm-eval')}"
 GROUP = "capability"
 # With rows of our own there is one split and nothing to draw examples from.
 ONE_SPLIT = {"training_split": None, "validation_split": None, "test_split": "test", "fewshot_split": None}
@@ -166,6 +165,7 @@ class _Harness(Base):
     def __init__(self, model: ChatModel, batch_size: int, description: str, terminal: Any):
         super().__init__(pretrained=model.hf, tokenizer=model.tokenizer, batch_size=batch_size)
         self.description, self.terminal = description, terminal
+        self.blocks, self.counter = model.sites.blocks, _Counter(lambda requests: None)
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         with self._counted(requests):
@@ -177,20 +177,39 @@ class _Harness(Base):
 
     @contextmanager
     def _counted(self, requests: list[Any]) -> Iterator[None]:
-        with redirect_stderr(self.terminal), progress(self.description, len(requests), "request") as advance:
-            self.set_cache_hook(_Counter(advance))
+        with redirect_stderr(self.terminal), progress(self.description, len(requests), "request") as bar:
+            self.counter = _Counter(bar)
+            self.set_cache_hook(self.counter)
             yield
+
+    def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
+        with ticking(self.blocks, float(len(inps)), self.counter.ahead):
+            return super()._model_call(inps, *args, **kwargs)
+
+    def _model_generate(self, context: Any, max_length: int, *args: Any, **kwargs: Any) -> Any:
+        # Of answers of full length every token is a part of its request.
+        total = float(len(context) * max_length)
+        with ticking_all(self.blocks, total, lambda tokens: self.counter.ahead(tokens / max_length)):
+            return super()._model_generate(context, max_length, *args, **kwargs)
 
 
 class _Counter(CacheHook):
-    """Hears of every answered request."""
+    """Hears of every answered request, and before that of the passes that answer it: each counts once."""
 
-    def __init__(self, advance: Any):
+    def __init__(self, advance: Advance):
         super().__init__(None)
-        self.advance = advance
+        self.advance, self.early = advance, 0.0
+
+    def ahead(self, requests: float) -> None:
+        """Part of some requests has been run, which will be answered soon."""
+        self.early += requests
+        self.advance(requests)
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        self.advance(1)
+        """A request is answered."""
+        counted = min(1.0, self.early)
+        self.early -= counted
+        self.advance(1.0 - counted)
 
 
 @contextmanager

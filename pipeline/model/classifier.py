@@ -17,6 +17,7 @@ from transformers import (
 from pipeline.errors import UserError, first_line
 from pipeline.judges.formats import Format
 from pipeline.model.adapter import add_adapter
+from pipeline.model.foreign import Watch, shown, unwatched
 from pipeline.model.loading import DTYPES, UNLIMITED, contiguous
 from pipeline.model.memory import Memory, plan, scratch, skeleton
 
@@ -52,18 +53,20 @@ def load(
     dtype: str = "bfloat16",
     device: str = "auto",
     memory: Memory = UNLIMITED,
+    watch: Watch = unwatched,
 ) -> Classifier:
     """Load a judge from a folder of safetensors; of one with a `base`, that model's folder and its own as `adapter`.
 
     Raises UserError for a folder that is missing, of another architecture or incomplete, and for a tokenizer without
-    the chat template or the tokens that the judge needs.
+    the chat template or the tokens that the judge needs. `watch` is told of tensors read.
     """
     _require_architecture(form, folder)
     if (form.base is None) != (adapter is None):
         needs = f"is {form.repo} added to {form.base[0]}: give both folders" if form.base else "takes no adapter"
         raise UserError(f"judge '{form.name}' {needs}")
     tokenizer = _tokenizer(form, folder)
-    hf = _weights(form, folder, DTYPES[dtype], _device(device), memory)
+    with shown(watch, "reading weights"):
+        hf = _weights(form, folder, DTYPES[dtype], _device(device), memory)
     if adapter is not None:
         add_adapter(form.name, hf, adapter)
     hf.eval().requires_grad_(False)

@@ -1,6 +1,6 @@
 """A safety judge at work: a verdict on every completion."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.model import chat
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.classifier import Classifier
 from pipeline.model.sites import input_device
+from pipeline.model.ticking import Advance, blocks_of, exactly, silent, ticking, ticking_all
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,18 @@ class Judged:
 
 @torch.inference_mode()
 def classify(
-    judge: Classifier, rows: Sequence[tuple[str, str]], batch_size: int, done: Container[int] = ()
+    judge: Classifier,
+    rows: Sequence[tuple[str, str]],
+    batch_size: int,
+    done: Container[int] = (),
+    progress: Advance = silent,
+    expect: Callable[[float, float], None] = lambda total, done: None,
 ) -> Iterator[list[Judged]]:
     """Verdicts on rows of (instruction, completion), batch by batch, so that a caller can keep what is finished.
 
     Rows of like length share a batch, the same whatever is `done`; batches are halved where memory runs out. A row
-    that is longer than the model can read is unknown.
+    that is longer than the model can read is unknown. `expect` is told the tokens of all rows, with answers of full
+    length, and of those that need not be run, `progress` of what is.
     """
     questions = [encode(judge, prompt, completion) for prompt, completion in rows]
     lengths = [max(map(len, row)) for row in questions]
@@ -50,14 +57,22 @@ def classify(
     batches = length_sorted_batches([lengths[row] for row in short], 10**9, max_rows=batch_size)
     named = [[short[index] for index in batch] for batch in batches]
     wanted = [batch for batch in named if any(row not in done for row in batch)]
+    whole, left = (sum(_n_tokens(judge, questions[row]) for batch in part for row in batch) for part in (named, wanted))
+    expect(float(whole), float(whole - left))
 
     def run(batch: list[int]) -> list[tuple[Answer, ...]]:
         asked = zip(*(questions[row] for row in batch), strict=True)
-        return list(zip(*(_answers(judge, prompts) for prompts in asked), strict=True))
+        with exactly(sum((_n_tokens(judge, questions[row]) for row in batch), 0.0), progress) as advance:
+            return list(zip(*(_answers(judge, prompts, advance) for prompts in asked), strict=True))
 
     for batch, answers in run_batches(wanted, lengths, run):
         judged = [Judged(row, judge.form.verdict(said), said) for row, said in zip(batch, answers, strict=True)]
         yield [item for item in judged if item.row not in done]
+
+
+def _n_tokens(judge: Classifier, questions: Sequence[Sequence[int]]) -> float:
+    answer = 0 if judge.form.choices else judge.form.max_new_tokens - 1
+    return float(sum(len(tokens) + answer for tokens in questions))
 
 
 def encode(judge: Classifier, prompt: str, completion: str) -> list[list[int]]:
@@ -102,10 +117,13 @@ def _too_long(row: int, length: int, longest: int) -> Judged:
     return Judged(row, Verdict("unknown", f"{length} tokens, and the judge reads {longest}"), ())
 
 
-def _answers(judge: Classifier, prompts: Sequence[list[int]]) -> list[Answer]:
+def _answers(judge: Classifier, prompts: Sequence[list[int]], advance: Advance) -> list[Answer]:
+    worth = _n_tokens(judge, prompts)
     if judge.form.choices:
-        return [tuple(row) for row in choice_probabilities(judge, prompts).tolist()]
-    return list(_texts(judge, prompts))
+        with ticking(blocks_of(judge.hf), worth, advance):
+            return [tuple(row) for row in choice_probabilities(judge, prompts).tolist()]
+    with ticking_all(blocks_of(judge.hf), worth, advance):
+        return list(_texts(judge, prompts))
 
 
 def choice_probabilities(judge: Classifier, prompts: Sequence[list[int]]) -> Float[Tensor, "prompt choice"]:

@@ -12,6 +12,8 @@ from transformers import Cache, GenerationConfig
 from pipeline.model import chat, kvcache
 from pipeline.model.batching import length_sorted_batches
 from pipeline.model.loading import ChatModel
+from pipeline.model.rowwise import Rows
+from pipeline.model.ticking import Advance, exactly, n_tokens, silent, ticking, ticking_all
 
 Answer = tuple[tuple[int, ...], bool]
 
@@ -24,23 +26,34 @@ def stop_tokens(model: ChatModel) -> set[int]:
     return {int(token) for token in stops if token is not None}
 
 
-def by_library(model: ChatModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, padding: int) -> list[Answer]:
-    """(tokens, ended by the model itself) of every prompt, from transformers' own `generate`."""
+def by_library(
+    model: ChatModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, padding: int, progress: Advance = silent
+) -> list[Answer]:
+    """(tokens, ended by the model itself) of every prompt, from transformers' own `generate`.
+
+    `progress` advances by the prompts' tokens, and by those that answers of full length would take.
+    """
     padded = chat.pad_left(prompts, model.pad_id, extra=padding)
     stops = stop_tokens(model)
-    out = model.hf.generate(  # type: ignore[operator]
-        input_ids=padded.input_ids.to(model.device),
-        attention_mask=padded.attention_mask.to(model.device),
-        # A fresh config: sampling and length settings that ship with a model must not apply.
-        generation_config=GenerationConfig(
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=model.pad_id,
-            eos_token_id=sorted(stops),
-            bos_token_id=model.tokenizer.bos_token_id,
-        ),
-    )
+    with ticking_all(model.sites.blocks, n_tokens(prompts) + answer_tokens(len(prompts), max_new_tokens), progress):
+        out = model.hf.generate(  # type: ignore[operator]
+            input_ids=padded.input_ids.to(model.device),
+            attention_mask=padded.attention_mask.to(model.device),
+            # A fresh config: sampling and length settings that ship with a model must not apply.
+            generation_config=GenerationConfig(
+                do_sample=False,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=model.pad_id,
+                eos_token_id=sorted(stops),
+                bos_token_id=model.tokenizer.bos_token_id,
+            ),
+        )
     return [_until_stop(row[padded.input_ids.shape[1] :].tolist(), stops) for row in out.cpu()]
+
+
+def answer_tokens(n_rows: int, max_new_tokens: int) -> float:
+    """Tokens that the model reads of answers of full length: the last of each is only predicted."""
+    return float(n_rows * max(max_new_tokens - 1, 0))
 
 
 def _until_stop(tokens: list[int], stops: set[int]) -> Answer:
@@ -57,17 +70,22 @@ class _State:
     mask: Int[Tensor, "row slot"]
     n_slots: int
     positions: Int[Tensor, " row"]
+    states: Int[Tensor, " row"]
 
     def keep(self, rows: list[int]) -> None:
         index = torch.tensor(rows)
         layers: list[Any] = self.cache.layers
         for layer in layers:
             layer.batch_select_indices(index)
-        self.mask, self.positions = (x[index.to(x.device)] for x in (self.mask, self.positions))
+        kept = (self.mask, self.positions, self.states)
+        self.mask, self.positions, self.states = (x[index.to(x.device)] for x in kept)
 
 
 class Decoder:
-    """Greedy answers under whatever intervention is in force; holds for one intervention, since it keeps a prefix."""
+    """Greedy answers under whatever interventions are in force; holds for those alone, since it keeps a prefix.
+
+    Rows of one batch may be under several (`pipeline.model.rowwise`), each in a state of its own.
+    """
 
     def __init__(
         self,
@@ -77,14 +95,20 @@ class Decoder:
         padding: int = 0,
         max_tokens: int = 10**9,
         stops: Collection[int] | None = None,
+        rows: Rows | None = None,
+        n_states: int = 1,
+        progress: Advance = silent,
     ):
         """`prompts`: all that will be asked for; what they share at their start is run once, whoever asks first.
 
         `padding`: tokens of left padding beyond what a batch needs. `max_tokens`: in one padded forward pass.
-        `stops`: tokens that end an answer; None: the model's.
+        `stops`: tokens that end an answer; None: the model's. `rows` is told the state of each row, of `n_states`.
+        `progress`: see `n_tokens`.
         """
+        self._rows, self._n_states = rows or Rows.none(), n_states
         self._model, self._max_new_tokens, self._padding, self._max_tokens = model, max_new_tokens, padding, max_tokens
         self._stops = stop_tokens(model) if stops is None else stops
+        self._progress = progress
         self._window = kvcache.plan(model.hf).window
         longest = max(map(len, prompts), default=0) + padding + max_new_tokens
         # A sliding window counts slots, and padding stands between the prefix and the rest of a shorter prompt.
@@ -92,9 +116,25 @@ class Decoder:
         self._shared = list(prompts[0][: chat.shared_prefix(prompts)]) if shares else []
         self._prefix: Cache | None = None
 
-    def answers(self, prompts: Sequence[Sequence[int]]) -> list[Answer]:
-        """(tokens, ended by the model itself) of every prompt of one batch, which comes in order of length."""
-        state = self._prefill(prompts)
+    def answers(self, prompts: Sequence[Sequence[int]], states: Sequence[int] | None = None) -> list[Answer]:
+        """(tokens, ended by the model itself) of every prompt of one batch, which comes in order of length.
+
+        `states`: of each row; None: all are in the one state.
+        """
+        chosen = torch.tensor(states or [0] * len(prompts), device=self._model.device)
+        with exactly(self._own_tokens(prompts), self._progress) as advance:
+            return self._answers(prompts, chosen, advance)
+
+    def n_tokens(self, batches: Sequence[Sequence[Sequence[int]]]) -> float:
+        """Tokens of these batches if every answer is of full length; the rest of a shorter one counts as run."""
+        return sum(map(self._own_tokens, batches), float(self._n_states * len(self._shared) if batches else 0))
+
+    def _own_tokens(self, prompts: Sequence[Sequence[int]]) -> float:
+        answers = answer_tokens(len(prompts), self._max_new_tokens)
+        return n_tokens(prompts) - len(prompts) * len(self._shared) + answers
+
+    def _answers(self, prompts: Sequence[Sequence[int]], states: Int[Tensor, " row"], advance: Advance) -> list[Answer]:
+        state = self._prefill(prompts, states, advance)
         rows = list(range(len(prompts)))
         found: list[list[int]] = [[] for _ in prompts]
         ended = [False] * len(prompts)
@@ -109,12 +149,13 @@ class Decoder:
             if not order or step + 1 == self._max_new_tokens:
                 break
             if len(order) < len(rows):
+                advance(float((len(rows) - len(order)) * (self._max_new_tokens - 1 - step)))
                 rows, tokens = [rows[index] for index in order], tokens[order]
                 state.keep(order)
-            self._step(state, tokens)
+            self._step(state, tokens, advance)
         return [(tuple(row), end) for row, end in zip(found, ended, strict=True)]
 
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> _State:
+    def _prefill(self, prompts: Sequence[Sequence[int]], states: Int[Tensor, " row"], advance: Advance) -> _State:
         rests = [tokens[len(self._shared) :] for tokens in prompts]
         lengths = [len(rest) + self._padding for rest in rests]
         assert lengths == sorted(lengths), "or rows would change places in the chunks"
@@ -126,8 +167,10 @@ class Decoder:
             part = chat.pad_left(
                 [rests[row] for row in chunk], self._model.pad_id, len(self._shared), extra=self._padding
             )
-            caches.append(kvcache.started(self._model.hf, prefix, len(chunk)))
-            logits.append(self._forward(part, caches[-1]))
+            own = states[torch.tensor(chunk, device=states.device)]
+            caches.append(kvcache.started(self._model.hf, prefix, own))
+            with ticking(self._model.sites.blocks, n_tokens(rests[row] for row in chunk), advance):
+                logits.append(self._forward(part, caches[-1], own))
             padded.append(part)
         mask = _right_aligned([part.attention_mask for part in padded]).to(self._model.device)
         return _State(
@@ -136,21 +179,27 @@ class Decoder:
             mask=torch.nn.functional.pad(mask, (0, self._max_new_tokens), value=1),
             n_slots=mask.shape[1],
             positions=torch.cat([part.position_ids[:, -1] + 1 for part in padded]).to(self._model.device),
+            states=states,
         )
 
-    def _step(self, state: _State, tokens: Int[Tensor, " row"]) -> None:
+    def _step(self, state: _State, tokens: Int[Tensor, " row"], advance: Advance) -> None:
         state.n_slots += 1
         mask, positions = state.mask[:, : state.n_slots], state.positions[:, None]
-        state.logits = self._forward(chat.Padded(tokens[:, None], mask, positions), state.cache)
+        with ticking(self._model.sites.blocks, float(len(tokens)), advance):
+            state.logits = self._forward(chat.Padded(tokens[:, None], mask, positions), state.cache, state.states)
         state.positions = state.positions + 1
 
     def _shared_prefix(self) -> Cache | None:
         if self._shared and self._prefix is None:
-            self._prefix = kvcache.started(self._model.hf, None, 1)
-            self._forward(chat.pad_left([self._shared], self._model.pad_id), self._prefix)
+            every = torch.arange(self._n_states, device=self._model.device)
+            self._prefix = kvcache.started(self._model.hf, None, every)
+            # Not the batch's own work: a batch that is run again finds it here.
+            with ticking(self._model.sites.blocks, float(len(every) * len(self._shared)), self._progress):
+                self._forward(chat.pad_left([self._shared] * len(every), self._model.pad_id), self._prefix, every)
         return self._prefix
 
-    def _forward(self, part: chat.Padded, cache: Cache) -> Float[Tensor, "row d_vocab"]:
+    def _forward(self, part: chat.Padded, cache: Cache, states: Int[Tensor, " row"]) -> Float[Tensor, "row d_vocab"]:
+        self._rows.current = states
         inputs = part.inputs(self._model.hf)
         return self._model.hf(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
 

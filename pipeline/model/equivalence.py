@@ -9,11 +9,12 @@ from torch import Tensor
 
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import DirectionalAblation, Intervention
-from pipeline.model import tracing
+from pipeline.model import forward, generation, ticking, tracing
 from pipeline.model.forward import last_logits
 from pipeline.model.generation import generate
 from pipeline.model.intervene import intervene
 from pipeline.model.loading import ChatModel
+from pipeline.model.ticking import Advance, silent
 
 # Some tens of blocks in float32 move logits of order ten by about 1e-4 between equal computations.
 LOGIT_ROUNDING = 1e-3
@@ -55,18 +56,23 @@ def compare(
     direction: Direction,
     n_tokens: int,
     max_tokens: int,
+    progress: Advance = silent,
 ) -> Equivalence:
-    """Hold the exported model against live directional ablation; `effect_max` is what the ablation itself moves."""
+    """Hold the exported model against live directional ablation; `effect_max` is what the ablation itself moves.
+
+    `progress`: see `compare_tokens`.
+    """
     ablation = DirectionalAblation(direction)
-    plain = last_logits(original, prompts, max_tokens)
-    live = behaviour(original, prompts, ablation, n_tokens, max_tokens)
-    edited = behaviour(exported, prompts, None, n_tokens, max_tokens)
+    plain = last_logits(original, prompts, max_tokens, progress)
+    live = behaviour(original, prompts, ablation, n_tokens, max_tokens, progress)
+    edited = behaviour(exported, prompts, None, n_tokens, max_tokens, progress)
     parted = contested(prompts, live, edited)
     ties = 0
-    for _, tokens in parted:
-        with intervene(original, ablation):
-            ours = last_logits(original, [tokens], max_tokens)[0]
-        ties += is_tie(ours, last_logits(exported, [tokens], max_tokens)[0])
+    with ticking.exactly(_contested_tokens(prompts, n_tokens), progress) as advance:
+        for _, tokens in parted:
+            with intervene(original, ablation):
+                ours = last_logits(original, [tokens], max_tokens, advance)[0]
+            ties += is_tie(ours, last_logits(exported, [tokens], max_tokens, advance)[0])
     difference = (live.logits - edited.logits).abs()
     return Equivalence(
         n_prompts=len(prompts),
@@ -77,9 +83,20 @@ def compare(
         greedy_equal=len(prompts) - len(parted),
         greedy_ties=ties,
         greedy_different=len(parted) - ties,
-        max_cosine_before=max_cosine_per_layer(original, prompts, direction.r_hat),
-        max_cosine_after=max_cosine_per_layer(exported, prompts, direction.r_hat),
+        max_cosine_before=max_cosine_per_layer(original, prompts, direction.r_hat, progress),
+        max_cosine_after=max_cosine_per_layer(exported, prompts, direction.r_hat, progress),
     )
+
+
+def compare_tokens(model: ChatModel, prompts: Sequence[Sequence[int]], n_tokens: int) -> float:
+    """Tokens by which `compare` advances, as if all answers were of full length and all parted at their end."""
+    answers = generation.n_tokens(model, prompts, n_tokens, len(prompts))
+    logits, cosines = 3 * forward.n_tokens(model, prompts), 2 * ticking.n_tokens(prompts)
+    return logits + 2 * answers + cosines + _contested_tokens(prompts, n_tokens)
+
+
+def _contested_tokens(prompts: Sequence[Sequence[int]], n_tokens: int) -> float:
+    return 2 * (ticking.n_tokens(prompts) + len(prompts) * n_tokens)
 
 
 def behaviour(
@@ -88,15 +105,13 @@ def behaviour(
     intervention: Intervention,
     n_tokens: int,
     max_tokens: int,
+    progress: Advance = silent,
 ) -> Behaviour:
     """Logits and greedy tokens of each prompt under the intervention."""
     with intervene(model, intervention):
-        logits = last_logits(model, prompts, max_tokens)
-    rows = [
-        item
-        for batch in generate(model, prompts, intervention, n_tokens, len(prompts), max_tokens=max_tokens)
-        for item in batch
-    ]
+        logits = last_logits(model, prompts, max_tokens, progress)
+    batches = generate(model, prompts, intervention, n_tokens, len(prompts), max_tokens=max_tokens, progress=progress)
+    rows = [item for batch in batches for item in batch]
     return Behaviour(logits, tuple(item.tokens for item in sorted(rows, key=lambda item: item.row)))
 
 
@@ -126,12 +141,15 @@ def is_tie(live: Float[Tensor, " d_vocab"], export: Float[Tensor, " d_vocab"]) -
 
 
 def max_cosine_per_layer(
-    model: ChatModel, prompts: Sequence[Sequence[int]], r_hat: Float[Tensor, " d_model"]
+    model: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    r_hat: Float[Tensor, " d_model"],
+    progress: Advance = silent,
 ) -> list[float]:
     """max over prompts and all their tokens of |cos(resid_pre, r_hat)|, for every layer."""
     worst = torch.zeros(model.n_layers, dtype=torch.float64)
     for prompt in prompts:
-        x = tracing.resid_pre(model, [prompt], len(prompt))[0].double()
+        x = tracing.resid_pre(model, [prompt], len(prompt), progress=progress)[0].double()
         cosine = (x @ r_hat.double()).abs() / x.norm(dim=-1)
         worst = torch.maximum(worst, cosine.amax(dim=0))
     return worst.tolist()

@@ -15,6 +15,7 @@ from pipeline.model import chat, lean
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.loading import ChatModel
 from pipeline.model.rowwise import Rows
+from pipeline.model.ticking import Advance, silent, ticking
 
 T = TypeVar("T")
 Logits = Float[Tensor, "prompt d_vocab"]
@@ -65,16 +66,27 @@ def last_logits(
     model: ChatModel,
     prompts: Sequence[Sequence[int]],
     max_tokens: int,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Advance = silent,
 ) -> Float[Tensor, "prompt d_vocab"]:
     """Next-token logits after each prompt, float32 on the CPU, in the order given.
 
     The tokens that all prompts share at their start are run once; the rest in length-sorted
-    batches of at most `max_tokens` tokens. Runs under whatever intervention is in force.
+    batches of at most `max_tokens` tokens. Runs under whatever intervention is in force. `progress`
+    advances by `n_tokens(model, prompts)` in all.
     """
     jobs = [(0, prompt) for prompt in range(len(prompts))]
     read = run_jobs(model, Split.of(model, prompts), jobs, max_tokens, lambda logits, _: logits.float().cpu(), progress)
     return torch.stack(read)
+
+
+def n_tokens(model: ChatModel, prompts: Sequence[Sequence[int]]) -> float:
+    """Tokens that `last_logits` runs: those that all prompts share once, and the rest of each."""
+    return job_tokens(Split.of(model, prompts), range(len(prompts))) if prompts else 0.0
+
+
+def job_tokens(split: Split, prompts: Sequence[int], n_states: int = 1, share: float = 1.0) -> float:
+    """Tokens that `run_jobs` runs for these prompts under each of some states, in a share of the blocks."""
+    return share * n_states * (len(split.shared) + sum(len(split.rests[prompt]) for prompt in prompts))
 
 
 @torch.inference_mode()
@@ -91,7 +103,7 @@ def run_jobs(
     jobs: Sequence[tuple[int, int]],
     max_tokens: int,
     read: Callable[[Tensor, list[int]], Iterable[T]],
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Advance = silent,
     rows: Rows | None = None,
     start: Start | None = None,
 ) -> list[T]:
@@ -99,11 +111,15 @@ def run_jobs(
 
     A job is (state, prompt): `rows.current` says under which state each row of a batch is, and the shared
     tokens are run once for each state. `read` gets logits, row x d_vocab, and the numbers of their jobs.
+    `progress`: see `job_tokens`.
     """
     rows = rows or Rows.none()
     states = sorted({state for state, _ in jobs})
+    blocks = list(model.sites.blocks)[start.layer if start else 0 :]
+    share = len(blocks) / model.n_layers
     with lean.skipping(model.sites.blocks[: start.layer], start.states.as_tuple) if start else nullcontext():
-        prefix = _prefix(model, split.shared, states, rows, start) if split.shared else None
+        with ticking(blocks, share * len(states) * len(split.shared), progress):
+            prefix = prefix_of(model, split.shared, states, rows, start) if split.shared else None
         lengths = [len(split.rests[prompt]) for _, prompt in jobs]
         found: dict[int, T] = {}
 
@@ -111,25 +127,32 @@ def run_jobs(
             chosen = [jobs[job] for job in batch]
             rows.current = torch.tensor([state for state, _ in chosen], device=model.device)
             places = torch.tensor([states.index(state) for state, _ in chosen])
-            return read(_logits(model, split, [prompt for _, prompt in chosen], _rows_of(prefix, places), start), batch)
+            with ticking(blocks, share * sum(lengths[job] for job in batch), progress):
+                logits = _logits(model, split, [prompt for _, prompt in chosen], _rows_of(prefix, places), start)
+                return read(logits, batch)
 
         tokens = [len(split.shared) + length for length in lengths]
         for batch, values in run_batches(length_sorted_batches(lengths, max_tokens), tokens, run):
             found.update(zip(batch, values, strict=True))
-            progress(len(batch))
     return [found[job] for job in range(len(jobs))]
 
 
 @torch.inference_mode()
-def unchanged(model: ChatModel, split: Split, max_tokens: int) -> tuple[Float[Tensor, "prompt d_vocab"], States]:
-    """Next-token logits of every prompt, float32 on the CPU, and its `resid_pre`."""
+def unchanged(
+    model: ChatModel, split: Split, max_tokens: int, progress: Advance = silent
+) -> tuple[Float[Tensor, "prompt d_vocab"], States]:
+    """Next-token logits of every prompt, float32 on the CPU, and its `resid_pre`.
+
+    `progress` advances by `unchanged_tokens(split)`: what the prompts share is run for its states, and again.
+    """
     blocks, n_layers = model.sites.blocks, model.n_layers
     rests = [[torch.empty(0)] * len(split.rests) for _ in range(n_layers)]
     shapes: list[bool] = []
     handle = blocks[0].register_forward_hook(lambda _m, _a, value: shapes.append(isinstance(value, tuple)))
     with lean.inputs_of(blocks) as inputs, ExitStack() as stack:
         stack.callback(handle.remove)
-        cache = _prefix(model, split.shared, [0], Rows.none(), None) if split.shared else None
+        with ticking(blocks, float(len(split.shared)), progress):
+            cache = prefix_of(model, split.shared, [0], Rows.none(), None) if split.shared else None
         shared = inputs[:]
         inputs.clear()
 
@@ -142,11 +165,16 @@ def unchanged(model: ChatModel, split: Split, max_tokens: int) -> tuple[Float[Te
             return logits.float().cpu()
 
         jobs = [(0, prompt) for prompt in range(len(split.rests))]
-        logits = torch.stack(run_jobs(model, split, jobs, max_tokens, read))
+        logits = torch.stack(run_jobs(model, split, jobs, max_tokens, read, progress))
     return logits, States(shared, rests, cache, shapes[0])
 
 
-def _prefix(
+def unchanged_tokens(split: Split) -> float:
+    """Tokens that `unchanged` runs."""
+    return float(2 * len(split.shared) + sum(map(len, split.rests)))
+
+
+def prefix_of(
     model: ChatModel, tokens: Sequence[int], states: Sequence[int], rows: Rows, start: Start | None
 ) -> DynamicCache:
     """Keys and values of the shared tokens, a row per state, without the unembedding."""

@@ -8,26 +8,37 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.errors import UserError, first_line
+from pipeline.model.foreign import Watch, shown, unwatched
 
 
-def converted(gguf: Path, folder: Path, publish: Callable[[Path, Callable[[Path], None]], Path]) -> Path:
+def converted(
+    gguf: Path,
+    folder: Path,
+    publish: Callable[[Path, Callable[[Path], None]], Path],
+    watch: Watch = unwatched,
+    note: Callable[[str], None] = lambda text: None,
+) -> Path:
     """Dequantise a GGUF file to float32 safetensors once; later loads are plain ones.
 
     `publish(folder, write)` calls `write` on a temporary folder and renames it, so that an
-    interrupted conversion leaves nothing that looks whole.
+    interrupted conversion leaves nothing that looks whole. `watch` is told of tensors, `note` of steps.
     """
-    return folder if folder.exists() else publish(folder, lambda target: _dequantise(gguf, target))
+    return folder if folder.exists() else publish(folder, lambda target: _dequantise(gguf, target, watch, note))
 
 
-def _dequantise(gguf: Path, target: Path) -> None:
+def _dequantise(gguf: Path, target: Path, watch: Watch, note: Callable[[str], None]) -> None:
+    note(f"converting {gguf.name}, once: reading the tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        hf: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        note(f"converting {gguf.name}: reading the weights")
+        with shown(watch, "converting: placing weights", "converting: dequantising"):
+            hf: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise UserError(f"{gguf} does not load as a GGUF model: {first_line(error)}") from None
     # Dequantised weights stay marked as quantised, which would make save_pretrained refuse them.
     hf.hf_quantizer = None
     hf.is_quantized = False
     del hf.config.quantization_config
-    hf.save_pretrained(target)
+    with shown(watch, "converting: writing"):
+        hf.save_pretrained(target)
     tokenizer.save_pretrained(target)

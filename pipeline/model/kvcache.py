@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -82,12 +83,14 @@ def plan(hf: Any) -> CachePlan:
     return CachePlan(plain and own is usual, min(windows, default=None))
 
 
-def started(hf: PreTrainedModel, prefix: Cache | None, n_rows: int) -> Cache:
-    """A cache for `n_rows` rows that begins with the prefix's tokens, or is empty."""
+def started(hf: PreTrainedModel, prefix: Cache | None, rows: Int[Tensor, " row"]) -> Cache:
+    """A cache that begins with the given row of the prefix for each row of a batch, or is empty."""
     if prefix is None:
         return DynamicCache(config=hf.config)
     cache = copy.deepcopy(prefix)
-    cache.batch_repeat_interleave(n_rows)
+    layers: list[Any] = cache.layers
+    for layer in layers:
+        layer.batch_select_indices(rows.to(layer.device))
     return cache
 
 

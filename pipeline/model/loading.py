@@ -1,19 +1,18 @@
 """From a model's source to a loaded model, always by way of a local folder of safetensors."""
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import UserError, first_line
 from pipeline.model import chat, selfcheck
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.family import Family
+from pipeline.model.foreign import Watch, shown, unwatched
 from pipeline.model.memory import Memory, Placement, plan, scratch, skeleton
 from pipeline.model.quantized import BYTES, quantization
 from pipeline.model.sites import Sites, find_sites, input_device
@@ -72,42 +71,54 @@ def load(
     chat_format: ChatFormat = PLAIN,
     memory: Memory = UNLIMITED,
     quantize: str = "",
+    watch: Watch = unwatched,
+    note: Callable[[str], None] = lambda text: None,
 ) -> ChatModel:
     """Load a folder of safetensors for inference, spread over GPUs, CPU and disk when one device is too small.
 
     Raises UserError for a folder that is not a causal language model, whose architecture, modules or
     activations are not the family's (see `selfcheck`), or whose tokenizer has no chat template.
+    `watch` is told of tensors read and of the checks, `note` what else a user should know.
     """
     require_family(name, folder, family)
-    tokenizer = _tokenizer(name, folder)
+    tokenizer = open_tokenizer(name, folder)
     packing = quantization(folder, DTYPES[dtype], quantize)
     try:
-        placement = _placement(name, folder, DTYPES[dtype], _device(device), memory, quantize)
-        hf = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=DTYPES[dtype],
-            local_files_only=True,
-            use_safetensors=True,
-            device_map=placement.device_map,
-            offload_folder=str(scratch(memory)) if placement.on_disk else None,
-            **({"quantization_config": packing} if packing else {}),
-        )
+        placement = _placement(name, folder, DTYPES[dtype], device_of(device), memory, quantize, note)
+        with shown(watch, "reading weights"):
+            hf = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=DTYPES[dtype],
+                local_files_only=True,
+                use_safetensors=True,
+                device_map=placement.device_map,
+                offload_folder=str(scratch(memory)) if placement.on_disk else None,
+                **({"quantization_config": packing} if packing else {}),
+            )
     except (OSError, ValueError) as error:
         raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
     sites.head.register_forward_pre_hook(contiguous)
-    report = selfcheck.check(name, hf, tokenizer, sites, chat_format)
+    report = selfcheck.check(name, hf, tokenizer, sites, chat_format, watch)
     tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
     return ChatModel(name, hf, tokenizer, sites, tail, report, chat_format)
 
 
-def _placement(name: str, folder: Path, dtype: torch.dtype, device: str, memory: Memory, quantize: str) -> Placement:
+def _placement(
+    name: str,
+    folder: Path,
+    dtype: torch.dtype,
+    device: str,
+    memory: Memory,
+    quantize: str,
+    note: Callable[[str], None],
+) -> Placement:
     packing = BYTES[quantize] / dtype.itemsize if quantize else 1.0
     placement = plan(skeleton(folder, dtype), folder, device, memory, packing)
     if placement.modules != {"": device}:
         slow = "; what is on disk is read in every forward pass" if placement.on_disk else ""
-        tqdm.write(f"model '{name}' does not fit on {device}: {placement}{slow}", file=sys.stderr)
+        note(f"model '{name}' does not fit on {device}: {placement}{slow}")
     return placement
 
 
@@ -131,7 +142,8 @@ def _model_type(name: str, folder: Path) -> str:
         raise UserError(f"model '{name}' has no readable {path} ({first_line(error)})") from None
 
 
-def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+def open_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder, padding left. Raises UserError when it does not load or has no template."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -147,7 +159,7 @@ def contiguous(_module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tupl
     return (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
 
 
-def _device(device: str) -> str:
+def device_of(device: str) -> str:
     if device != "auto":
         return "cuda:0" if device == "cuda" else device
     return "cuda:0" if torch.cuda.is_available() else "cpu"

@@ -1,6 +1,6 @@
 """Cross-entropy of given text under whatever intervention is in force."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from pipeline.maths.metrics import token_cross_entropy
 from pipeline.model import chat
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.loading import ChatModel
+from pipeline.model.ticking import Advance, silent, ticking
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Passage:
     def inputs(self) -> tuple[int, ...]:
         """What the model reads: the last target is only predicted."""
         return (*self.context, *self.targets[:-1])
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Passages of one kind, and how many come from each source."""
+
+    passages: Sequence[Passage]
+    sources: Mapping[str, int]
 
 
 def documents(model: ChatModel, texts: Sequence[str], limit: int) -> list[Passage]:
@@ -56,27 +65,41 @@ def answers(model: ChatModel, pairs: Sequence[tuple[str, str]], limit: int) -> l
 
 @torch.inference_mode()
 def passage_losses(
-    model: ChatModel, passages: Sequence[Passage], max_tokens: int, progress: Callable[[int], None] = lambda rows: None
+    model: ChatModel, passages: Sequence[Passage], max_tokens: int, progress: Advance = silent
 ) -> list[float]:
     """Summed cross-entropy of each passage's targets, in nats, in the order given.
 
-    Length-sorted, left-padded batches of at most `max_tokens` tokens.
+    Length-sorted, left-padded batches of at most `max_tokens` tokens. `progress`: see `n_tokens`.
     """
     lengths = [len(passage.inputs) for passage in passages]
     losses: dict[int, float] = {}
     batches = length_sorted_batches(lengths, max_tokens)
-    for batch, sums in run_batches(batches, lengths, lambda batch: _losses(model, [passages[row] for row in batch])):
+
+    def run(batch: list[int]) -> list[float]:
+        return _losses(model, [passages[row] for row in batch], progress)
+
+    for batch, sums in run_batches(batches, lengths, run):
         losses.update(zip(batch, sums, strict=True))
-        progress(len(batch))
     return [losses[row] for row in range(len(passages))]
 
 
-def _losses(model: ChatModel, passages: Sequence[Passage]) -> list[float]:
+def n_tokens(passages: Sequence[Passage]) -> float:
+    """Tokens that `passage_losses` runs."""
+    return float(sum(len(passage.inputs) for passage in passages))
+
+
+def _losses(model: ChatModel, passages: Sequence[Passage], progress: Advance) -> list[float]:
     padded = chat.pad_left([passage.inputs for passage in passages], model.pad_id)
     # Left padding ends every row where its last target is predicted; logits before its first are not made.
     most = max(passage.n_targets for passage in passages)
-    logits = model.hf(**padded.inputs(model.hf), use_cache=False, logits_to_keep=most).logits
-    return [_sum(row[-passage.n_targets :], passage.targets) for row, passage in zip(logits, passages, strict=True)]
+    sums, total = [], n_tokens(passages)
+    # Logits at every target and their losses take the time of some blocks: two shares.
+    with ticking(model.sites.blocks, total, progress, parts=2) as tick:
+        logits = model.hf(**padded.inputs(model.hf), use_cache=False, logits_to_keep=most).logits
+        for row, passage in zip(logits, passages, strict=True):
+            sums.append(_sum(row[-passage.n_targets :], passage.targets))
+            tick(2 * total / (model.n_layers + 2) / len(passages))
+    return sums
 
 
 def _sum(logits: Float[Tensor, "token d_vocab"], targets: Sequence[int]) -> float:

@@ -16,6 +16,7 @@ from pipeline.model import chat, tracing
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.loading import ChatModel
 from pipeline.model.probeformat import ProbeFormat
+from pipeline.model.ticking import Advance, n_tokens, silent
 
 SAFE, UNSAFE, UNKNOWN = "safe", "unsafe", "unknown"
 Text = tuple[str, str | None]
@@ -59,20 +60,29 @@ def features(
     layers: Sequence[int],
     max_tokens: int,
     done: Container[int] = (),
+    progress: Advance = silent,
 ) -> Iterator[tuple[list[int], Float[Tensor, "row layer d_model"]]]:
     """(row numbers, their `resid_pre` at the last token of the given layers), float32, batch by batch.
 
     Batches are the same whatever is `done`, and one is skipped only when all its rows are: rounding depends
-    on what shares a batch, so a resumed run equals an uninterrupted one.
+    on what shares a batch, so a resumed run equals an uninterrupted one. `progress`: see `left`.
     """
     lengths = [len(tokens) for tokens in prompts]
-    batches = length_sorted_batches(lengths, max_tokens)
-    wanted = [batch for batch in batches if any(row not in done for row in batch)]
 
     def run(batch: list[int]) -> Tensor:
-        return tracing.resid_pre(model, [prompts[row] for row in batch], 1, layers)[:, 0].clone()
+        return tracing.resid_pre(model, [prompts[row] for row in batch], 1, layers, progress)[:, 0].clone()
 
-    yield from run_batches(wanted, lengths, run)
+    yield from run_batches(_wanted(prompts, max_tokens, done), lengths, run)
+
+
+def left(prompts: Sequence[Sequence[int]], max_tokens: int, done: Container[int] = ()) -> float:
+    """Tokens that `features` runs."""
+    return n_tokens(prompts[row] for batch in _wanted(prompts, max_tokens, done) for row in batch)
+
+
+def _wanted(prompts: Sequence[Sequence[int]], max_tokens: int, done: Container[int]) -> list[list[int]]:
+    batches = length_sorted_batches([len(tokens) for tokens in prompts], max_tokens)
+    return [batch for batch in batches if any(row not in done for row in batch)]
 
 
 def score(
@@ -82,12 +92,14 @@ def score(
     rows: Sequence[Text],
     max_tokens: int,
     done: Container[int] = (),
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Advance = silent,
+    expect: Callable[[float, float], None] = lambda total, done: None,
 ) -> Iterator[list[Scored]]:
     """Verdicts on (prompt, completion) rows in batches, each row once, those in `done` left out.
 
     Rows that need no model come first: None is `unknown`, fewer words than `min_words` are `safe`.
-    Memory holds one batch of at most `max_tokens` tokens.
+    Memory holds one batch of at most `max_tokens` tokens. `expect` is told the tokens of all rows and of
+    those that need not be run, `progress` of what is.
     """
     read: list[tuple[int, tuple[str, str]]] = []
     unread = []
@@ -97,18 +109,18 @@ def score(
         elif row not in done:
             unread.append(_unread(row, completion, form))
     if unread:
-        progress(len(unread))
         yield unread
     numbers = [row for row, _ in read]
     finished = {index for index, row in enumerate(numbers) if row in done}
     prompts = conversations(model, [text for _, text in read], form)
-    for batch, x in features(model, prompts, probe.layers, max_tokens, finished):
+    whole = n_tokens(prompts)
+    expect(whole, whole - left(prompts, max_tokens, finished))
+    for batch, x in features(model, prompts, probe.layers, max_tokens, finished, progress):
         new = [
             _verdict(numbers[index], value, probe)
             for index, value in zip(batch, probe.scores(x).tolist(), strict=True)
             if index not in finished
         ]
-        progress(len(new))
         yield new
 
 

@@ -1,6 +1,6 @@
 """From a model's source to a verified local folder of safetensors, and a name for its exact bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,23 @@ from pipeline.artifacts.files import publish_folder
 from pipeline.artifacts.provenance import random_recipe
 from pipeline.errors import UserError
 from pipeline.model import gguf, random_model
+from pipeline.model.foreign import Watch, unwatched
 from pipeline.sources import Artefact, fetch, fetch_repo
 
 
-def gguf_folder(file: str, sha256: str, places: tuple[str, ...], cache: Path, mirror: Path | None) -> Path:
+def gguf_folder(
+    file: str,
+    sha256: str,
+    places: tuple[str, ...],
+    cache: Path,
+    mirror: Path | None,
+    watch: Watch = unwatched,
+    note: Callable[[str], None] = lambda text: None,
+) -> Path:
     """Fetch a GGUF file by its sha256 and convert it once per transformers version."""
     path = fetch(Artefact(file, sha256, places), cache, mirror)
     target = cache / "converted" / f"{sha256}-transformers-{transformers.__version__}"
-    return gguf.converted(path, target, publish_folder)
+    return gguf.converted(path, target, publish_folder, watch, note)
 
 
 def hub_folder(repo: str, revision: str, cache: Path, mirror: Path | None) -> Path:

@@ -9,7 +9,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from pipeline.maths.interventions import ActivationAddition, DirectionalAblation, Intervention, ablate, add
+from pipeline.maths.interventions import (
+    ActivationAddition,
+    DirectionalAblation,
+    Intervention,
+    ablate,
+    add,
+    batch_kinds,
+)
 from pipeline.model.intervene import intervene
 from pipeline.model.lean import on_input
 from pipeline.model.loading import ChatModel
@@ -32,7 +39,8 @@ class Rows:
 def intervene_rows(model: ChatModel, interventions: Sequence[Intervention], rows: Rows) -> Iterator[None]:
     """Run the model with row i under `interventions[rows.current[i]]`, computed as `intervene` would.
 
-    Several must all be directional ablations, or all activation additions with one coefficient.
+    Several must all be directional ablations, or all activation additions with one coefficient; None, the
+    unchanged model, goes with either.
     """
     if len(interventions) == 1:
         with intervene(model, interventions[0]):
@@ -45,14 +53,16 @@ def intervene_rows(model: ChatModel, interventions: Sequence[Intervention], rows
 
 
 def _hooks(model: ChatModel, interventions: Sequence[Intervention], rows: Rows) -> list[Any]:
-    ablations = [each for each in interventions if isinstance(each, DirectionalAblation)]
-    additions = [each for each in interventions if isinstance(each, ActivationAddition)]
-    if len(ablations) == len(interventions):
-        units = torch.stack([each.direction.r_hat for each in ablations]).to(model.device, torch.float32)
-        return [_ablated(writer, units, rows) for writer in model.sites.writers]
-    assert len(additions) == len(interventions), "interventions of several kinds in one batch"
-    assert len({each.coefficient for each in additions}) == 1, "additions with several coefficients in one batch"
-    return [_added(model, layer, additions, rows) for layer in sorted({each.direction.layer for each in additions})]
+    changes: list[Any] = [each for each in interventions if each is not None]
+    if not changes:
+        return []
+    assert len(batch_kinds(interventions)) == 1, "interventions of several kinds, or coefficients, in one batch"
+    if isinstance(changes[0], DirectionalAblation):
+        zero = torch.zeros_like(changes[0].direction.r_hat)  # x - 0 is x to the bit
+        units = torch.stack([each.direction.r_hat if each else zero for each in interventions])
+        return [_ablated(writer, units.to(model.device, torch.float32), rows) for writer in model.sites.writers]
+    layers = sorted({each.direction.layer for each in changes})
+    return [_added(model, layer, interventions, changes[0], rows) for layer in layers]
 
 
 def _ablated(writer: nn.Module, units: Tensor, rows: Rows) -> Any:
@@ -66,11 +76,11 @@ def _ablated(writer: nn.Module, units: Tensor, rows: Rows) -> Any:
     return writer.register_forward_hook(hook)
 
 
-def _added(model: ChatModel, layer: int, additions: Sequence[ActivationAddition], rows: Rows) -> Any:
-    """The additions of one layer; rows whose addition is at another are left as they are."""
-    device, coefficient = model.device, additions[0].coefficient
-    vectors = torch.stack([each.direction.vector for each in additions]).to(device)
-    here = torch.tensor([each.direction.layer == layer for each in additions], device=device)
+def _added(model: ChatModel, layer: int, additions: Sequence[Any], like: ActivationAddition, rows: Rows) -> Any:
+    """The additions of one layer; rows without one, or whose addition is at another, are left as they are."""
+    device, coefficient, zero = model.device, like.coefficient, torch.zeros_like(like.direction.vector)
+    vectors = torch.stack([each.direction.vector if each else zero for each in additions]).to(device)
+    here = torch.tensor([each is not None and each.direction.layer == layer for each in additions], device=device)
 
     def change(x: Tensor) -> Tensor:
         added = torch.vmap(lambda row, r: add(row, r, coefficient))(x, vectors[rows.current].to(x.device))

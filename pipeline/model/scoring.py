@@ -14,9 +14,10 @@ from pipeline.maths.interventions import ActivationAddition, AffineEdit, Directi
 from pipeline.maths.metrics import kl_divergence, refusal_metric
 from pipeline.maths.racing import Place, Prompts
 from pipeline.maths.selection import Baselines, PromptScores
-from pipeline.model.forward import Split, Start, States, run_jobs, unchanged
+from pipeline.model.forward import Split, Start, States, job_tokens, run_jobs, unchanged, unchanged_tokens
 from pipeline.model.loading import ChatModel
 from pipeline.model.rowwise import Rows, intervene_rows
+from pipeline.model.ticking import Advance, silent
 
 READ_ROWS = 256  # rows of logits that are widened to float64 together
 
@@ -55,10 +56,11 @@ def prepare(
     harmless: Sequence[Sequence[int]],
     refusal_tokens: Int[Tensor, " token"],
     max_tokens: int,
+    progress: Advance = silent,
 ) -> Validation:
-    """Run the unchanged model once over the val prompts."""
+    """Run the unchanged model once over the val prompts. `progress`: see `Work.unchanged`."""
     split, n = Split.of(model, [*harmful, *harmless]), len(harmful)
-    logits, states = unchanged(model, split, max_tokens)
+    logits, states = unchanged(model, split, max_tokens, progress)
     metric = refusal_metric(logits, refusal_tokens)
     return Validation(split, n, refusal_tokens, logits[n:], metric[:n], metric[n:], states)
 
@@ -69,16 +71,22 @@ def score(
     addition: Intervention,
     validation: Validation,
     max_tokens: int,
+    progress: Advance = silent,
 ) -> PromptScores:
     """bypass and kl of every prompt under `ablation`, induce under `addition`."""
-    return _scores(model, [ablation], [addition], validation, validation.whole, max_tokens)[0]
+    return _scores(model, [ablation], [addition], validation, validation.whole, max_tokens, progress)[0]
 
 
 def score_direction(
-    model: ChatModel, direction: Direction, validation: Validation, coefficient: float, max_tokens: int
+    model: ChatModel,
+    direction: Direction,
+    validation: Validation,
+    coefficient: float,
+    max_tokens: int,
+    progress: Advance = silent,
 ) -> PromptScores:
     """The scores of directional ablation of a direction, and of adding `coefficient` times it."""
-    return score_directions(model, [direction], validation, coefficient, max_tokens)[0]
+    return score_directions(model, [direction], validation, coefficient, max_tokens, progress=progress)[0]
 
 
 def score_directions(
@@ -88,11 +96,12 @@ def score_directions(
     coefficient: float,
     max_tokens: int,
     part: Prompts | None = None,
+    progress: Advance = silent,
 ) -> list[PromptScores]:
     """The same of several directions in shared batches, a direction per row; `part`: of these prompts alone."""
     ablations = [DirectionalAblation(direction) for direction in directions]
     additions = [ActivationAddition(direction, coefficient) for direction in directions]
-    return _scores(model, ablations, additions, validation, part or validation.whole, max_tokens)
+    return _scores(model, ablations, additions, validation, part or validation.whole, max_tokens, progress)
 
 
 def _scores(
@@ -102,6 +111,7 @@ def _scores(
     validation: Validation,
     part: Prompts,
     max_tokens: int,
+    progress: Advance,
 ) -> list[PromptScores]:
     n, states = validation.n_harmful, range(len(ablations))
     harmless = [n + prompt for prompt in part.harmless]
@@ -114,7 +124,7 @@ def _scores(
             return _read(logits, [jobs[job][1] for job in batch], validation)
 
         with intervene_rows(model, changes, rows):
-            return iter(run_jobs(model, validation.split, jobs, max_tokens, read, rows=rows, start=start))
+            return iter(run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start))
 
     ablated, added = run(ablations, [*part.harmful, *harmless]), run(additions, harmless)
     found = []
@@ -127,10 +137,14 @@ def _scores(
 
 
 def _start(changes: Sequence[Intervention], states: States) -> Start | None:
+    layer = _first_layer(changes)
+    return Start(layer, states) if layer else None
+
+
+def _first_layer(changes: Sequence[Intervention]) -> int:
     """Where what the interventions change begins, when all act at the input of a block and not below."""
     local = [each.direction.layer for each in changes if isinstance(each, ActivationAddition | AffineEdit)]
-    layer = min(local, default=0)
-    return Start(layer, states) if layer and len(local) == len(changes) else None
+    return min(local, default=0) if len(local) == len(changes) else 0
 
 
 def _read(
@@ -149,6 +163,44 @@ def _read(
             kl[harmless] = kl_divergence(baseline, rows[harmless])
         found += zip(refusal_metric(rows, validation.refusal_tokens).tolist(), kl.tolist(), strict=True)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Tokens that scoring takes, known before anything has run; by them `progress` advances."""
+
+    model: ChatModel
+    split: Split
+    n_harmful: int
+
+    @classmethod
+    def of(cls, model: ChatModel, harmful: Sequence[Sequence[int]], harmless: Sequence[Sequence[int]]) -> "Work":
+        """Of these val prompts."""
+        return cls(model, Split.of(model, [*harmful, *harmless]), len(harmful))
+
+    @property
+    def unchanged(self) -> float:
+        """What `prepare` runs."""
+        return unchanged_tokens(self.split)
+
+    def directions(self, directions: Sequence[Direction], part: Prompts | None = None) -> float:
+        """What `score_directions` runs, all in one call."""
+        ablations = [DirectionalAblation(direction) for direction in directions]
+        return self.interventions(ablations, [ActivationAddition(direction) for direction in directions], part)
+
+    def interventions(
+        self, ablations: Sequence[Intervention], additions: Sequence[Intervention], part: Prompts | None = None
+    ) -> float:
+        """What scoring these runs: ablations on both classes, additions on the harmless one, from where they start."""
+        n = self.n_harmful
+        harmful = range(n) if part is None else part.harmful
+        harmless = range(n, len(self.split.rests)) if part is None else [n + prompt for prompt in part.harmless]
+        pairs = ((ablations, [*harmful, *harmless]), (additions, harmless))
+        return sum(self._one(changes, prompts) for changes, prompts in pairs)
+
+    def _one(self, changes: Sequence[Intervention], prompts: Sequence[int]) -> float:
+        share = 1.0 - _first_layer(changes) / self.model.n_layers
+        return job_tokens(self.split, prompts, len(changes), share) if prompts else 0.0
 
 
 def _n_tokens(validation: Validation, part: Prompts) -> int:

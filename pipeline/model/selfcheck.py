@@ -13,7 +13,9 @@ from pipeline.errors import UserError
 from pipeline.maths.interventions import orthogonalize_
 from pipeline.model import chat, writers
 from pipeline.model.chatformat import ChatFormat
+from pipeline.model.foreign import Watch, unwatched
 from pipeline.model.sites import Sites, output
+from pipeline.model.ticking import Advance, n_tokens, ticking
 
 INSTRUCTIONS = ("Hello", "Name three large rivers and the seas that they flow into.", "What is 2 + 2?")
 # Rounding steps by which a sum of three numbers may differ, and a whole forward pass.
@@ -33,7 +35,12 @@ class Report:
 
 @torch.inference_mode()
 def check(
-    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sites: Sites, form: ChatFormat
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sites: Sites,
+    form: ChatFormat,
+    watch: Watch = unwatched,
 ) -> Report:
     """Hold the model against its family.
 
@@ -45,10 +52,13 @@ def check(
     where = f"model '{name}' (family '{sites.family.name}')"
     accounts = writers.account([key for key, _ in model.named_parameters()], sites.family)
     prompts = _prompts(where, tokenizer, form)
-    padded = _run(model, sites, chat.pad_left(prompts, _pad(tokenizer)))
-    residual_error = _check_sums(where, sites, padded, prompts)
-    padding_error = max(_check_padding(where, model, sites, padded, row, prompt) for row, prompt in enumerate(prompts))
-    alone = _run(model, sites, chat.pad_left(prompts[:1], _pad(tokenizer)))
+    with watch("checking the model", 2 * n_tokens(prompts) + n_tokens(prompts[:1]), "token") as advance:
+        padded = _run(model, sites, chat.pad_left(prompts, _pad(tokenizer)), advance)
+        residual_error = _check_sums(where, sites, padded, prompts)
+        padding_error = max(
+            _check_padding(where, model, sites, padded, row, prompt, advance) for row, prompt in enumerate(prompts)
+        )
+        alone = _run(model, sites, chat.pad_left(prompts[:1], _pad(tokenizer)), advance)
     cosine = _check_edits(where, model, sites, accounts, alone)
     return Report(residual_error, padding_error, cosine, len(accounts.writers), len(accounts.others))
 
@@ -64,9 +74,9 @@ class Trace:
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
-def _run(model: PreTrainedModel, sites: Sites, padded: chat.Padded) -> Trace:
+def _run(model: PreTrainedModel, sites: Sites, padded: chat.Padded, advance: Advance) -> Trace:
     trace = Trace([], [], [], [], [])
-    with _recording(sites, trace):
+    with ticking(sites.blocks, float(padded.attention_mask.sum()), advance), _recording(sites, trace):
         model(**padded.inputs(model), use_cache=False, logits_to_keep=1)
     return trace
 
@@ -140,9 +150,15 @@ def _require_finite(where: str, module: str, x: Tensor) -> None:
 
 
 def _check_padding(
-    where: str, model: PreTrainedModel, sites: Sites, padded: Trace, row: int, prompt: Sequence[int]
+    where: str,
+    model: PreTrainedModel,
+    sites: Sites,
+    padded: Trace,
+    row: int,
+    prompt: Sequence[int],
+    advance: Advance,
 ) -> float:
-    alone = _run(model, sites, chat.pad_left([prompt], 0)).resid[-1][0, -1]
+    alone = _run(model, sites, chat.pad_left([prompt], 0), advance).resid[-1][0, -1]
     error = float((alone - padded.resid[-1][row, -1]).norm() / alone.norm())
     if not error <= PASS_STEPS * _epsilon(sites):
         raise UserError(

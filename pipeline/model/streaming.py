@@ -44,7 +44,7 @@ def export(
     folder: Path,
     family: Family,
     direction: Direction,
-    progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]],
+    progress: Callable[[str, int], AbstractContextManager[Callable[[float], None]]],
 ) -> Mapping[str, Any]:
     """Write the orthogonalised checkpoint of the model in `source` into `folder`, and its coverage report.
 

@@ -60,15 +60,7 @@ def further(
     for name, spec in config.sets.items():
         unique = list({prompt.id: prompt for prompt in _pool(spec.files, open_file)}.values())
         sets[name] = _draw(f"{name}_test", unique, len(unique), seed)
-    similarity = Similarity([prompt for rows in (*sets.values(), *fitted.values()) for prompt in rows])
-    overlaps = {
-        f"{name} {other}": [
-            {"ids": [rows[p.first].id, fitted[other][p.second].id], "similarity": p.similarity}
-            for p in similarity.pairs(rows, fitted[other], config.near_duplicate)
-        ]
-        for name, rows in sets.items()
-        for other in fitted
-    }
+    overlaps = _overlaps(sets, fitted, config.near_duplicate) if sets else {}
     return sets, {
         "near_duplicate": config.near_duplicate,
         "overlaps": {name: pairs for name, pairs in overlaps.items() if pairs},
@@ -76,6 +68,20 @@ def further(
         "kinds": {name: config.sets[name].kind for name in sets},
         "licences": dict(sorted({p.source: p.licence for rows in sets.values() for p in rows}.items())),
         "hashes": {name: _hash(rows) for name, rows in sets.items()},
+    }
+
+
+def _overlaps(
+    sets: Mapping[str, Sequence[Prompt]], fitted: Mapping[str, Sequence[Prompt]], threshold: float
+) -> dict[str, list[dict[str, Any]]]:
+    similarity = Similarity([prompt for rows in (*sets.values(), *fitted.values()) for prompt in rows])
+    return {
+        f"{name} {other}": [
+            {"ids": [rows[p.first].id, fitted[other][p.second].id], "similarity": p.similarity}
+            for p in similarity.pairs(rows, fitted[other], threshold)
+        ]
+        for name, rows in sets.items()
+        for other in fitted
     }
 
 

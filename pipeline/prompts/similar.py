@@ -1,18 +1,15 @@
-"""Near-duplicates and surface form, with scikit-learn."""
+"""Near-duplicates and surface form, with scikit-learn, which is imported where it is used: it takes a second."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from pipeline.prompts.prompt import Prompt, normalised
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 QUESTION_WORDS = {
     "what",
@@ -47,11 +44,15 @@ class Similarity:
     """Cosine of TF-IDF vectors of character 3- to 5-grams, with weights from one corpus."""
 
     def __init__(self, corpus: Sequence[Prompt]):
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         self.vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
         self.vectorizer.fit([normalised(prompt.instruction) for prompt in corpus])
 
-    def vectors(self, prompts: Sequence[Prompt]) -> csr_matrix:
+    def vectors(self, prompts: Sequence[Prompt]) -> "csr_matrix":
         """A unit row per prompt."""
+        from scipy.sparse import csr_matrix
+
         return csr_matrix(self.vectorizer.transform([normalised(prompt.instruction) for prompt in prompts]))
 
     def pairs(self, first: Sequence[Prompt], second: Sequence[Prompt], threshold: float) -> list[NearDuplicate]:
@@ -110,6 +111,12 @@ def surface_auroc(harmful: Sequence[Prompt], harmless: Sequence[Prompt], seed: i
     """
     if min(len(harmful), len(harmless)) < 5:
         return None
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     features = surface_features([*harmful, *harmless])
     labels = np.array([1] * len(harmful) + [0] * len(harmless))
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)

@@ -76,8 +76,8 @@ class TextConfig:
 
     def __post_init__(self):
         for key in ("n_documents", "n_answers"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"text.{key} is {getattr(self, key)}: use at least 1")
+            if getattr(self, key) < 0:
+                raise ValueError(f"text.{key} is {getattr(self, key)}: use 0 (none) or more")
         for key in ("plain_text", "instruction_answers"):
             wrong = [spec.name for spec in getattr(self, key) if bool(spec.answer) != (key == "instruction_answers")]
             if wrong or not getattr(self, key):

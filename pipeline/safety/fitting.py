@@ -105,11 +105,12 @@ def _features(
     for path in sorted(folder.glob("*.safetensors")):
         tensors = read_tensors(path)
         kept.update(zip(tensors["rows"].tolist(), tensors["x"], strict=True))
-    with progress("labelled completions", len(prompts), "row", done=len(kept)) as advance:
-        for batch, x in probing.features(model, prompts, layers, engine.max_batch_tokens, done=set(kept)):
+    most = engine.max_batch_tokens
+    whole, left = (probing.left(prompts, most, rows) for rows in (set(), set(kept)))
+    with progress("labelled completions", whole, done=whole - left) as bar:
+        for batch, x in probing.features(model, prompts, layers, most, set(kept), bar):
             write_tensors(folder / f"{min(batch)}.safetensors", {"rows": torch.tensor(batch), "x": x}, {})
             kept.update(zip(batch, x, strict=True))
-            advance(len(batch))
     return torch.stack([kept[row] for row in range(len(prompts))])
 
 
@@ -117,10 +118,9 @@ def measure(config: Config, probe: SafetyProbe, reference: Reference, model: Cha
     """Agreement with a reference's labels, and what `substring` alone would reach."""
     texts = [(row.prompt, row.completion) for row in reference.rows]
     scores, verdicts = [0.0] * len(texts), [False] * len(texts)
-    with progress("reference", len(texts), "row") as advance:
-        batches = probing.score(
-            model, probe.linear, probe.format, texts, config.engine.max_batch_tokens, progress=advance
-        )
+    with progress("reference", 0) as bar:
+        budget = config.engine.max_batch_tokens
+        batches = probing.score(model, probe.linear, probe.format, texts, budget, progress=bar, expect=bar.total)
         for item in (item for batch in batches for item in batch):
             scores[item.row], verdicts[item.row] = item.score or 0.0, item.label == probing.UNSAFE
     sizes = {"sha256": reference.sha256, "skipped": reference.skipped}

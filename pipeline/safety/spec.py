@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.config.checks import DTYPES
 from pipeline.errors import UserError
 from pipeline.model.probeformat import ProbeFormat
 
@@ -60,6 +61,7 @@ class ProbeConfig:
     """All that a fit depends on, beside the model."""
 
     model: str = MISSING
+    dtype: str = MISSING
     format: FormatConfig = field(default_factory=FormatConfig)
     sources: list[LabelledFiles] = MISSING
     excluded: list[str] = MISSING
@@ -71,6 +73,8 @@ class ProbeConfig:
     def __post_init__(self):
         if not self.layers or not all(self.layers) or not self.strengths or min(self.strengths) <= 0:
             raise ValueError("probe: layers and strengths need at least one entry each, strengths above 0")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"probe.dtype is '{self.dtype}': use one of {', '.join(DTYPES)}")
         if self.n_folds < 2:
             raise ValueError(f"probe.n_folds is {self.n_folds}: use at least 2")
         self.format.value()

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from pipeline.progress import download_bar
 from pipeline.sources.places import PlaceError
-from pipeline.sources.progress import download_bar
 
 ATTEMPTS = 5
 WAIT = wait_exponential(multiplier=0.5, max=8)

@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from pipeline.progress import Advance, download_bar
 from pipeline.sources.cache import WORK
 from pipeline.sources.places import PlaceError, WheelMember
-from pipeline.sources.progress import Advance, download_bar
 
 RETRIES = 3
 RAW_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")

@@ -9,12 +9,11 @@ from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.metrics import refusal_metric
 from pipeline.maths.selection import FITTED_SETS, filter_verdict, kept_ids
-from pipeline.model import chat
+from pipeline.model import chat, forward
 from pipeline.model.forward import last_logits
 from pipeline.model.loading import ChatModel
-from pipeline.model.tracing import resid_pre_moments
-from pipeline.progress import progress
-from pipeline.stages.entry import run_stage
+from pipeline.model.tracing import n_tokens_run, resid_pre_moments
+from pipeline.progress import Bar, progress
 from pipeline.stages.models import open_model
 
 
@@ -23,7 +22,14 @@ def activations(config: Config, layout: Layout) -> None:
     model = open_model(config)
     prompts = {name: records.read_prompts(layout.prompts(name)) for name in FITTED_SETS}
     tokens = files.read_json(layout.refusal_ids)
-    baseline = [row for name in prompts for row in _baseline(config, model, name, prompts[name], tokens["ids"])]
+    asked = {name: model.encode([prompt.instruction for prompt in rows]) for name, rows in prompts.items()}
+    total = sum(forward.n_tokens(model, rows) for rows in asked.values())
+    with progress("refusal metric", total) as bar:
+        baseline = [
+            row
+            for name in prompts
+            for row in _baseline(config, model, name, prompts[name], asked[name], tokens["ids"], bar)
+        ]
     limits = {"train": config.select.max_train, "val": config.select.max_val}
     kept = kept_ids(baseline, limits, tokens["cutoff"])
     records.write_baseline(layout.baseline, baseline, kept)
@@ -37,10 +43,12 @@ def activations(config: Config, layout: Layout) -> None:
     )
     pinned = identity(config.model.source)
     means = {}
-    for name in ("harmful", "harmless"):
-        texts = records.kept_instructions(layout, f"{name}_train")
-        if texts:
-            moments, rows = _moments(config, model, name, texts)
+    texts = {name: records.kept_instructions(layout, f"{name}_train") for name in ("harmful", "harmless")}
+    train = {name: model.encode(rows) for name, rows in texts.items() if rows}
+    n_positions = len(model.post_instruction)
+    with progress("resid_pre", sum(n_tokens_run(model, rows, n_positions) for rows in train.values())) as bar:
+        for name, asked_again in train.items():
+            moments, rows = _moments(config, model, name, asked_again, bar)
             means |= {f"{name}_mean": moments.mean, f"{name}_variance": moments.variance}
             if rows is not None:
                 records.write_resid_pre(layout.resid_pre(name), rows, pinned)
@@ -50,29 +58,23 @@ def activations(config: Config, layout: Layout) -> None:
 
 
 def _baseline(
-    config: Config, model: ChatModel, name: str, prompts: Sequence[Any], refusal_tokens: Sequence[int]
+    config: Config,
+    model: ChatModel,
+    name: str,
+    prompts: Sequence[Any],
+    tokens: Sequence[Sequence[int]],
+    refusal_tokens: Sequence[int],
+    bar: Bar,
 ) -> list[dict[str, Any]]:
-    tokens = model.encode([prompt.instruction for prompt in prompts])
-    with progress(f"refusal metric, {name}", len(tokens)) as advance:
-        logits = last_logits(model, tokens, config.engine.max_batch_tokens, advance)
+    bar.step(f"refusal metric, {name}")
+    logits = last_logits(model, tokens, config.engine.max_batch_tokens, bar)
     metric = refusal_metric(logits, chat.token_ids(refusal_tokens)).tolist()
     return [
         {"set": name, "id": prompt.id, "refusal_metric": value} for prompt, value in zip(prompts, metric, strict=True)
     ]
 
 
-def _moments(config: Config, model: ChatModel, name: str, texts: Sequence[str]) -> Any:
-    tokens = model.encode(texts)
-    with progress(f"resid_pre, {name}", len(tokens)) as advance:
-        return resid_pre_moments(
-            model,
-            tokens,
-            len(model.post_instruction),
-            config.engine.max_batch_tokens,
-            advance,
-            keep=config.activations.per_prompt,
-        )
-
-
-if __name__ == "__main__":
-    run_stage(activations)
+def _moments(config: Config, model: ChatModel, name: str, tokens: Sequence[Sequence[int]], bar: Bar) -> Any:
+    bar.step(f"resid_pre, {name}")
+    n_positions, max_tokens = len(model.post_instruction), config.engine.max_batch_tokens
+    return resid_pre_moments(model, tokens, n_positions, max_tokens, bar, keep=config.activations.per_prompt)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import answers, files, records, samples
 from pipeline.artifacts.layout import Layout
@@ -11,16 +12,17 @@ from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import CapabilityTask, Config
 from pipeline.errors import UserError
 from pipeline.maths.capability import summary
-from pipeline.maths.interventions import Intervention
-from pipeline.model.capability import HARNESS, Task, run
-from pipeline.model.intervene import intervene
-from pipeline.model.loading import ChatModel
-from pipeline.model.surgery import orthogonalize_weights, untie
 from pipeline.prompts.questions import find_files, read_questions
 from pipeline.sources import Artefact, fetch
-from pipeline.stages.entry import cache_folder, mirror_folder, run_stage
+from pipeline.stages.entry import cache_folder, mirror_folder
 from pipeline.stages.models import open_model
 
+if TYPE_CHECKING:
+    from pipeline.maths.interventions import Intervention
+    from pipeline.model.capability import Task
+    from pipeline.model.loading import ChatModel
+
+HARNESS = f"lm-eval {version('lm-eval')}"
 CONTROL = "random_0"
 NO_EXPORT = "engine.quantize is for measuring only: rounded weights cannot be edited"
 
@@ -48,7 +50,9 @@ def capability(config: Config, layout: Layout) -> None:
         partial.discard()
 
 
-def _task(config: Config, name: str, spec: CapabilityTask) -> Task:
+def _task(config: Config, name: str, spec: CapabilityTask) -> "Task":
+    from pipeline.model.capability import Task
+
     if spec.places:
         artefact = Artefact(spec.file, spec.sha256, tuple(spec.places))
         found = [fetch(artefact, cache_folder(config), mirror_folder(config))]
@@ -58,7 +62,7 @@ def _task(config: Config, name: str, spec: CapabilityTask) -> Task:
     return Task(name, spec.base, spec.metric, spec.options, rows or None)
 
 
-def _conditions(layout: Layout, pinned: str, coefficient: float) -> dict[str, Intervention]:
+def _conditions(layout: Layout, pinned: str, coefficient: float) -> "dict[str, Intervention]":
     sources = samples.read_sources(layout, pinned, coefficient, estimators=False)
     named = {effect: sources[""][effect] for effect in ("ablation", "addition") if sources}
     if CONTROL in sources:
@@ -66,8 +70,10 @@ def _conditions(layout: Layout, pinned: str, coefficient: float) -> dict[str, In
     return {"baseline": None, **named}
 
 
-def _edit(config: Config, layout: Layout, model: ChatModel) -> str:
+def _edit(config: Config, layout: Layout, model: "ChatModel") -> str:
     """Orthogonalise the loaded model's weights, in place; why not, where there is nothing to edit or no way."""
+    from pipeline.model.surgery import orthogonalize_weights, untie
+
     direction = records.read_direction(layout.direction, layout.selection, identity(config.model.source))
     if direction is None or config.engine.quantize:
         return NO_EXPORT if direction else files.read_json(layout.selection)["reason"]
@@ -80,9 +86,12 @@ def _edit(config: Config, layout: Layout, model: ChatModel) -> str:
 
 
 def _run(
-    config: Config, layout: Layout, model: ChatModel, tasks: list[Task], name: str, intervention: Intervention
+    config: Config, layout: Layout, model: "ChatModel", tasks: "list[Task]", name: str, intervention: "Intervention"
 ) -> records.PartialRows:
     """A row per task. `export` runs on edited weights; its intervention says only what they were edited by."""
+    from pipeline.model.capability import run
+    from pipeline.model.intervene import intervene
+
     settings = config.capability
     made_by = [HARNESS, identity(config.model.source), name, samples.intervention_recipe(intervention), config.seed]
     asked = [[asdict(task) for task in tasks], settings.dtype, settings.limit, settings.batch_size]
@@ -106,7 +115,3 @@ def _summary(config: Config, rows: Mapping[str, Mapping[str, Any]], reason: str)
         found[task] |= {"metric": spec.metric, "source": spec.source, "licence": spec.licence, "harness": reported}
     kept = {"suite": settings.name, "dtype": settings.dtype, "limit": settings.limit}
     return {**kept, "harness": HARNESS, "export_missing": reason, "tasks": found}
-
-
-if __name__ == "__main__":
-    run_stage(capability)

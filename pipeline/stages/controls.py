@@ -1,17 +1,21 @@
 """controls: directions that should do nothing, or less, scored like the chosen one."""
 
+from typing import TYPE_CHECKING
+
 from pipeline.artifacts import files, records, samples, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
-from pipeline.maths.controls import control_directions
-from pipeline.maths.directions import Direction, difference_in_means
-from pipeline.model import scoring, tracing
-from pipeline.model.loading import ChatModel
-from pipeline.progress import progress
-from pipeline.stages.entry import run_stage
+from pipeline.progress import Bar, progress
 from pipeline.stages.models import open_model
-from pipeline.stages.validation import ADDED, validation
+from pipeline.stages.validation import ADDED, validation, work
+
+if TYPE_CHECKING:
+    from pipeline.maths.directions import Direction
+    from pipeline.model import tracing
+    from pipeline.model.loading import ChatModel
+
+KINDS = ("harmful", "harmless")
 
 
 def controls(config: Config, layout: Layout) -> None:
@@ -22,9 +26,16 @@ def controls(config: Config, layout: Layout) -> None:
         _write(layout, {}, {}, None, pinned)
         files.write_json(layout.control_scores, {})
         return
+    from pipeline.maths.controls import control_directions
+    from pipeline.maths.directions import difference_in_means
+    from pipeline.model.tracing import n_tokens_run
+
     model = open_model(config)
     place = (chosen.position, chosen.layer)
-    rows = {kind: _rows(config, layout, model, kind, place) for kind in ("harmful", "harmless")}
+    train = {kind: model.encode(records.kept_instructions(layout, f"{kind}_train")) for kind in KINDS}
+    n_positions = len(model.post_instruction)
+    with progress("resid_pre", sum(n_tokens_run(model, rows, n_positions) for rows in train.values())) as bar:
+        rows = {kind: _rows(config, model, kind, train[kind], place, bar) for kind in KINDS}
     means = tensors.read_tensors(layout.activations, model=pinned)
     found = control_directions(
         chosen,
@@ -45,24 +56,26 @@ def _write(layout: Layout, rows: dict, found: dict, place: samples.Place | None,
     samples.write_directions(layout.controls, found, pinned)
 
 
-def _rows(config: Config, layout: Layout, model: ChatModel, kind: str, place: samples.Place) -> tracing.Rows:
-    tokens = model.encode(records.kept_instructions(layout, f"{kind}_train"))
-    with progress(f"resid_pre, {kind}", len(tokens)) as advance:
-        return tracing.resid_pre_at(model, tokens, [place], config.engine.max_batch_tokens, advance)[:, 0]
+def _rows(
+    config: Config, model: "ChatModel", kind: str, tokens: list[list[int]], place: samples.Place, bar: Bar
+) -> "tracing.Rows":
+    from pipeline.model import tracing
+
+    bar.step(f"resid_pre, {kind}")
+    return tracing.resid_pre_at(model, tokens, [place], config.engine.max_batch_tokens, bar)[:, 0]
 
 
 def _scores(
-    config: Config, layout: Layout, model: ChatModel, found: dict[str, Direction]
+    config: Config, layout: Layout, model: "ChatModel", found: "dict[str, Direction]"
 ) -> dict[str, dict[str, list[float | None]]]:
-    prompts = validation(config, layout, model)
-    rows = {}
-    with progress("controls", len(found), unit="direction") as advance:
+    from pipeline.model import scoring
+
+    tokens, rows = work(layout, model), {}
+    total = tokens.unchanged + sum(tokens.directions([direction]) for direction in found.values())
+    with progress("unchanged model", total) as bar:
+        prompts = validation(config, layout, model, bar)
         for name, direction in found.items():
-            scored = scoring.score_direction(model, direction, prompts, ADDED, config.engine.max_batch_tokens)
+            bar.step(f"control {name}")
+            scored = scoring.score_direction(model, direction, prompts, ADDED, config.engine.max_batch_tokens, bar)
             rows[name] = samples.prompt_scores_record(samples.require_finite(name, scored))
-            advance(1)
     return rows
-
-
-if __name__ == "__main__":
-    run_stage(controls)

@@ -4,9 +4,7 @@ from pipeline.artifacts import records, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
-from pipeline.maths.directions import Direction, difference_in_means
 from pipeline.maths.selection import select, thresholds_for
-from pipeline.stages.entry import run_stage
 
 
 def direction(config: Config, layout: Layout) -> None:
@@ -15,6 +13,8 @@ def direction(config: Config, layout: Layout) -> None:
     if filtered.verdict:
         records.write_no_selection(layout.selection, config.select.rule, filtered)
         return
+    from pipeline.maths.directions import Direction, difference_in_means
+
     pinned = identity(config.model.source)
     means = tensors.read_tensors(layout.activations, model=pinned)
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
@@ -26,7 +26,3 @@ def direction(config: Config, layout: Layout) -> None:
     if selection.chosen:
         position, layer = selection.chosen.position, selection.chosen.layer
         records.write_direction(layout.direction, Direction(r[position, layer], layer, position), pinned)
-
-
-if __name__ == "__main__":
-    run_stage(direction)

@@ -1,6 +1,5 @@
 """How every stage starts: its model, its configuration, its paths, and its errors on one line."""
 
-import argparse
 import ctypes
 import json
 import logging
@@ -15,11 +14,14 @@ from pathlib import Path
 import platformdirs
 import psutil
 
+from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
+from pipeline.config.checks import AUTO
 from pipeline.config.compose import load
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 
+COMPOSES, SETTLES = "compose", "engine"  # stages that make the configuration, and the dtype it leaves open
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
 
 
@@ -35,28 +37,37 @@ def guarded(main: Callable[[], None]) -> None:
         sys.exit("interrupted: run the same command again to go on where it stopped")
 
 
-def run_stage(stage: Callable[[Config, Layout], None]) -> None:
-    """Run one stage for the model named on the command line."""
-    module = sys.modules[stage.__module__]
-    parser = argparse.ArgumentParser(description=module.__doc__)
-    parser.add_argument("model", help="name of a file in conf/model/")
-    layout = Layout(parser.parse_args().model)
-    guarded(lambda: _timed(stage, load(layout.config), layout))
+def run_stage(stage: Callable[..., None], model: str, run: str) -> float:
+    """Run one stage of a run, and return its seconds; notes what it cost where `make bench` finds it.
 
-
-def _timed(stage: Callable[[Config, Layout], None], config: Config, layout: Layout) -> None:
-    """Run it, and note what it cost where `make bench` finds it; a stage that fails notes nothing."""
-    stage(config, layout)
+    A stage that fails notes nothing.
+    """
+    layout = Layout(model, run)
+    name = Path(sys.modules[stage.__module__].__file__ or "").stem
+    if name == COMPOSES:
+        stage(layout)
+    else:
+        config = load(layout.config)
+        stage(config if name == SETTLES else settled(config, layout), layout)
     torch = sys.modules.get("torch")  # not imported for this: many stages do without
+    seconds = time.time() - psutil.Process().create_time()  # imports are part of what a user waits for
     cost = {
-        "stage": Path(sys.modules[stage.__module__].__file__ or "").stem,
-        "seconds": time.time() - psutil.Process().create_time(),  # imports are part of what a user waits for
+        "stage": name,
+        "seconds": seconds,
         "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if torch and torch.cuda.is_available() else 0.0,
     }
     layout.costs.parent.mkdir(parents=True, exist_ok=True)
     with layout.costs.open("a") as file:
         file.write(json.dumps(cost) + "\n")
+    return seconds
+
+
+def settled(config: Config, layout: Layout) -> Config:
+    """The configuration in the dtype that stage `engine` settled for this run."""
+    if config.engine.dtype == AUTO and layout.engine.exists():
+        config.engine.dtype = read_json(layout.engine)["dtype"]
+    return config
 
 
 def cache_folder(config: Config) -> Path:

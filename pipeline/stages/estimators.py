@@ -1,45 +1,53 @@
 """estimators: other ways to find a direction, chosen by the same rule from the same prompts."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
-from pipeline.maths.directions import is_zero, mean_row
-from pipeline.maths.estimators import ESTIMATORS, Finding
 from pipeline.maths.selection import PromptScores, max_layer_for, select, thresholds_for
-from pipeline.model import scoring, tracing
-from pipeline.model.loading import ChatModel
-from pipeline.progress import progress
-from pipeline.stages.entry import run_stage
+from pipeline.progress import Bar, progress
 from pipeline.stages.models import open_model
-from pipeline.stages.validation import ADDED, validation
+from pipeline.stages.validation import ADDED, validation, work
 
-Rows = dict[str, tracing.PlaceRows]
+if TYPE_CHECKING:
+    from pipeline.maths.estimators import Finding
+    from pipeline.maths.interventions import Intervention
+    from pipeline.model import scoring, tracing
+    from pipeline.model.loading import ChatModel
 
 
 def estimators(config: Config, layout: Layout) -> None:
     """Each estimator's choice among the same places, and what it adds and removes there."""
     pinned = identity(config.model.source)
-    chosen = records.read_direction(layout.direction, layout.selection, pinned)
-    if chosen is None or not config.estimators.names:
+    if not config.estimators.names or records.read_direction(layout.direction, layout.selection, pinned) is None:
         samples.write_findings(layout.findings, {}, pinned)
         files.write_json(layout.estimators, {})
         return
-    model = open_model(config)
+    from pipeline.model import scoring
+    from pipeline.model.tracing import n_tokens_run
+
+    model, kinds = open_model(config), ("harmful", "harmless")
     places = _places(config, model)
-    rows: Rows = {kind: _rows(config, layout, model, kind, places) for kind in ("harmful", "harmless")}
-    prompts = validation(config, layout, model)
-    record, findings = {}, {}
-    with progress("estimators", len(config.estimators.names) * len(places), unit="candidate") as advance:
-        for name in config.estimators.names:
-            found = _found(name, rows, places)
+    train = {kind: model.encode(records.kept_instructions(layout, f"{kind}_train")) for kind in kinds}
+    n_positions = len(model.post_instruction)
+    with progress("resid_pre", sum(n_tokens_run(model, rows, n_positions) for rows in train.values())) as bar:
+        rows = {kind: _rows(config, model, kind, train[kind], places, bar) for kind in kinds}
+    with progress("fitting", len(config.estimators.names) * len(places), "place") as bar:
+        every = {name: _found(name, rows, places, bar) for name in config.estimators.names}
+    record, findings, tokens = {}, {}, work(layout, model)
+    effects = [_effects(place, finding) for found in every.values() for place, finding in found.items()]
+    total = tokens.unchanged + sum(tokens.interventions([each["ablation"]], [each["addition"]]) for each in effects)
+    with progress("unchanged model", total) as bar:
+        prompts, max_tokens = validation(config, layout, model, bar), config.engine.max_batch_tokens
+        for name, found in every.items():
+            bar.step(f"candidates of {name}")
             scored = {}
             for place, finding in found.items():
-                scored[place] = _score(model, place, finding, prompts, config.engine.max_batch_tokens)
-                advance(1)
+                edits = _effects(place, finding)
+                scored[place] = scoring.score(model, edits["ablation"], edits["addition"], prompts, max_tokens, bar)
             record[name] = _selection(config, model, scored, prompts)
             if evaluated := record[name]["evaluated"]:
                 place = (evaluated["position"], evaluated["layer"])
@@ -49,7 +57,7 @@ def estimators(config: Config, layout: Layout) -> None:
     files.write_json(layout.estimators, record)
 
 
-def _places(config: Config, model: ChatModel) -> list[samples.Place]:
+def _places(config: Config, model: "ChatModel") -> list[samples.Place]:
     """Every layer_step-th layer down from the last that can be chosen, at each position."""
     last = max_layer_for(config.select.layer_share, model.n_layers) - 1
     layers = range(last, -1, -config.estimators.layer_step)
@@ -58,33 +66,37 @@ def _places(config: Config, model: ChatModel) -> list[samples.Place]:
 
 
 def _rows(
-    config: Config, layout: Layout, model: ChatModel, kind: str, places: list[samples.Place]
-) -> tracing.PlaceRows:
-    tokens = model.encode(records.kept_instructions(layout, f"{kind}_train"))
-    with progress(f"resid_pre, {kind}", len(tokens)) as advance:
-        return tracing.resid_pre_at(model, tokens, places, config.engine.max_batch_tokens, advance)
+    config: Config, model: "ChatModel", kind: str, tokens: list[list[int]], places: list[samples.Place], bar: Bar
+) -> "tracing.PlaceRows":
+    from pipeline.model import tracing
+
+    bar.step(f"resid_pre, {kind}")
+    return tracing.resid_pre_at(model, tokens, places, config.engine.max_batch_tokens, bar)
 
 
-def _found(name: str, rows: Rows, places: list[samples.Place]) -> dict[samples.Place, Finding]:
+def _found(
+    name: str, rows: "dict[str, tracing.PlaceRows]", places: list[samples.Place], bar: Bar
+) -> "dict[samples.Place, Finding]":
     """A finding at every place where the classes differ at all."""
+    from pipeline.maths.directions import is_zero, mean_row
+    from pipeline.maths.estimators import ESTIMATORS
+
     found = {}
     for index, place in enumerate(places):
         harmful, harmless = rows["harmful"][:, index], rows["harmless"][:, index]
         if not is_zero(mean_row(harmful) - mean_row(harmless), mean_row(harmful)):
             found[place] = ESTIMATORS[name](harmful, harmless)
+        bar(1)
     return found
 
 
-def _score(
-    model: ChatModel, place: samples.Place, finding: Finding, prompts: scoring.Validation, max_tokens: int
-) -> PromptScores:
+def _effects(place: samples.Place, finding: "Finding") -> "dict[str, Intervention]":
     position, layer = place
-    effects = finding.interventions(layer, position, ADDED)
-    return scoring.score(model, effects["ablation"], effects["addition"], prompts, max_tokens)
+    return finding.interventions(layer, position, ADDED)
 
 
 def _selection(
-    config: Config, model: ChatModel, scored: dict[samples.Place, PromptScores], prompts: scoring.Validation
+    config: Config, model: "ChatModel", scored: dict[samples.Place, PromptScores], prompts: "scoring.Validation"
 ) -> dict[str, Any]:
     rule = config.select.rule
     limits = config.select.limits()
@@ -98,7 +110,3 @@ def _selection(
         "evaluated": asdict(evaluated) if evaluated else None,
         "candidates": [records.finite(asdict(row)) for row in candidates],
     }
-
-
-if __name__ == "__main__":
-    run_stage(estimators)

@@ -2,19 +2,18 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import card, files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
-from pipeline.maths.directions import Direction
-from pipeline.model import streaming
-from pipeline.model.equivalence import compare
-from pipeline.model.loading import ChatModel
-from pipeline.progress import byte_progress
-from pipeline.stages.entry import run_stage
+from pipeline.progress import byte_progress, progress
 from pipeline.stages.models import load_folder, model_folder
+
+if TYPE_CHECKING:
+    from pipeline.maths.directions import Direction
+    from pipeline.model.loading import ChatModel
 
 QUANTIZED = (
     "engine.quantize is for measuring only: the direction belongs to rounded weights, which cannot be edited; "
@@ -36,19 +35,17 @@ def export(config: Config, layout: Layout) -> None:
     files.move_folder(partial, layout.export)
 
 
-def _export(config: Config, layout: Layout, direction: Direction, folder: Path) -> None:
+def _export(config: Config, layout: Layout, direction: "Direction", folder: Path) -> None:
+    from pipeline.model import streaming
+    from pipeline.model.equivalence import compare, compare_tokens
+
     source = model_folder(config)
     coverage = streaming.export(source, folder, config.model.family, direction, byte_progress)
     original = load_folder(config, source, config.export.dtype)
     exported = load_folder(config, folder, config.export.dtype)
-    equivalence = compare(
-        original,
-        exported,
-        _prompts(config, layout, original),
-        direction,
-        config.export.n_tokens,
-        config.engine.max_batch_tokens,
-    )
+    prompts, n_tokens = _prompts(config, layout, original), config.export.n_tokens
+    with progress("export against live ablation", compare_tokens(original, prompts, n_tokens)) as bar:
+        equivalence = compare(original, exported, prompts, direction, n_tokens, config.engine.max_batch_tokens, bar)
     result = {
         "exported": True,
         "dtype": config.export.dtype,
@@ -61,14 +58,14 @@ def _export(config: Config, layout: Layout, direction: Direction, folder: Path) 
     card.write(folder / "README.md", _facts(config, layout, direction, result))
 
 
-def _prompts(config: Config, layout: Layout, model: ChatModel) -> list[list[int]]:
+def _prompts(config: Config, layout: Layout, model: "ChatModel") -> list[list[int]]:
     """Harmful and harmless evaluation prompts in turn."""
     sets = [records.read_prompts(layout.prompts(f"{kind}_test")) for kind in ("harmful", "harmless")]
     mixed = [prompt.instruction for pair in zip(*sets, strict=False) for prompt in pair]
     return model.encode(mixed[: config.export.n_prompts])
 
 
-def _facts(config: Config, layout: Layout, direction: Direction, result: dict[str, Any]) -> card.Facts:
+def _facts(config: Config, layout: Layout, direction: "Direction", result: dict[str, Any]) -> card.Facts:
     selection = files.read_json(layout.selection)
     return card.Facts(
         title=config.model.title,
@@ -87,7 +84,3 @@ def _facts(config: Config, layout: Layout, direction: Direction, result: dict[st
             equivalence=result,
         ),
     )
-
-
-if __name__ == "__main__":
-    run_stage(export)

@@ -11,12 +11,10 @@ from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
 from pipeline.config.schema import Config
 from pipeline.figures import estimates
-from pipeline.maths.controls import is_null
-from pipeline.maths.estimators import ESTIMATORS
 from pipeline.maths.evaluation import is_control
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label, is_null
+from pipeline.maths.names import ESTIMATOR_NAMES
 from pipeline.maths.statistics import Estimate
-from pipeline.stages.entry import run_stage
 
 
 def figures(config: Config, layout: Layout) -> None:
@@ -70,7 +68,7 @@ def _controls(scores: Mapping[str, Estimate], effect: str) -> list[Estimate]:
 def _estimator_rates(metrics: Mapping[str, Any], scores: Mapping[str, Estimate]) -> dict[str, dict[str, Estimate]]:
     """Refusal score under each estimator's ablation and addition, where one was evaluated."""
     found: dict[str, dict[str, Estimate]] = {}
-    for name in (name for name in ESTIMATORS if name in metrics["estimators"]):
+    for name in (name for name in ESTIMATOR_NAMES if name in metrics["estimators"]):
         record = metrics["estimators"][name]
         names = {"ablation": "harmful", "addition": "harmless"}
         labels = {effect: str(Label(kind, effect, record["conditions_of"])) for effect, kind in names.items()}
@@ -87,7 +85,3 @@ def _heatmaps(config: Config, layout: Layout, selection: dict[str, Any], line: s
     tokens = records.read_position_tokens(layout.filter_summary)
     baselines = (selection["baselines"]["harmful"], selection["baselines"]["harmless"])
     return draw.selection_heatmaps(scores, chosen, baselines, tokens, config.model.title, line)
-
-
-if __name__ == "__main__":
-    run_stage(figures)

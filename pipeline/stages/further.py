@@ -4,10 +4,7 @@ from pipeline.artifacts import files, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
-from pipeline.maths.experiment import EFFECTS, further_conditions
-from pipeline.model import chat
-from pipeline.stages.answering import answer
-from pipeline.stages.entry import run_stage
+from pipeline.maths.labels import EFFECTS
 from pipeline.stages.models import open_model
 
 
@@ -16,7 +13,12 @@ def further(config: Config, layout: Layout) -> None:
     if not config.evaluate.n_prompts:
         files.write_json(layout.systems, {})
         return
+    from pipeline.maths.experiment import further_conditions
+    from pipeline.model import chat
+    from pipeline.stages.answering import answer
+
     sources = samples.read_sources(layout, identity(config.model.source), config.generate.coefficient)
+    chosen = {name: value for name, value in sources.get("", {}).items() if name in config.evaluate.effects}
     model, settings = open_model(config), config.evaluate
     left_out = {
         name: reason
@@ -26,10 +28,6 @@ def further(config: Config, layout: Layout) -> None:
     kinds = {**{kind: kind for kind in EFFECTS}, **{name: spec.kind for name, spec in config.data.sets.items()}}
     asked = {name: kinds[name] for name in settings.under_systems if name in kinds}
     systems = [name for name in settings.systems if name not in left_out]
-    plan = further_conditions(sources.get("", {}), list(config.data.sets), systems, asked)
+    plan = further_conditions(chosen, list(config.data.sets), systems, asked)
     answer(config, layout, model, plan, settings.n_prompts, settings.systems)
     files.write_json(layout.systems, left_out)
-
-
-if __name__ == "__main__":
-    run_stage(further)

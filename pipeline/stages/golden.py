@@ -10,23 +10,24 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from pipeline.artifacts import files
 from pipeline.artifacts.published import DIRECTIONS, RUNS, input_file, read_directions, read_runs
 from pipeline.errors import UserError
-from pipeline.golden import Replayed, candidates, checks_table, choices_table, replayed, shown
-from pipeline.maths import replay
 from pipeline.stages.entry import guarded
+
+if TYPE_CHECKING:
+    from pipeline.golden import Replayed
 
 OUT = Path("outputs/golden/golden.json")
 CANDIDATES = "candidates.csv"
 PACKAGES = ("numpy", "scipy", "statsmodels", "torch")
 
 
-def record(results: list[Replayed], inputs: list[Path]) -> dict[str, Any]:
+def record(results: "list[Replayed]", inputs: list[Path]) -> dict[str, Any]:
     """What golden.json holds: nothing that depends on the time or the machine."""
     return {
         "inputs": {path.name: files.file_hash(path) for path in inputs},
@@ -37,7 +38,9 @@ def record(results: list[Replayed], inputs: list[Path]) -> dict[str, Any]:
     }
 
 
-def _model_record(result: Replayed) -> dict[str, Any]:
+def _model_record(result: "Replayed") -> dict[str, Any]:
+    from pipeline.maths import replay
+
     choice = result.choice
     return {
         "choice": {
@@ -59,8 +62,10 @@ def _model_record(result: Replayed) -> dict[str, Any]:
     }
 
 
-def write(results: list[Replayed], inputs: list[Path], out: Path) -> None:
+def write(results: "list[Replayed]", inputs: list[Path], out: Path) -> None:
     """golden.json and candidates.csv beside it: neither takes its name before the other is whole."""
+    from pipeline.golden import candidates
+
     if out.suffix != ".json":
         raise UserError(f"--out {out} must name a .json file")
     if folder := next((path for path in (out, out.with_name(CANDIDATES)) if path.is_dir()), None):
@@ -91,6 +96,8 @@ def main() -> None:
         if arguments.if_there and not arguments.folder.exists():
             write_nothing(arguments.folder, arguments.out)
             return
+        from pipeline.golden import checks_table, choices_table, replayed, shown
+
         inputs = [input_file(arguments.folder, name) for name in (RUNS, DIRECTIONS)]
         runs = read_runs(inputs[0])
         pairs = read_directions(inputs[1], runs)

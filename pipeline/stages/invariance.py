@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
@@ -10,12 +10,11 @@ from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
 from pipeline.judges.registry import JUDGES
 from pipeline.maths.invariance import changes
-from pipeline.model import chat
-from pipeline.model.generation import generate
-from pipeline.model.loading import ChatModel
-from pipeline.progress import progress
-from pipeline.stages.entry import run_stage
+from pipeline.progress import Bar, progress
 from pipeline.stages.models import open_model
+
+if TYPE_CHECKING:
+    from pipeline.model.loading import ChatModel
 
 READ = ("data", "engine", "generate", "invariance", "model", "seed", "sizes")
 
@@ -31,15 +30,15 @@ def invariance(config: Config, layout: Layout) -> None:
         )
         return
     model = open_model(config)
-    answers = {
-        "reference": _answers(config, model, instructions, batch_size),
-        "repeated": _answers(config, model, instructions, batch_size),
-        **{f"batch size {size}": _answers(config, model, instructions, size) for size in settings.batch_sizes},
-        f"{settings.padding} more padding": _answers(config, model, instructions, batch_size, settings.padding),
+    variants = {
+        "reference": (batch_size, 0),
+        "repeated": (batch_size, 0),
+        **{f"batch size {size}": (size, 0) for size in settings.batch_sizes},
+        f"{settings.padding} more padding": (batch_size, settings.padding),
     }
-    for dtype in settings.dtypes:
-        wider = open_model(config, dtype=dtype)
-        answers[dtype] = _answers(config, wider, instructions, batch_size)
+    answers = _answers(config, model, instructions, variants)
+    other = "bfloat16" if config.engine.dtype == "float32" else "float32"
+    answers |= _answers(config, open_model(config, dtype=other), instructions, {other: (batch_size, 0)})
     judge = JUDGES[settings.judge]
     refused = {
         name: [
@@ -62,20 +61,29 @@ def invariance(config: Config, layout: Layout) -> None:
 
 
 def _answers(
-    config: Config, model: ChatModel, instructions: Sequence[str], batch_size: int, padding: int = 0
+    config: Config, model: "ChatModel", instructions: Sequence[str], variants: dict[str, tuple[int, int]]
+) -> dict[str, list[tuple[int, ...]]]:
+    """Answers by variant, which is a batch size and tokens of padding."""
+    from pipeline.model.generation import n_tokens
+
+    tokens, most = model.encode(instructions), config.invariance.n_tokens
+    total = sum(n_tokens(model, tokens, most, size, padding=padding) for size, padding in variants.values())
+    with progress("answers", total) as bar:
+        return {name: _variant(model, tokens, most, name, *variant, bar) for name, variant in variants.items()}
+
+
+def _variant(
+    model: "ChatModel", tokens: list[list[int]], most: int, name: str, batch_size: int, padding: int, bar: Bar
 ) -> list[tuple[int, ...]]:
-    tokens = model.encode(instructions)
-    found = {}
-    with progress("answers", len(tokens)) as advance:
-        for batch in generate(model, tokens, None, config.invariance.n_tokens, batch_size, padding=padding):
-            found |= {item.row: item.tokens for item in batch}
-            advance(len(batch))
+    from pipeline.model.generation import generate
+
+    bar.step(f"answers, {name}")
+    batches = generate(model, tokens, None, most, batch_size, padding=padding, progress=bar)
+    found = {item.row: item.tokens for batch in batches for item in batch}
     return [found[row] for row in range(len(tokens))]
 
 
-def _text(model: ChatModel, tokens: Sequence[int]) -> str:
+def _text(model: "ChatModel", tokens: Sequence[int]) -> str:
+    from pipeline.model import chat
+
     return chat.decode(model.tokenizer, tokens, True)
-
-
-if __name__ == "__main__":
-    run_stage(invariance)

@@ -11,7 +11,6 @@ from pipeline.judges.names import TEXT_JUDGES
 from pipeline.judges.registry import JUDGES
 from pipeline.judges.verdict import Verdict
 from pipeline.judging import Panel, Text, record
-from pipeline.stages.entry import run_stage
 
 UNFINISHED = Verdict.unknown("no answer: its thoughts did not end")
 
@@ -61,7 +60,3 @@ def _judged(answer: Answer, found: Mapping[str, Mapping[Text, Verdict]]) -> dict
             for length, text in answer.prefixes.items()
         },
     }
-
-
-if __name__ == "__main__":
-    run_stage(judge)

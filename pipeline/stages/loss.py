@@ -1,30 +1,22 @@
 """loss: cross-entropy of harmless text under each intervention and on the export, and what changed."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import TEXTS, Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
-from pipeline.maths.interventions import Intervention
 from pipeline.maths.losses import EFFECTS, EXPORT, agreement, summary
-from pipeline.model import surgery
-from pipeline.model.intervene import intervene
-from pipeline.model.loading import ChatModel
-from pipeline.model.loss import Passage, answers, documents, passage_losses
-from pipeline.progress import progress
-from pipeline.stages.entry import run_stage
+from pipeline.progress import Bar, progress
 from pipeline.stages.models import open_model
 
-
-@dataclass(frozen=True)
-class Documents:
-    """Passages of one kind, and how many come from each source."""
-
-    passages: Sequence[Passage]
-    sources: Mapping[str, int]
+if TYPE_CHECKING:
+    from pipeline.maths.interventions import Intervention
+    from pipeline.model.loading import ChatModel
+    from pipeline.model.loss import Documents
 
 
 def loss(config: Config, layout: Layout) -> None:
@@ -32,6 +24,12 @@ def loss(config: Config, layout: Layout) -> None:
 
     What is measured is kept per set and condition: an interrupted run goes on there.
     """
+    if not config.loss.n_completions:
+        files.write_json(layout.loss, {})
+        return
+    from pipeline.model.intervene import intervene
+    from pipeline.model.loss import n_tokens
+
     pinned = identity(config.model.source)
     conditions = _conditions(layout, pinned, config.generate.coefficient)
     model = open_model(config)
@@ -40,12 +38,17 @@ def loss(config: Config, layout: Layout) -> None:
     recipe = {name: samples.intervention_recipe(condition) for name, condition in conditions.items()}
     key = files.content_hash([pinned, vars(config.engine), tokens, recipe])
     partial = records.PartialRows(layout.partial(f"loss-{key}"))
-    for name, intervention in conditions.items():
-        with intervene(model, intervention):
-            _measure(model, name, sets, partial, config.engine.max_batch_tokens)
-    reason = _edit(layout, model, pinned)  # the last condition: nothing undoes it
-    if not reason:
-        _measure(model, EXPORT, sets, partial, config.engine.max_batch_tokens)
+    max_tokens, sizes = config.engine.max_batch_tokens, {name: n_tokens(rows.passages) for name, rows in sets.items()}
+    total = (len(conditions) + 1) * sum(sizes.values())
+    with progress("loss", total, done=sum(sizes[row["set"]] for row in partial.rows)) as bar:
+        for name, intervention in conditions.items():
+            with intervene(model, intervention):
+                _measure(model, name, sets, partial, max_tokens, bar)
+        reason = _edit(layout, model, pinned)  # the last condition: nothing undoes it
+        if not reason:
+            _measure(model, EXPORT, sets, partial, max_tokens, bar)
+        else:
+            bar.total(total - sum(sizes.values()))
     result = {}
     for name, rows in sets.items():
         losses = {row["condition"]: row["losses"] for row in partial.rows if row["set"] == name}
@@ -59,7 +62,7 @@ def loss(config: Config, layout: Layout) -> None:
     partial.discard()
 
 
-def _conditions(layout: Layout, pinned: str, coefficient: float) -> dict[str, Intervention]:
+def _conditions(layout: Layout, pinned: str, coefficient: float) -> "dict[str, Intervention]":
     """The unchanged model, and the chosen direction and its controls: `effect` and `effect.control`."""
     sources = samples.read_sources(layout, pinned, coefficient, estimators=False)
     pairs = [(source, effect) for source in sources for effect in EFFECTS]
@@ -67,7 +70,9 @@ def _conditions(layout: Layout, pinned: str, coefficient: float) -> dict[str, In
     return {"baseline": None, **named}
 
 
-def _sets(config: Config, layout: Layout, model: ChatModel) -> dict[str, Documents]:
+def _sets(config: Config, layout: Layout, model: "ChatModel") -> "dict[str, Documents]":
+    from pipeline.model.loss import Documents, answers, documents
+
     texts, answered = (records.read_texts(layout.texts(name)) for name in TEXTS)
     prompts = records.read_prompts(layout.prompts("harmless_test"))
     rows = {row["id"]: row["completion"] for row in files.read_jsonl(layout.completions("harmless_baseline"))}
@@ -85,18 +90,26 @@ def _sets(config: Config, layout: Layout, model: ChatModel) -> dict[str, Documen
 
 
 def _measure(
-    model: ChatModel, condition: str, sets: Mapping[str, Documents], partial: records.PartialRows, max_tokens: int
+    model: "ChatModel",
+    condition: str,
+    sets: "Mapping[str, Documents]",
+    partial: records.PartialRows,
+    max_tokens: int,
+    bar: Bar,
 ) -> None:
+    from pipeline.model.loss import passage_losses
+
     done = {row["set"] for row in partial.rows if row["condition"] == condition}
     for name in (name for name in sets if name not in done):
-        passages = sets[name].passages
-        with progress(f"loss, {name}, {condition}", len(passages), unit="text") as advance:
-            losses = passage_losses(model, passages, max_tokens, advance)
+        bar.step(f"{name}, {condition}")
+        losses = passage_losses(model, sets[name].passages, max_tokens, bar)
         partial.append([{"set": name, "condition": condition, "losses": losses}])
 
 
-def _edit(layout: Layout, model: ChatModel, pinned: str) -> str:
+def _edit(layout: Layout, model: "ChatModel", pinned: str) -> str:
     """Orthogonalise the loaded model; why not, when there is nothing to edit with or that can be edited."""
+    from pipeline.model import surgery
+
     direction = records.read_direction(layout.direction, layout.selection, pinned)
     if direction is None:
         return files.read_json(layout.selection)["reason"]
@@ -105,7 +118,3 @@ def _edit(layout: Layout, model: ChatModel, pinned: str) -> str:
     surgery.untie(model)
     surgery.orthogonalize_weights(model, direction)
     return ""
-
-
-if __name__ == "__main__":
-    run_stage(loss)

@@ -10,9 +10,8 @@ from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
 from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Outcomes
-from pipeline.maths.estimators import DEFAULT
+from pipeline.maths.names import DEFAULT
 from pipeline.stages import safety
-from pipeline.stages.entry import run_stage
 
 READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
 
@@ -104,7 +103,3 @@ def _prompts(layout: Layout) -> dict[str, Any]:
         "surface_auroc": audit["surface_auroc"],
         "shared_with_fitted": further["overlaps"],
     }
-
-
-if __name__ == "__main__":
-    run_stage(metrics)

@@ -4,7 +4,6 @@ from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
 from pipeline.prompts.build import build
-from pipeline.stages.entry import run_stage
 from pipeline.stages.instructions import opener
 
 
@@ -15,7 +14,3 @@ def prompts(config: Config, layout: Layout) -> None:
     for name, rows in built.sets.items():
         records.write_prompts(layout.prompts(name), rows)
     files.write_json(layout.audit, audit)
-
-
-if __name__ == "__main__":
-    run_stage(prompts)

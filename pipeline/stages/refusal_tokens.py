@@ -8,15 +8,13 @@ from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
 from pipeline.judges.registry import JUDGES
-from pipeline.maths.refusal_tokens import best_cutoff, caught, find_refusal_tokens, metric_of
+from pipeline.maths.refusal_tokens import FAMILY_CUTOFF, best_cutoff, caught, find_refusal_tokens, metric_of
 from pipeline.maths.statistics import auroc, auroc_difference
-from pipeline.model import chat
+from pipeline.model import chat, forward, generation
 from pipeline.model.forward import Logits, last_logits
-from pipeline.model.generation import generate
 from pipeline.model.loading import ChatModel
 from pipeline.progress import progress
-from pipeline.stages.entry import run_stage
-from pipeline.stages.models import open_model
+from pipeline.stages.models import open_model, open_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +28,12 @@ class Answers:
 
 
 def refusal_tokens(config: Config, layout: Layout) -> None:
-    """Both lists, how well each tells refused from answered val prompts, and the one in use."""
+    """Both lists, how well each tells refused from answered val prompts, and the one in use.
+
+    Without answers to find them from, the family's list alone: the model is not opened.
+    """
+    if not config.refusal_tokens.n_harmful:
+        return _family_alone(config, layout)
     model = open_model(config)
     sizes = {"harmful": config.refusal_tokens.n_harmful, "harmless": config.refusal_tokens.n_harmless}
     train = _answers(config, layout, model, "train", sizes)
@@ -38,9 +41,8 @@ def refusal_tokens(config: Config, layout: Layout) -> None:
     lists = {"family": chat.single_token_ids(model.tokenizer, config.model.family.refusal_tokens).tolist()}
     if found := find_refusal_tokens(train.logits, train.first_tokens, train.refused):
         lists["auto"] = found
-    cutoffs = {"family": 0.0}  # the paper's: more likely refused than not
-    if found:
-        cutoffs["auto"] = best_cutoff(metric_of(train.logits, found), train.refused)
+    auto = {"auto": best_cutoff(metric_of(train.logits, found), train.refused)} if found else {}
+    cutoffs = {"family": FAMILY_CUTOFF, **auto}
     used = config.refusal_tokens.source if config.refusal_tokens.source in lists else "family"
     record = {
         "judge": config.refusal_tokens.judge,
@@ -49,9 +51,19 @@ def refusal_tokens(config: Config, layout: Layout) -> None:
         "note": "" if found else f"{sum(train.refused)} of {len(train.refused)} train answers refuse: too few",
         "used": used,
     }
+    _write(layout, record, {"ids": lists[used], "cutoff": cutoffs[used]}, [*train.rows, *val.rows])
+
+
+def _family_alone(config: Config, layout: Layout) -> None:
+    ids = chat.single_token_ids(open_tokenizer(config), config.model.family.refusal_tokens).tolist()
+    record = {"judge": config.refusal_tokens.judge, "lists": {}, "difference": None, "note": "", "used": "family"}
+    _write(layout, record, {"ids": ids, "cutoff": FAMILY_CUTOFF}, [])
+
+
+def _write(layout: Layout, record: dict[str, Any], used: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
     files.write_json(layout.refusal_tokens, record)
-    files.write_json(layout.refusal_ids, {"ids": lists[used], "cutoff": cutoffs[used]})
-    files.write_jsonl(layout.fitted_answers, [*train.rows, *val.rows])
+    files.write_json(layout.refusal_ids, used)
+    files.write_jsonl(layout.fitted_answers, rows)
 
 
 def _difference(val: Answers, lists: dict[str, list[int]], seed: int) -> dict[str, Any] | None:
@@ -70,19 +82,14 @@ def _answers(config: Config, layout: Layout, model: ChatModel, part: str, sizes:
     ]
     # Where the refusal metric is read the answer begins, so a model that thinks is not left to think here.
     tokens = model.encode([prompt.instruction for _, prompt in prompts])
-    settings = config.refusal_tokens
-    generated = {}
-    with progress(f"answers, {part}", len(tokens)) as advance:
-        for batch in generate(
-            model,
-            tokens,
-            None,
-            settings.max_new_tokens,
-            config.generate.batch_size,
-            max_tokens=config.engine.max_batch_tokens,
-        ):
+    settings, most, generated = config.refusal_tokens, config.engine.max_batch_tokens, {}
+    sizes_of = (settings.max_new_tokens, config.generate.batch_size)
+    total = generation.n_tokens(model, tokens, *sizes_of) + forward.n_tokens(model, tokens)
+    with progress(f"answers, {part}", total) as bar:
+        for batch in generation.generate(model, tokens, None, *sizes_of, max_tokens=most, progress=bar):
             generated |= {item.row: item.tokens for item in batch}
-            advance(len(batch))
+        bar.step(f"refusal metric, {part}")
+        logits = last_logits(model, tokens, most, bar)
     answers = [chat.decode(model.tokenizer, generated[row], True) for row in range(len(tokens))]
     judge = JUDGES[settings.judge]
     refused = [
@@ -91,7 +98,7 @@ def _answers(config: Config, layout: Layout, model: ChatModel, part: str, sizes:
     return Answers(
         first_tokens=[(generated[row] or (-1,))[0] for row in range(len(tokens))],
         refused=refused,
-        logits=last_logits(model, tokens, config.engine.max_batch_tokens),
+        logits=logits,
         rows=[
             {"set": f"{kind}_{part}", "id": prompt.id, "completion": text, "refused": verdict}
             for (kind, prompt), text, verdict in zip(prompts, answers, refused, strict=True)
@@ -110,7 +117,3 @@ def _described(
         "caught_train": caught(metric_of(train.logits, ids), train.refused, cutoff),
         "caught_val": caught(metric_of(val.logits, ids), val.refused, cutoff),
     }
-
-
-if __name__ == "__main__":
-    run_stage(refusal_tokens)

@@ -7,7 +7,7 @@ from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.safety_probe import reliability
 from pipeline.maths import evaluation
-from pipeline.maths.experiment import Label
+from pipeline.maths.labels import Label
 
 
 def scores(layout: Layout, conditions: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """scores: bypass, induce and KL of every candidate direction on the val prompts."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import files, records, samples, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
-from pipeline.maths.directions import Direction, difference_in_means, is_zero
 from pipeline.maths.racing import Prompts, Race, in_order, race, shuffled
 from pipeline.maths.selection import PromptScores, max_layer_for, thresholds_for
-from pipeline.model import scoring
-from pipeline.model.loading import ChatModel
-from pipeline.progress import progress
-from pipeline.stages.entry import run_stage
+from pipeline.progress import Bar, progress
 from pipeline.stages.models import open_model
-from pipeline.stages.validation import ADDED, validation
+from pipeline.stages.validation import ADDED, validation, work
+
+if TYPE_CHECKING:
+    from pipeline.maths.directions import Direction
+    from pipeline.model import scoring
+    from pipeline.model.budget import Budget
+    from pipeline.model.loading import ChatModel
 
 Scored = Mapping[samples.Place, PromptScores]
 
@@ -26,8 +29,7 @@ def scores(config: Config, layout: Layout) -> None:
         records.write_baselines(layout.baselines, None, {})
         return
     model = open_model(config)
-    prompts = validation(config, layout, model)
-    places, found = _sweep(config, layout, model, prompts)
+    prompts, places, found = _sweep(config, layout, model)
     rows = {place: found.scores.get(place) for place in places}
     sweep = samples.Sweep(rows, prompts.harmful_metric.tolist(), prompts.harmless_metric.tolist())
     table = [samples.candidate_scores(place, row, found.stopped.get(place, "")) for place, row in rows.items()]
@@ -37,53 +39,65 @@ def scores(config: Config, layout: Layout) -> None:
 
 
 def _sweep(
-    config: Config, layout: Layout, model: ChatModel, prompts: scoring.Validation
-) -> tuple[list[samples.Place], Race]:
-    """Every place in (position, layer) order, and the scores of those whose direction is not zero."""
+    config: Config, layout: Layout, model: "ChatModel"
+) -> tuple["scoring.Validation", list[samples.Place], Race]:
+    """Val prompts, every place in (position, layer) order, and the scores of those whose direction is not zero."""
+    from pipeline.maths.directions import difference_in_means, is_zero
+    from pipeline.model import scoring
+    from pipeline.model.budget import Budget
+
     means = tensors.read_tensors(layout.activations, model=identity(config.model.source))
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
     select = config.select
     every = {(c.position, c.layer): c for c in scoring.candidates(r, max_layer_for(select.layer_share, model.n_layers))}
     todo = {place: c for place, c in every.items() if not is_zero(c.vector, means["harmful_mean"][place])}
-    order = shuffled(prompts.sizes["harmful"], prompts.sizes["harmless"], config.seed)
+    tokens = work(layout, model)
+    budget = Budget(tokens, todo, tokens.unchanged)
     partial = records.PartialRows(layout.partial(_key(config, layout)))
-    total = len(todo) * (len(order.harmful) + len(order.harmless))
-    with progress("candidates x prompts", total, unit="prompt") as advance:
-        measure = _measured(config, model, prompts, todo, partial, advance)
+    with progress("unchanged model", budget.total) as bar:
+        prompts = validation(config, layout, model, bar)
+        bar.step("candidates x prompts")
+        order = shuffled(prompts.sizes["harmful"], prompts.sizes["harmless"], config.seed)
+        measure = _measured(config, model, prompts, todo, partial, bar, budget)
         if select.race:
             thresholds = thresholds_for(select.rule, model.n_layers, baselines=prompts.baselines, **select.limits())
-            found = race(list(todo), order, measure, thresholds, select.race_level)
+            found = race(list(todo), order, measure, thresholds, select.race_level, stopping=budget.stop)
         else:
             found = Race({place: in_order(row, order) for place, row in measure(list(todo), order).items()}, {})
+        bar.total(budget.spent)
     partial.discard()
-    return list(every), found
+    return prompts, list(every), found
 
 
 def _measured(
     config: Config,
-    model: ChatModel,
-    prompts: scoring.Validation,
-    candidates: Mapping[samples.Place, Direction],
+    model: "ChatModel",
+    prompts: "scoring.Validation",
+    candidates: "Mapping[samples.Place, Direction]",
     partial: records.PartialRows,
-    advance: Callable[[int], None],
+    bar: Bar,
+    budget: "Budget",
 ) -> Callable[[Sequence[samples.Place], Prompts], Scored]:
     """Scores of candidates on some prompts, as many candidates in a batch as it holds tokens.
 
     Each batch is kept as it comes, and taken from there when a run is resumed.
     """
+    from pipeline.model import scoring
+
     max_tokens, kept = config.engine.max_batch_tokens, iter(list(partial.rows))
 
     def measure(places: Sequence[samples.Place], part: Prompts) -> Scored:
         found: dict[samples.Place, PromptScores] = {}
         for batch in scoring.groups(places, prompts, part, max_tokens):
             rows = next(kept, {}).get("scores")
+            budget.take(batch, part)
+            bar.total(budget.total, done=None if rows is None else budget.spent)
             if rows is None:
                 directions = [candidates[place] for place in batch]
-                scored = scoring.score_directions(model, directions, prompts, ADDED, max_tokens, part)
+                scored = scoring.score_directions(model, directions, prompts, ADDED, max_tokens, part, bar)
                 rows = [samples.prompt_scores_record(row) for row in scored]
                 partial.append([{"scores": rows}])
             found |= {place: samples.prompt_scores(row) for place, row in zip(batch, rows, strict=True)}
-            advance(len(batch) * (len(part.harmful) + len(part.harmless)))
         return found
 
     return measure
@@ -93,7 +107,3 @@ def _key(config: Config, layout: Layout) -> str:
     inputs = [files.file_hash(path) for path in (layout.activations, layout.baseline, layout.refusal_ids)]
     settings = [vars(config.engine), vars(config.select), config.seed]
     return "scores-" + files.content_hash([identity(config.model.source), inputs, settings])
-
-
-if __name__ == "__main__":
-    run_stage(scores)

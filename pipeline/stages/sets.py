@@ -4,7 +4,6 @@ from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import SETS, Layout
 from pipeline.config.schema import Config
 from pipeline.prompts.build import further
-from pipeline.stages.entry import run_stage
 from pipeline.stages.instructions import opener
 
 
@@ -15,7 +14,3 @@ def sets(config: Config, layout: Layout) -> None:
     for name, rows in built.items():
         records.write_prompts(layout.prompts(f"{name}_test"), rows)
     files.write_json(layout.sets_audit, audit)
-
-
-if __name__ == "__main__":
-    run_stage(sets)

@@ -1,22 +1,21 @@
 """stability: how often each candidate wins, and how many train prompts the direction needs."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files, records, samples, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
-from pipeline.maths import stability as maths
-from pipeline.maths.directions import Direction
 from pipeline.maths.selection import select, thresholds_for
-from pipeline.maths.statistics import Estimate
-from pipeline.model import scoring
-from pipeline.model.loading import ChatModel
-from pipeline.progress import progress
-from pipeline.stages.entry import run_stage
+from pipeline.progress import Bar, progress
 from pipeline.stages.models import open_model
-from pipeline.stages.validation import ADDED, validation
+from pipeline.stages.validation import ADDED, validation, work
+
+if TYPE_CHECKING:
+    from pipeline.maths.directions import Direction
+    from pipeline.model import scoring
+    from pipeline.model.loading import ChatModel
 
 READ = ("activations", "data", "engine", "model", "refusal_tokens", "seed", "select", "sizes", "stability")
 
@@ -30,6 +29,8 @@ def stability(config: Config, layout: Layout) -> None:
         record |= _choice(config, layout, pinned)
     chosen = records.read_direction(layout.direction, layout.selection, pinned)
     if chosen is not None:
+        from pipeline.maths import stability as maths
+
         rows = samples.read_rows(layout.rows, pinned, (chosen.position, chosen.layer))
         record["split_half_cosine"] = maths.split_half(
             rows["harmful"], rows["harmless"], config.stability.n_splits, config.seed
@@ -41,6 +42,8 @@ def stability(config: Config, layout: Layout) -> None:
 
 def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
     """Win frequencies over val prompts, and how far winner and runner-up are from every threshold."""
+    from pipeline.maths import stability as maths
+
     sweep = samples.read_sweep(layout.prompt_scores, pinned)
     baselines, n_val = records.read_baselines(layout.baselines)
     rule, n_layers, limits = config.select.rule, _n_layers(layout, pinned), config.select.limits()
@@ -49,7 +52,9 @@ def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
         return select(scores, thresholds_for(rule, n_layers, baselines=resampled, **limits), rule)
 
     n = config.stability.n_resamples
-    wins = maths.win_counts(sweep.candidates, sweep.harmful_metric, sweep.harmless_metric, choose, n, config.seed)
+    metrics = (sweep.harmful_metric, sweep.harmless_metric)
+    with progress("choices from prompts drawn again", n, unit="draw") as bar:
+        wins = maths.win_counts(sweep.candidates, *metrics, choose, n, config.seed, bar)
     thresholds = thresholds_for(rule, n_layers, baselines=baselines, **limits)
     table = records.read_scores(layout.scores)
     selection = choose(table, baselines)
@@ -70,7 +75,7 @@ def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
             name: {
                 "position": row.position,
                 "layer": row.layer,
-                **_estimates(maths.margins(scores, thresholds, config.seed)),
+                **{key: asdict(value) for key, value in maths.margins(scores, thresholds, config.seed).items()},
             }
             for name, row in ordered.items()
             if (scores := sweep.candidates[row.position, row.layer])
@@ -78,39 +83,37 @@ def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
     }
 
 
-def _estimates(values: dict[str, Estimate]) -> dict[str, Any]:
-    return {name: asdict(value) for name, value in values.items()}
-
-
 def _n_layers(layout: Layout, pinned: str) -> int:
     return tensors.read_tensors(layout.activations, model=pinned)["harmful_mean"].shape[1]
 
 
-def _learning_curve(config: Config, layout: Layout, chosen: Direction, rows: dict[str, Any]) -> list[dict[str, Any]]:
+def _learning_curve(config: Config, layout: Layout, chosen: "Direction", rows: dict[str, Any]) -> list[dict[str, Any]]:
     """Cosine with the chosen direction, and effect on val, of directions from fewer train prompts."""
     settings = config.stability
     if not settings.sizes:
         return []
+    from pipeline.maths import stability as maths
+    from pipeline.maths.directions import Direction
+
     found = maths.subsets(rows["harmful"], rows["harmless"], settings.sizes, settings.n_draws, config.seed)
     model = open_model(config)
-    prompts = validation(config, layout, model)
-    curve = []
-    with progress("learning curve", len(found) + 1, unit="direction") as advance:
+    curve, tokens = [], work(layout, model)
+    with progress("unchanged model", tokens.unchanged + (len(found) + 1) * tokens.directions([chosen])) as bar:
+        prompts = validation(config, layout, model, bar)
+        bar.step("learning curve")
         for subset in found:
             direction = Direction(subset.r, chosen.layer, chosen.position)
-            curve.append({"n": subset.n, "cosine": subset.cosine, **_effect(config, model, direction, prompts)})
-            advance(1)
+            curve.append({"n": subset.n, "cosine": subset.cosine, **_effect(config, model, direction, prompts, bar)})
         n_all = {"n": None, "n_harmful": len(rows["harmful"]), "n_harmless": len(rows["harmless"])}
-        curve.append({**n_all, "cosine": 1.0, **_effect(config, model, chosen, prompts)})
-        advance(1)
+        curve.append({**n_all, "cosine": 1.0, **_effect(config, model, chosen, prompts, bar)})
     return curve
 
 
-def _effect(config: Config, model: ChatModel, direction: Direction, prompts: scoring.Validation) -> dict[str, float]:
-    scores = scoring.score_direction(model, direction, prompts, ADDED, config.engine.max_batch_tokens)
+def _effect(
+    config: Config, model: "ChatModel", direction: "Direction", prompts: "scoring.Validation", bar: Bar
+) -> dict[str, float]:
+    from pipeline.model import scoring
+
+    scores = scoring.score_direction(model, direction, prompts, ADDED, config.engine.max_batch_tokens, bar)
     row = samples.require_finite("the learning curve", scores).candidate(direction.position, direction.layer)
     return {"bypass": row.bypass, "induce": row.induce, "kl": row.kl}
-
-
-if __name__ == "__main__":
-    run_stage(stability)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files, found, records
 from pipeline.artifacts.layout import Layout
@@ -11,13 +11,14 @@ from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.judges.registry import JUDGES
-from pipeline.maths.directions import Direction
-from pipeline.model import chat
-from pipeline.model.loading import ChatModel
 from pipeline.sources import Artefact, fetch
-from pipeline.stages.entry import cache_folder, mirror_folder, run_stage
+from pipeline.stages.entry import cache_folder, mirror_folder
 from pipeline.stages.models import open_model
-from pipeline.suffixes.model.analysis import WITHOUT_EFFECT, Analysis, Instructions, Settings
+
+if TYPE_CHECKING:
+    from pipeline.maths.directions import Direction
+    from pipeline.model.loading import ChatModel
+    from pipeline.suffixes.model.analysis import Analysis
 
 READ = ("data", "engine", "generate", "model", "refusal_tokens", "seed", "select", "sizes", "suffix")
 SETS = ("harmful_val", "harmful_test", "harmless_test")
@@ -27,17 +28,18 @@ NOT_RUN = "suffix.source is none: set suffix=garak, suffix=given or suffix=found
 def suffix(config: Config, layout: Layout) -> None:
     """Every number of the analysis in one committed file; a verdict where there is nothing to analyse."""
     pinned = identity(config.model.source)
-    chosen = records.read_direction(layout.direction, layout.selection, pinned)
     if config.suffix.source == "none":
         files.write_json(layout.suffix, {"verdict": "not_run", "reason": NOT_RUN})
-    elif chosen is None:
+    elif (chosen := records.read_direction(layout.direction, layout.selection, pinned)) is None:
         selection = files.read_json(layout.selection)
         files.write_json(layout.suffix, {key: selection[key] for key in ("verdict", "reason")})
     else:
+        from pipeline.suffixes.model.analysis import WITHOUT_EFFECT, Instructions
+
         model = open_model(config, config.suffix.dtype)
         texts, searches = _texts(config, layout, model)
         memo = Memo(layout.partial(_key(config, layout, texts)))
-        record = _analysis(config, layout, model, chosen, memo).run(_instructions(config, layout), texts)
+        record = _analysis(config, layout, model, chosen, memo).run(Instructions(*_instructions(config, layout)), texts)
         record |= {
             "made_for": config.suffix.made_for,
             "source": config.suffix.file or config.suffix.source,
@@ -53,7 +55,10 @@ def suffix(config: Config, layout: Layout) -> None:
         memo.discard()
 
 
-def _analysis(config: Config, layout: Layout, model: ChatModel, chosen: Direction, memo: Memo) -> Analysis:
+def _analysis(config: Config, layout: Layout, model: "ChatModel", chosen: "Direction", memo: Memo) -> "Analysis":
+    from pipeline.model import chat
+    from pipeline.suffixes.model.analysis import Analysis, Settings
+
     tokens = files.read_json(layout.refusal_ids)
     settings = Settings(
         n_prompts=config.suffix.n_prompts,
@@ -73,16 +78,16 @@ def _analysis(config: Config, layout: Layout, model: ChatModel, chosen: Directio
     return Analysis(model, chosen.r_hat, ids, tokens["cutoff"], settings, memo, refuses)
 
 
-def _instructions(config: Config, layout: Layout) -> Instructions:
+def _instructions(config: Config, layout: Layout) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     kept = records.read_kept(layout.baseline)["harmful_val"]
     sets = {name: records.read_prompts(layout.prompts(name)) for name in SETS}
     texts = {name: {prompt.id: prompt.instruction for prompt in prompts} for name, prompts in sets.items()}
     choosing = [key for key in texts["harmful_val"] if key in kept][: config.suffix.n_choosing]
     val = {key: texts["harmful_val"][key] for key in choosing}
-    return Instructions(val, texts["harmful_test"], texts["harmless_test"])
+    return val, texts["harmful_test"], texts["harmless_test"]
 
 
-def _texts(config: Config, layout: Layout, model: ChatModel) -> tuple[list[str], list[dict[str, Any]]]:
+def _texts(config: Config, layout: Layout, model: "ChatModel") -> tuple[list[str], list[dict[str, Any]]]:
     """The suffixes, and what was spent on each that was found.
 
     Raises UserError for a file of other bytes than the configuration names, or of another model.
@@ -113,7 +118,3 @@ def _key(config: Config, layout: Layout, texts: list[str]) -> str:
     model: list[Any] = [identity(config.model.source), asdict(config.model.chat), vars(config.engine)]
     values = [vars(config.suffix), config.generate.batch_size, config.seed, texts]
     return "suffix-" + files.content_hash([model, values, [files.file_hash(path) for path in paths]])[:24]
-
-
-if __name__ == "__main__":
-    run_stage(suffix)

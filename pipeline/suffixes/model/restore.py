@@ -17,6 +17,7 @@ from pipeline.model import chat
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.lean import on_input
 from pipeline.model.loading import ChatModel
+from pipeline.model.ticking import Advance, exactly, silent, ticking
 from pipeline.suffixes.model.heads import n_heads, output_site
 
 
@@ -59,11 +60,12 @@ def restored(
     restorations: Sequence[Restoration],
     measure: Callable[[Float[Tensor, "prompt d_vocab"]], Float[Tensor, " prompt"]],
     max_tokens: int,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Advance = silent,
 ) -> Float[Tensor, "restoration prompt"]:
     """`measure` of the next-token logits of every suffixed prompt under every restoration, float64.
 
     What precedes the post-instruction tokens is no different under a restoration, so it is run once.
+    `progress`: see `restored_tokens`.
     """
     assert len(plain) == len(suffixed), "prompts come in pairs"
     lengths = [len(tokens) for tokens in suffixed]
@@ -71,12 +73,21 @@ def restored(
 
     def run(batch: list[int]) -> Tensor:
         pair = ([plain[row] for row in batch], [suffixed[row] for row in batch])
-        return torch.stack([measure(logits).double().cpu() for logits in _batch(model, *pair, restorations)])
+        with exactly(restored_tokens(model, *pair, len(restorations)), progress) as advance:
+            batches = _batch(model, *pair, restorations, advance)
+            return torch.stack([measure(logits).double().cpu() for logits in batches])
 
     for batch, values in run_batches(length_sorted_batches(lengths, max_tokens), lengths, run):
         found[:, batch] = values
-        progress(len(batch))
     return found
+
+
+def restored_tokens(
+    model: ChatModel, plain: Sequence[Sequence[int]], suffixed: Sequence[Sequence[int]], n_restorations: int
+) -> float:
+    """Tokens that `restored` runs: both prompts once, and the post-instruction tokens under each restoration."""
+    tail = len(model.post_instruction)
+    return float(sum(map(len, plain)) + sum(len(tokens) + (n_restorations - 1) * tail for tokens in suffixed))
 
 
 @torch.inference_mode()
@@ -85,17 +96,20 @@ def _batch(
     plain: Sequence[Sequence[int]],
     suffixed: Sequence[Sequence[int]],
     restorations: Sequence[Restoration],
+    advance: Advance,
 ) -> Iterator[Float[Tensor, "prompt d_vocab"]]:
-    tail = len(model.post_instruction)
-    kept = _record(model, plain, tail)
+    tail, blocks = len(model.post_instruction), model.sites.blocks
+    with ticking(blocks, float(sum(map(len, plain))), advance):
+        kept = _record(model, plain, tail)
     padded = chat.pad_left(suffixed, model.pad_id)
     ids, mask, positions = padded.input_ids, padded.attention_mask, padded.position_ids
     head = chat.Padded(ids[:, :-tail], mask[:, :-tail], positions[:, :-tail])
     rest = chat.Padded(ids[:, -tail:], mask, positions[:, -tail:])
     cache = DynamicCache(config=model.hf.config)
-    model.hf(**head.inputs(model.hf), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    with ticking(blocks, float(sum(map(len, suffixed)) - tail * len(suffixed)), advance):
+        model.hf(**head.inputs(model.hf), past_key_values=cache, use_cache=True, logits_to_keep=1)
     for restoration in restorations:
-        with _restoring(model, restoration, kept):
+        with _restoring(model, restoration, kept), ticking(blocks, float(tail * len(suffixed)), advance):
             own = copy.deepcopy(cache)
             out = model.hf(**rest.inputs(model.hf), past_key_values=own, use_cache=True, logits_to_keep=1)
         yield out.logits[:, -1].float()

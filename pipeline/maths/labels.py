@@ -1,0 +1,65 @@
+"""What the conditions of the experiment are called, and what their names say: plain values, no library."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# What an effect is measured on: prompts that a model should refuse, and prompts that it should answer.
+EFFECTS = {"harmful": ("ablation", "subtraction"), "harmless": ("addition",)}
+BASELINE = "baseline"
+ALL_EFFECTS = ("ablation", "subtraction", "addition")
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a condition's name says: prompts of `kind` under `effect` of `source` ("" is the chosen direction).
+
+    `kind` is harmful, harmless, or the name of a further evaluation set; `system` the name of a system prompt,
+    "" for what the chat template does by itself.
+    """
+
+    kind: str
+    effect: str
+    source: str = ""
+    system: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> "Label":
+        """The inverse of `str(label)`: kind_effect, kind@system_effect, either with .source behind."""
+        head, _, source = name.partition(".")
+        prompts, _, effect = head.partition("_")
+        kind, _, system = prompts.partition("@")
+        return cls(kind, effect, source, system)
+
+    def __str__(self) -> str:
+        prompts = self.kind + (f"@{self.system}" if self.system else "")
+        return f"{prompts}_{self.effect}" + (f".{self.source}" if self.source else "")
+
+    @property
+    def baseline(self) -> str:
+        """Name of the condition that this one is compared with."""
+        return str(Label(self.kind, BASELINE, system=self.system))
+
+    @property
+    def prompt_set(self) -> str:
+        """The prompts it is measured on."""
+        return f"{self.kind}_test"
+
+    @property
+    def is_main(self) -> bool:
+        """Measured on the harmful or harmless evaluation prompts as the chat template writes them."""
+        return self.kind in EFFECTS and not self.system
+
+
+def strength(effect: str, baseline: float, value: float) -> float:
+    """Size of an effect on a refusal score or metric, larger is stronger: a fall, or for addition a rise."""
+    return value - baseline if effect == "addition" else baseline - value
+
+
+def sources_of(names: Sequence[str], effect: str) -> list[str]:
+    """Sources that were measured under an effect, in the order of the names."""
+    return [label.source for label in map(Label.parse, names) if label.effect == effect]
+
+
+def is_null(source: str) -> bool:
+    """A control that should do nothing: the rank of an effect counts these; another layer's direction may do much."""
+    return not source.startswith("layer_")

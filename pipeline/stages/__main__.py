@@ -1,0 +1,87 @@
+"""Start one stage of a run: python -m pipeline.stages STAGE MODEL RUN
+
+Says what starts before anything slow is imported, and what it took. No result depends on it.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+GRAPH = Path("dvc.yaml")
+SLOW = {
+    "datasets",
+    "lm_eval",
+    "matplotlib",
+    "nnsight",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "statsmodels",
+    "torch",
+    "transformers",
+}
+
+
+class Named:
+    """An import finder that finds nothing, and says which slow library is being loaded."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._waiting = say, set(SLOW)
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """Called for each module that is not loaded yet."""
+        if name in self._waiting:
+            self._waiting.remove(name)
+            self._say(f"loading {name}")
+
+
+def order(graph: Path = GRAPH) -> dict[str, str]:
+    """What each stage of the graph does, in the order in which they run."""
+    import yaml
+
+    if not graph.exists():
+        return {}
+    stages = yaml.load(graph.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+    return {name: stage.get("desc", "") for name, stage in stages.items()}
+
+
+def _place(name: str, names: list[str]) -> tuple[str, str]:
+    """`7/23 scores`, and the stage that follows."""
+    if name not in names:
+        return name, ""
+    index = names.index(name)
+    return f"{index + 1}/{len(names)} {name}", (*names[index + 1 :], "")[0]
+
+
+def main() -> None:
+    """Run the stage named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.stages", description="Run one stage of a run.")
+    stages = order()
+    parser.add_argument("stage", help="a stage of dvc.yaml: " + ", ".join(stages))
+    parser.add_argument("model", help="name of a file in conf/model/")
+    parser.add_argument("run", help="the run's label: a profile, or PROFILE-NAME")
+    arguments = parser.parse_args()
+    if stages and arguments.stage not in stages:
+        parser.error(f"no stage '{arguments.stage}'")
+
+    from pipeline.progress import announce, note
+
+    place, following = _place(arguments.stage, list(stages))
+    announce(place, following)
+    note(f"{stages.get(arguments.stage, '')} ({arguments.model}, {arguments.run})")
+    sys.meta_path.insert(0, Named(note))
+    from pipeline.stages.entry import guarded, run_stage
+
+    def run() -> None:
+        stage = getattr(importlib.import_module(f"pipeline.stages.{arguments.stage}"), arguments.stage)
+        seconds = run_stage(stage, arguments.model, arguments.run)
+        note(f"done in {seconds:.1f} s" + (f"; {following} comes next" if following else ""))
+
+    guarded(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""report: the tables of a run, printed, and kept as text beside what was found."""
+
+import shutil
+from pathlib import Path
+
+from pipeline.artifacts.files import replacing
+from pipeline.artifacts.layout import Layout
+from pipeline.config.schema import Config
+from pipeline.report import closing, text
+
+
+def report(_config: Config, layout: Layout) -> None:
+    """Write what `python -m pipeline.report` shows, and show it; copy what a clone needs to have without data."""
+    shutil.rmtree(layout.found_folder, ignore_errors=True)
+    for source in filter(Path.exists, layout.found):
+        with replacing(layout.found_folder / source.name) as path:
+            shutil.copyfile(source, path)
+    shown = text(layout.metrics)
+    with replacing(layout.report) as path:
+        path.write_text(shown, encoding="utf-8")
+    print(shown + closing(layout.run), end="")
