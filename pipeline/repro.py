@@ -83,13 +83,33 @@ def shown_hashes() -> Iterator[None]:
         hashing.fobj_md5 = plain
 
 
+@contextmanager
+def shown_keeping() -> Iterator[None]:
+    """A line when DVC takes over from a stage: it hashes what was made, and silently what the next stage reads."""
+    from dvc.stage import Stage
+
+    from pipeline.progress import note
+
+    plain = Stage.save
+
+    def shown(self: Stage, *arguments: Any, **named: Any) -> None:
+        note(f"DVC: keeping what {self.addressing.split('@')[0]} made")
+        plain(self, *arguments, **named)
+
+    Stage.save = shown
+    try:
+        yield
+    finally:
+        Stage.save = plain
+
+
 def dvc(run: Run, *command: str) -> int:
     """A DVC command for a run; its exit status."""
     from dvc.cli import main
 
     # Stages are started as `python`: the one that runs this.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    with as_if([run.model], run.label, run.overrides), shown_hashes():
+    with as_if([run.model], run.label, run.overrides), shown_hashes(), shown_keeping():
         return main(list(command))
 
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from pipeline.stages.__main__ import Named
 from tests.graph import RUN, Project
 
 # Each block of the first three passes of a process takes 0.6 s: a pass of five is as long as silence may be.
@@ -70,6 +71,24 @@ def longest_silence(events):
 def test_silence_is_found():
     shown = [(0.0, "a 1/5 tokens 0:04 left"), (2.0, "\x1b[2Ka 1/5 tokens 0:02 left"), (4.5, "a 2/5 tokens 0:01 left")]
     assert longest_silence(shown)[0] == 4.5
+
+
+def test_a_slow_import_names_the_module_it_has_reached():
+    said = []
+    finder = Named(said.append, patience_s=0.05)
+    finder.find_spec("scipy")
+    finder.find_spec("scipy.linalg")
+    time.sleep(0.1)
+    finder.find_spec("scipy.stats")
+    finder.find_spec("scipy.special")
+    assert said == ["loading scipy", "loading scipy.stats"]
+
+
+def test_from_one_stage_to_the_next_it_is_never_silent_for_three_seconds(tmp_path):
+    events = seen([sys.executable, "-m", "pipeline.repro", "prompts"], Project(tmp_path / "graph").folder)
+    silence, said = longest_silence(events)
+    assert silence <= LIMIT, f"{silence:.1f} s after '{said}'"
+    assert "DVC: keeping what compose made" in "".join(text for _, text in events)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ Says what starts before anything slow is imported, and what it took. No result d
 import argparse
 import importlib
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,18 @@ SLOW = {
 
 
 class Named:
-    """An import finder that finds nothing, and says which slow library is being loaded."""
+    """An import finder that finds nothing, and says what is being loaded: each slow library, and on a slow machine
+    the module that has been reached after another second."""
 
-    def __init__(self, say: Callable[[str], None]):
-        self._say, self._waiting = say, set(SLOW)
+    def __init__(self, say: Callable[[str], None], patience_s: float = 1.0):
+        self._say, self._waiting, self._patience = say, set(SLOW), patience_s
+        self._said = time.monotonic()
 
     def find_spec(self, name: str, *_: Any) -> None:
         """Called for each module that is not loaded yet."""
-        if name in self._waiting:
-            self._waiting.remove(name)
+        if name in self._waiting or time.monotonic() - self._said >= self._patience:
+            self._waiting.discard(name)
+            self._said = time.monotonic()
             self._say(f"loading {name}")
 
 
