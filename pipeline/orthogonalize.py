@@ -19,7 +19,7 @@ from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
-from pipeline.model import loading, streaming
+from pipeline.model import loading, proof
 from pipeline.progress import byte_progress
 from pipeline.stages.entry import guarded
 from pipeline.stages.models import model_folder
@@ -33,8 +33,8 @@ def orthogonalize(config: Config, direction_file: Path, out: Path) -> dict[str, 
     loading.require_family(config.model.name, source, config.model.family)
     direction = records.read_saved_direction(direction_file, pinned)
     partial = out.with_name(f".{out.name}.partial-{files.content_hash([pinned, direction.vector.tolist()])[:16]}")
-    coverage = streaming.export(source, partial, config.model.family, direction, byte_progress)
-    files.write_json(partial / "coverage.json", coverage)
+    coverage = proof.export(source, partial, config.model.family, direction, byte_progress).coverage
+    files.write_json(partial / "coverage.json", dict(coverage))
     card.write(partial / "README.md", _facts(config, pinned, direction, coverage))
     files.move_folder(partial, out)
     return dict(coverage)

@@ -16,10 +16,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import files
+from pipeline.artifacts import files, headers
+from pipeline.artifacts.headers import AGAIN, INDEX, SINGLE, Stored
 from pipeline.errors import UserError
 
-SINGLE, INDEX, SUMS = "model.safetensors", "model.safetensors.index.json", "SHA256SUMS"
+SUMS = "SHA256SUMS"
 FINISHED = ".finished.json"
 # What travels with weights: configuration, tokenizer, template, generation settings. Never code or other weights.
 COMPANIONS = {".json", ".txt", ".model", ".jinja", ".tiktoken"}
@@ -27,22 +28,6 @@ DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F
 # In files of the safetensors library, wider types come first (so that all are aligned), then names.
 ORDER = ["BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "F16", "BF16", "I32", "F32", "F64", "I64"]
 CHUNK = 2**24
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor's place: `file`, and its first and last byte there."""
-
-    file: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-    @property
-    def n_bytes(self) -> int:
-        """Size on disk."""
-        return self.end - self.start
 
 
 @dataclass(frozen=True)
@@ -74,43 +59,21 @@ class Checkpoint:
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the headers of a model folder, of one file or of several with their index.
 
-    Raises UserError for a missing shard, a truncated or malformed file, and a tensor that the index
-    promises and its file does not have.
+    Raises UserError for what `headers` finds wrong with a file or the index, for a tensor that the index promises and
+    its file does not have, and for one that two files have.
     """
-    if not (folder / INDEX).exists():
-        tensors, metadata = _header(folder, SINGLE)
-        return Checkpoint(folder, tensors, metadata, sharded=False)
-    weight_map: dict[str, str] = files.read_json(folder / INDEX)["weight_map"]
-    tensors, metadata = {}, {}
-    for file in sorted(set(weight_map.values())):
-        found, metadata = _header(folder, file)
+    weight_map = headers.weight_map(folder)
+    tensors: dict[str, Stored] = {}
+    metadata: dict[str, str] = {}
+    for file in sorted(set(weight_map.values())) if weight_map else [SINGLE]:
+        found, metadata = headers.read_header(folder, file)
+        for name in sorted(found.keys() & tensors.keys()):
+            raise UserError(f"{folder} has tensor '{name}' in {tensors[name].file} and in {file}: {AGAIN}")
         tensors.update(found)
-    for name, file in weight_map.items():
+    for name, file in (weight_map or {}).items():
         if name not in tensors or tensors[name].file != file:
-            raise UserError(f"{folder / file} lacks tensor '{name}' that {INDEX} lists: fetch the model again")
-    return Checkpoint(folder, tensors, metadata, sharded=True)
-
-
-def _header(folder: Path, file: str) -> tuple[dict[str, Stored], dict[str, str]]:
-    path = folder / file
-    try:
-        with path.open("rb") as stream:
-            length = struct.unpack("<Q", stream.read(8))[0]
-            header = json.loads(stream.read(length))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: fetch the model again") from None
-    except (struct.error, ValueError, OverflowError, MemoryError):
-        raise UserError(f"{path} is not a whole safetensors file: fetch the model again") from None
-    metadata = header.pop("__metadata__", {})
-    base = 8 + length
-    tensors = {
-        name: Stored(file, row["dtype"], tuple(row["shape"]), *(base + offset for offset in row["data_offsets"]))
-        for name, row in header.items()
-    }
-    size, expected = path.stat().st_size, max((stored.end for stored in tensors.values()), default=base)
-    if size != expected:
-        raise UserError(f"{path} has {size} bytes and its header promises {expected}: fetch the model again")
-    return tensors, metadata
+            raise UserError(f"{folder / file} lacks tensor '{name}' that {INDEX} lists: {AGAIN}")
+    return Checkpoint(folder, tensors, metadata, sharded=weight_map is not None)
 
 
 @dataclass(frozen=True)
@@ -236,7 +199,7 @@ def _copy(path: Path, stored: Stored, put: Callable[[bytes], None], progress: Ca
 def _read(stream: BinaryIO, size: int, path: Path) -> bytes:
     data = stream.read(size)
     if not data:
-        raise UserError(f"{path} ended while it was read: fetch the model again")
+        raise UserError(f"{path} ended while it was read: {AGAIN}")
     return data
 
 
@@ -255,7 +218,8 @@ def _header_bytes(rows: list[Row], metadata: Mapping[str, str]) -> bytes:
 def _companions(source: Path, folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     names = {path.name for path in source.iterdir() if path.suffix in COMPANIONS and not path.name.startswith(".")}
     names -= {INDEX, "config.json"}
-    for name in names:
+    for name in sorted(names):
+        headers.require_own(source, source / name)
         shutil.copyfile(source / name, folder / name)
     files.write_json(folder / "config.json", _merged(files.read_json(source / "config.json"), config))
     return {name: files.file_hash(folder / name) for name in (*names, "config.json")}

@@ -16,6 +16,7 @@ from transformers import (
 
 from pipeline.errors import UserError, first_line
 from pipeline.judges.formats import Format
+from pipeline.model import settings, whole
 from pipeline.model.adapter import add_adapter
 from pipeline.model.foreign import Watch, shown, unwatched
 from pipeline.model.loading import DTYPES, UNLIMITED, contiguous
@@ -92,8 +93,8 @@ def _require_architecture(form: Format, folder: Path) -> None:
 
 def _tokenizer(form: Format, folder: Path) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # damaged files fail anywhere in two libraries
         raise UserError(
             f"the tokenizer of judge '{form.name}' does not load from {folder}: {first_line(error)}"
         ) from None
@@ -108,8 +109,9 @@ def _tokenizer(form: Format, folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _weights(form: Format, folder: Path, dtype: torch.dtype, device: str, memory: Memory) -> PreTrainedModel:
+    whole.require_files(form.name, folder)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         text = config.get_text_config()
         if getattr(text, "attention_chunk_size", ATTENTION_CHUNK) is None:
             text.attention_chunk_size = ATTENTION_CHUNK
@@ -119,18 +121,22 @@ def _weights(form: Format, folder: Path, dtype: torch.dtype, device: str, memory
             config=config,
             dtype=dtype,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             device_map=placement.device_map,
             offload_folder=str(scratch(memory)) if placement.on_disk else None,
             output_loading_info=True,
         )
         hf, info = loaded
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged configuration fails anywhere in the library
         raise UserError(f"judge '{form.name}' does not load from {folder}: {first_line(error)}") from None
     if missing := sorted(info["missing_keys"]):
         raise UserError(
             f"judge '{form.name}': {folder} lacks {len(missing)} weights, {missing[0]} first: fetch it again"
         )
+    settings.set_aside(hf)
     return hf
 
 

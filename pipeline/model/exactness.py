@@ -13,7 +13,7 @@ from pipeline.artifacts import checkpoint
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction, random_direction
 from pipeline.maths.interventions import ActivationAddition
-from pipeline.model import chat, streaming, surgery, tracing
+from pipeline.model import chat, proof, surgery, tracing
 from pipeline.model.equivalence import Equivalence, compare
 from pipeline.model.family import Family
 from pipeline.model.forward import last_logits
@@ -59,7 +59,7 @@ def measure(family: Family, folder: Path, layer: int = 2, norm: float = 3.0, see
     addition, why = _addition(model, folder, prompts, direction)
     with TemporaryDirectory() as scratch:
         streamed, saved = Path(scratch) / "streamed", Path(scratch) / "saved"
-        coverage = streaming.export(folder, streamed, family, direction, byte_progress)
+        coverage = proof.export(folder, streamed, family, direction, byte_progress).coverage
         exported = load(family.name, streamed, family, "float32", "cpu")
         equivalence = compare(model, exported, prompts, direction, N_TOKENS, MAX_TOKENS)
         activations = float((tracing.resid_pre(model, prompts, 3) - _hidden_states(model, prompts)[:, -3:]).abs().max())

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline.errors import UserError, first_line
+from pipeline.model import whole
 from pipeline.model.foreign import Watch, shown, unwatched
 
 
@@ -29,12 +30,20 @@ def converted(
 def _dequantise(gguf: Path, target: Path, watch: Watch, note: Callable[[str], None]) -> None:
     note(f"converting {gguf.name}, once: reading the tokenizer")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
         note(f"converting {gguf.name}: reading the weights")
         with shown(watch, "converting: placing weights", "converting: dequantising"):
-            hf: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                gguf.parent,
+                gguf_file=gguf.name,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # a damaged file fails anywhere in two libraries
         raise UserError(f"{gguf} does not load as a GGUF model: {first_line(error)}") from None
+    hf, report = loaded
+    whole.require_loaded(gguf.name, report)
     # Dequantised weights stay marked as quantised, which would make save_pretrained refuse them.
     hf.hf_quantizer = None
     hf.is_quantized = False

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import UserError, first_line
-from pipeline.model import chat, selfcheck
+from pipeline.model import chat, selfcheck, settings, whole
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.family import Family
 from pipeline.model.foreign import Watch, shown, unwatched
@@ -77,49 +78,70 @@ def load(
     """Load a folder of safetensors for inference, spread over GPUs, CPU and disk when one device is too small.
 
     Raises UserError for a folder that is not a causal language model, whose architecture, modules or
-    activations are not the family's (see `selfcheck`), or whose tokenizer has no chat template.
+    activations are not the family's (see `selfcheck`), whose files lack a tensor, have one too many or one of another
+    shape (see `whole`), or whose tokenizer has no chat template. No code that ships with a model runs, and of its
+    generation settings none is in force.
     `watch` is told of tensors read and of the checks, `note` what else a user should know.
     """
     require_family(name, folder, family)
     tokenizer = open_tokenizer(name, folder)
     packing = quantization(folder, DTYPES[dtype], quantize)
+    stored = whole.require_files(name, folder)
     try:
-        placement = _placement(name, folder, DTYPES[dtype], device_of(device), memory, quantize, note)
+        empty = skeleton(folder, DTYPES[dtype])
+        unread = whole.account(name, empty, stored).unread if stored else ()
+        placement = _placement(name, empty, folder, device_of(device), memory, _packing(DTYPES[dtype], quantize), note)
         with shown(watch, "reading weights"):
-            hf = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=DTYPES[dtype],
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
+                output_loading_info=True,
                 device_map=placement.device_map,
                 offload_folder=str(scratch(memory)) if placement.on_disk else None,
                 **({"quantization_config": packing} if packing else {}),
             )
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged configuration fails anywhere in the library
         raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
+    hf, report = loaded
+    whole.require_loaded(name, report)
+    if own_code(folder):
+        note(f"'{name}' ships code of its own, which is never run: the library's classes of its architecture are used")
+    if unread:
+        note(f"model '{name}' has {len(unread)} tensors that its architecture leaves out, such as '{unread[0]}'")
+    if set_aside := settings.set_aside(hf):
+        note(f"generation settings that ship with '{name}' are not applied: {', '.join(set_aside)}")
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
     sites.head.register_forward_pre_hook(contiguous)
-    report = selfcheck.check(name, hf, tokenizer, sites, chat_format, watch)
+    checked = selfcheck.check(name, hf, tokenizer, sites, chat_format, watch)
     tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
-    return ChatModel(name, hf, tokenizer, sites, tail, report, chat_format)
+    return ChatModel(name, hf, tokenizer, sites, tail, checked, chat_format)
 
 
 def _placement(
     name: str,
+    empty: PreTrainedModel,
     folder: Path,
-    dtype: torch.dtype,
     device: str,
     memory: Memory,
-    quantize: str,
+    packing: float,
     note: Callable[[str], None],
 ) -> Placement:
-    packing = BYTES[quantize] / dtype.itemsize if quantize else 1.0
-    placement = plan(skeleton(folder, dtype), folder, device, memory, packing)
+    placement = plan(empty, folder, device, memory, packing)
     if placement.modules != {"": device}:
         slow = "; what is on disk is read in every forward pass" if placement.on_disk else ""
         note(f"model '{name}' does not fit on {device}: {placement}{slow}")
     return placement
+
+
+def _packing(dtype: torch.dtype, quantize: str) -> float:
+    """Bytes of weights in memory per byte of plain ones."""
+    return BYTES[quantize] / dtype.itemsize if quantize else 1.0
 
 
 def require_family(name: str, folder: Path, family: Family) -> None:
@@ -138,15 +160,22 @@ def _model_type(name: str, folder: Path) -> str:
     path = folder / "config.json"
     try:
         return str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"model '{name}' has no readable {path} ({first_line(error)})") from None
+
+
+def own_code(folder: Path) -> bool:
+    """The folder's configuration or tokenizer asks for code that ships with it (`auto_map`)."""
+    names = ("config.json", "tokenizer_config.json", "generation_config.json")
+    found = [json.loads((folder / name).read_text(encoding="utf-8")) for name in names if (folder / name).is_file()]
+    return any("auto_map" in values for values in found)
 
 
 def open_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, padding left. Raises UserError when it does not load or has no template."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # damaged files fail anywhere in two libraries
         raise UserError(f"the tokenizer of '{name}' does not load from {folder}: {first_line(error)}") from None
     chat.require_template(tokenizer, name)
     tokenizer.padding_side = "left"

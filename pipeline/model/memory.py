@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 from accelerate.utils import get_balanced_memory, infer_auto_device_map
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
 from pipeline.artifacts.checkpoint import open_checkpoint
 from pipeline.artifacts.files import explained
 from pipeline.errors import UserError
 from pipeline.model.machine import free_memory
+from pipeline.model.naming import Naming
 
 GIB = 2**30
 # What a device keeps free for activations and caches: a fixed part, and a share of what is free on it.
@@ -59,9 +58,9 @@ class Placement:
 
 def skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a folder without weights. Raises OSError or ValueError for a folder that names none."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
 def plan(model: PreTrainedModel, folder: Path, device: str, memory: Memory, packing: float = 1.0) -> Placement:
@@ -133,12 +132,7 @@ def _device_of(name: str, modules: Mapping[str, str]) -> str:
 
 def _is_converted(model: PreTrainedModel, folder: Path) -> bool:
     """Some tensors change on loading (experts are stacked), so that what goes to disk is written there anew."""
-    transforms = get_model_conversion_mapping(model)
-    renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
-    converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
-    state, prefix = model.state_dict(), model.base_model_prefix
-    names = open_checkpoint(folder).tensors
-    return any(rename_source_key(name, renamings, converters, prefix, state)[1] is not None for name in names)
+    return Naming(model).converts(open_checkpoint(folder).tensors)
 
 
 def scratch(memory: Memory) -> Path:

@@ -60,17 +60,20 @@ def _hooks(model: ChatModel, interventions: Sequence[Intervention], rows: Rows) 
     if isinstance(changes[0], DirectionalAblation):
         zero = torch.zeros_like(changes[0].direction.r_hat)  # x - 0 is x to the bit
         units = torch.stack([each.direction.r_hat if each else zero for each in interventions])
-        return [_ablated(writer, units.to(model.device, torch.float32), rows) for writer in model.sites.writers]
+        wide, embeddings = units.to(model.device, torch.float32), len(model.sites.embeddings)
+        return [_ablated(writer, wide, rows, index >= embeddings) for index, writer in enumerate(model.sites.writers)]
     layers = sorted({each.direction.layer for each in changes})
     return [_added(model, layer, interventions, changes[0], rows) for layer in layers]
 
 
-def _ablated(writer: nn.Module, units: Tensor, rows: Rows) -> Any:
+def _ablated(writer: nn.Module, units: Tensor, rows: Rows, in_block: bool) -> Any:
     def hook(_module: nn.Module, _args: Any, value: Any) -> Any:
-        x = output(value)
+        x, n_rows = output(value), len(rows.current)
+        flat = in_block and x.ndim == 2  # some experts hand out tokens without the batch's axis
         # A position embedding writes once for all rows.
-        x = x.expand(len(rows.current), *x.shape[1:])
-        changed = torch.vmap(ablate)(x, units[rows.current].to(x.device))
+        by_row = x.reshape(n_rows, -1, x.shape[-1]) if flat else x.expand(n_rows, *x.shape[1:])
+        changed = torch.vmap(ablate)(by_row, units[rows.current].to(x.device))
+        changed = changed.reshape(x.shape) if flat else changed
         return (changed, *value[1:]) if isinstance(value, tuple) else changed
 
     return writer.register_forward_hook(hook)

@@ -86,14 +86,20 @@ def _recording(sites: Sites, trace: Trace) -> Iterator[None]:
     def keep(into: list[Tensor]) -> Any:
         return lambda _module, _args, value: into.append(output(value).detach().float().cpu().clone())
 
+    def keep_write(into: list[Tensor]) -> Any:
+        # Some experts hand out tokens without the batch's axis.
+        return lambda _module, _args, value: into.append(
+            output(value).detach().float().cpu().clone().reshape(trace.resid[-1].shape)
+        )
+
     def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         trace.calls.append((args, kwargs))
         x = args[0] if args else kwargs["hidden_states"]
         trace.resid.append(x.detach().float().cpu().clone())
 
     handles = [module.register_forward_hook(keep(trace.embeddings)) for module in sites.embeddings]
-    handles += [module.register_forward_hook(keep(trace.attention)) for module in sites.attention]
-    handles += [module.register_forward_hook(keep(trace.mlp)) for module in sites.mlp]
+    handles += [module.register_forward_hook(keep_write(trace.attention)) for module in sites.attention]
+    handles += [module.register_forward_hook(keep_write(trace.mlp)) for module in sites.mlp]
     handles += [block.register_forward_pre_hook(enter, with_kwargs=True) for block in sites.blocks]
     handles.append(sites.blocks[-1].register_forward_hook(keep(trace.resid)))
     try:
@@ -213,13 +219,19 @@ def _cosine_after_edit(
 def _write(sites: Sites, module: nn.Module, layer: int, trace: Trace) -> Tensor:
     """What the module writes at the last token when its block runs again, float64."""
     written: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _m, _a, value: written.append(output(value)[0, -1].double().cpu()))
+    handle = module.register_forward_hook(lambda _m, _a, value: written.append(_last(value)))
     args, kwargs = trace.calls[layer]
     try:
         sites.blocks[layer](*args, **kwargs)
     finally:
         handle.remove()
     return written[0]
+
+
+def _last(value: Any) -> Tensor:
+    """A module's output at the last token of one prompt, float64."""
+    x = output(value)
+    return x.reshape(-1, x.shape[-1])[-1].double().cpu()
 
 
 def _epsilon(sites: Sites) -> float:

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import MergeModulelist, WeightConverter, WeightRenaming, rename_source_key
 
 from pipeline.artifacts import checkpoint
 from pipeline.errors import UserError
@@ -20,12 +18,17 @@ from pipeline.maths.interventions import orthogonalize_
 from pipeline.model import writers
 from pipeline.model.family import Family
 from pipeline.model.memory import skeleton
+from pipeline.model.naming import Naming
 from pipeline.model.writers import Edit
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Edits by the tensors' names on disk, the copy that unties a head, config.json values, and coverage."""
+    """Edits by the tensors' names on disk, the copy that unties a head, config.json values, and coverage.
+
+    Of the coverage, `unread` names tensors that are copied though the architecture does not read them: another program
+    may, and they are not edited.
+    """
 
     edits: Mapping[str, Edit]
     copies: Mapping[str, str]
@@ -45,11 +48,11 @@ def export(
     family: Family,
     direction: Direction,
     progress: Callable[[str, int], AbstractContextManager[Callable[[float], None]]],
-) -> Mapping[str, Any]:
-    """Write the orthogonalised checkpoint of the model in `source` into `folder`, and its coverage report.
+) -> Plan:
+    """Write the orthogonalised checkpoint of the model in `source` into `folder`.
 
     One tensor is in memory at a time; a folder that an interrupted call left is gone on with. Values
-    keep the dtype they are stored in. Returns the coverage: every writer, and how it was edited.
+    keep the dtype they are stored in. Returns what was planned; `proof` holds what was written against it.
     """
     stored = checkpoint.open_checkpoint(source)
     planned = plan(source, family, direction, {name: row.shape for name, row in stored.tensors.items()}, stored.read)
@@ -57,7 +60,7 @@ def export(
     with progress("export", checkpoint.n_bytes(stored, change)) as advance:
         checkpoint.rewrite(stored, folder, change, advance)
     _require_untied(folder)
-    return planned.coverage
+    return planned
 
 
 def plan(
@@ -94,6 +97,7 @@ def plan(
             "n_edited": len({on_disk[disk][0] for disk in edits}),
             "n_others": len(accounts.others),
             "untied": tied,
+            "unread": sorted(shapes.keys() - on_disk.keys()),
         },
     )
 
@@ -116,19 +120,12 @@ def _on_disk(
     model: PreTrainedModel, accounts: writers.Accounts, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[str, int]]:
     """{tensor on disk: (parameter, axis of d_model in the tensor)}, named as the library's loader would."""
-    transforms = get_model_conversion_mapping(model)
-    renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
-    converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
-    state = model.state_dict()
-    stacked = {
-        pattern
-        for converter in converters
-        if all(isinstance(operation, MergeModulelist) for operation in converter.operations)
-        for pattern in converter.source_patterns
-    }
+    naming, state = Naming(model), model.state_dict()
+    stacked = naming.stacking
     found: dict[str, tuple[str, int]] = {}
     for disk in shapes:
-        parameter, pattern = rename_source_key(disk, renamings, converters, model.base_model_prefix, state)
+        named = naming.of(disk)
+        parameter, pattern = named.parameter, named.pattern
         writer = accounts.writers.get(parameter)
         if writer and pattern is not None and pattern not in stacked:
             raise UserError(f"tensor '{disk}' is stored in a layout that cannot be edited in place ({pattern})")
@@ -146,10 +143,13 @@ def _on_disk(
 
 
 def _untied(model: PreTrainedModel, disk_of: Mapping[str, str]) -> dict[str, str]:
-    """{head on disk: embedding on disk}: the head keeps the embedding as it was."""
+    """{head on disk: embedding on disk}: the head keeps the embedding as it was.
+
+    Nothing where the files hold a head of their own: the library reads it, equal to the embedding or not.
+    """
     names = {id(module): name for name, module in model.named_modules()}
     head, embedding = (f"{names[id(module)]}.weight" for module in _ends(model))
-    return {disk_of.get(head, head): disk_of[embedding]}
+    return {} if head in disk_of else {head: disk_of[embedding]}
 
 
 def _ends(model: PreTrainedModel) -> tuple[Any, Any]:

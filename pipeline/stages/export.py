@@ -36,16 +36,18 @@ def export(config: Config, layout: Layout) -> None:
 
 
 def _export(config: Config, layout: Layout, direction: "Direction", folder: Path) -> None:
-    from pipeline.model import streaming
+    from pipeline.model import proof
     from pipeline.model.equivalence import compare, compare_tokens
 
     source = model_folder(config)
-    coverage = streaming.export(source, folder, config.model.family, direction, byte_progress)
+    coverage = proof.export(source, folder, config.model.family, direction, byte_progress).coverage
     original = load_folder(config, source, config.export.dtype)
     exported = load_folder(config, folder, config.export.dtype)
     prompts, n_tokens = _prompts(config, layout, original), config.export.n_tokens
     with progress("export against live ablation", compare_tokens(original, prompts, n_tokens)) as bar:
         equivalence = compare(original, exported, prompts, direction, n_tokens, config.engine.max_batch_tokens, bar)
+    with proof.discarded(folder):
+        proof.require_equal(equivalence, config.model.family.exact, config.export.dtype)
     result = {
         "exported": True,
         "dtype": config.export.dtype,
@@ -53,7 +55,7 @@ def _export(config: Config, layout: Layout, direction: "Direction", folder: Path
         **asdict(equivalence),
         **{key: coverage[key] for key in ("n_writers", "n_edited", "untied")},
     }
-    files.write_json(folder / layout.coverage.name, coverage)
+    files.write_json(folder / layout.coverage.name, dict(coverage))
     files.write_json(folder / layout.equivalence.name, result)
     card.write(folder / "README.md", _facts(config, layout, direction, result))
 
