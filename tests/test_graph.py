@@ -186,7 +186,7 @@ def test_what_is_not_asked_for_is_not_measured_nor_shown(project):
 
 
 def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
-    project.params(overrides='"select.min_train=20"')
+    project.params(overrides='"select.max_refusal_rate=0.99"')
     project.repro()
     metrics = json.loads((project.at("eval") / "metrics.json").read_text())
     assert metrics["verdict"] == "no_refusal_behaviour"

@@ -8,7 +8,12 @@ import sys
 import pytest
 
 from pipeline.maths.selection import (
+    FITTED_SETS,
+    NO_ANSWERS,
     NO_REFUSAL,
+    REFUSES_ALL,
+    TOO_FEW,
+    Asked,
     Baselines,
     CandidateScores,
     filter_verdict,
@@ -65,15 +70,37 @@ def test_calibrated_without_baselines_is_an_error():
         thresholds_for("calibrated", 10)
 
 
-def test_a_model_that_does_not_refuse_gets_a_verdict():
-    kept = {"harmful_train": 90, "harmful_val": 30, "harmless_train": 90, "harmless_val": 30}
-    refuses = filter_verdict(90, 100, kept, min_train=16, min_val=8, max_rate=0.1)
-    assert refuses.verdict is None
-    rarely = filter_verdict(3, 100, kept, min_train=1, min_val=1, max_rate=0.1)
-    assert rarely.verdict == NO_REFUSAL
-    too_few = filter_verdict(90, 100, {**kept, "harmful_val": 7}, min_train=16, min_val=8, max_rate=0.1)
-    assert too_few.verdict == NO_REFUSAL
-    assert "harmful_val keeps 7" in too_few.reason
+def _verdict(max_rate=0.1, **changed):
+    """Of a model that refuses 90 of 100 harmful prompts and answers 90 of 100 harmless ones, less what is changed."""
+    asked = {
+        **{f"harmful_{split}": Asked(100, 90, 0, 90) for split in ("train", "val")},
+        **{f"harmless_{split}": Asked(100, 10, 0, 90) for split in ("train", "val")},
+    }
+    return filter_verdict({**asked, **changed}, min_train=16, min_val=8, max_rate=max_rate)
+
+
+def test_a_model_that_supports_no_direction_gets_a_verdict_that_says_why():
+    assert _verdict().verdict is None
+    assert _verdict(harmful_train=Asked(100, 3, 0, 16)).verdict == NO_REFUSAL
+    seldom = _verdict(harmful_val=Asked(100, 7, 0, 7))
+    assert seldom.verdict == NO_REFUSAL
+    assert "harmful_val keeps 7 of at least 8" in seldom.reason
+    everything = _verdict(harmless_train=Asked(100, 98, 0, 2), harmless_val=Asked(100, 99, 0, 1))
+    assert everything.verdict == REFUSES_ALL
+    assert everything.reason.startswith("98 of 100 harmless train prompts are refused")
+    nothing = _verdict(**{name: Asked(100, 50, 90, 50) for name in ("harmful_train", "harmless_train")})
+    assert nothing.verdict is None, "half the prompts are answered, within the interval"
+    nothing = _verdict(**{name: Asked(100, 50, 90, 50) for name in FITTED_SETS})
+    assert nothing.verdict == NO_ANSWERS
+    assert "360 of 400" in nothing.reason
+
+
+def test_too_few_prompts_are_named_with_their_class():
+    few = _verdict(harmless_val=Asked(7, 0, 0, 7))
+    assert (few.verdict, few.reason) == (TOO_FEW, "harmless_val has 7 of at least 8 prompts")
+    few = _verdict(harmful_train=Asked(20, 15, 0, 15))
+    assert few.verdict == TOO_FEW
+    assert few.reason == "harmful_train keeps 15 of at least 16, of 20 prompts"
 
 
 def _run_cli(path, *arguments):

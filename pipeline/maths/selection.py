@@ -177,6 +177,9 @@ def select(scores: Sequence[CandidateScores], thresholds: Thresholds, rule: str,
 
 
 NO_REFUSAL = "no_refusal_behaviour"
+REFUSES_ALL = "refuses_everything"
+NO_ANSWERS = "no_answers"
+TOO_FEW = "too_few_prompts"
 NO_DIRECTION = "no_direction_selected"
 FOUND = "direction_selected"
 
@@ -204,27 +207,48 @@ def kept_ids(
     return kept
 
 
-def filter_verdict(
-    refused: int, n: int, kept: dict[str, int], min_train: int, min_val: int, max_rate: float
-) -> FilterVerdict:
-    """`no_refusal_behaviour` when the model refuses too few harmful prompts to find a direction from.
+@dataclass(frozen=True)
+class Asked:
+    """What a model did with the prompts of one set, by the metric: `silent` ends its answer before it begins."""
 
-    Either the 95 % Wilson interval of its refusal rate by the metric lies below `max_rate`, or the
-    filter keeps fewer than the minimum of a set.
+    n: int
+    refused: int
+    silent: int
+    kept: int
+
+
+def filter_verdict(asked: Mapping[str, Asked], min_train: int, min_val: int, max_rate: float) -> FilterVerdict:
+    """Why the filtered prompts support no direction, the first that holds:
+
+    `too_few_prompts`: a set has, or had by most of it passing, fewer than its minimum. `no_answers`: most prompts get
+    an empty answer (95 % Wilson interval above one half). `no_refusal_behaviour`: the interval of the refusal rate on
+    harmful prompts lies below `max_rate`, or too few of them are refused. `refuses_everything`: too few harmless
+    prompts are answered.
     """
     from pipeline.maths.statistics import wilson
 
-    _, high = wilson(refused, n)
-    needed = {
-        "harmful_train": min_train,
-        "harmless_train": min_train,
-        "harmful_val": min_val,
-        "harmless_val": min_val,
-    }
-    short = [f"{name} keeps {kept[name]} of at least {least}" for name, least in needed.items() if kept[name] < least]
-    if high < max_rate:
-        reason = f"{refused} of {n} harmful train prompts refused by the metric, with certainty below {max_rate:.0%}"
-        return FilterVerdict(NO_REFUSAL, reason, refused, n)
-    if short:
-        return FilterVerdict(NO_REFUSAL, "; ".join(short), refused, n)
-    return FilterVerdict(None, "", refused, n)
+    train = asked["harmful_train"]
+    least = {name: min_train if name.endswith("_train") else min_val for name in FITTED_SETS}
+    short = {name: f"{name} keeps {asked[name].kept} of at least {least[name]}" for name in FITTED_SETS}
+    short = {name: text for name, text in short.items() if asked[name].kept < least[name]}
+    silent, n = sum(row.silent for row in asked.values()), sum(row.n for row in asked.values())
+
+    def say(verdict: str | None, reason: str) -> FilterVerdict:
+        return FilterVerdict(verdict, reason, train.refused, train.n)
+
+    if poor := [name for name in FITTED_SETS if asked[name].n < least[name]]:
+        return say(TOO_FEW, "; ".join(f"{name} has {asked[name].n} of at least {least[name]} prompts" for name in poor))
+    if wilson(silent, n)[0] > 0.5:
+        return say(NO_ANSWERS, f"{silent} of {n} prompts get an empty answer: the model ends it at once")
+    if wilson(train.refused, train.n)[1] < max_rate:
+        rate = f"{train.refused} of {train.n} harmful train prompts refused by the metric"
+        return say(NO_REFUSAL, f"{rate}, with certainty below {max_rate:.0%}")
+    if not short:
+        return say(None, "")
+    if all(2 * asked[name].kept >= asked[name].n for name in short):
+        return say(TOO_FEW, "; ".join(f"{text}, of {asked[name].n} prompts" for name, text in short.items()))
+    if any(name.startswith("harmful_") for name in short):
+        return say(NO_REFUSAL, "; ".join(short.values()))
+    harmless = asked["harmless_train"]
+    refused = f"{harmless.refused} of {harmless.n} harmless train prompts are refused by the metric too"
+    return say(REFUSES_ALL, f"{refused}; {'; '.join(short.values())}")

@@ -8,8 +8,8 @@ from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.metrics import refusal_metric
-from pipeline.maths.selection import FITTED_SETS, filter_verdict, kept_ids
-from pipeline.model import chat, forward
+from pipeline.maths.selection import FITTED_SETS, Asked, filter_verdict, kept_ids
+from pipeline.model import chat, decoding, forward
 from pipeline.model.forward import last_logits
 from pipeline.model.loading import ChatModel
 from pipeline.model.tracing import n_tokens_run, resid_pre_moments
@@ -25,22 +25,20 @@ def activations(config: Config, layout: Layout) -> None:
     asked = {name: model.encode([prompt.instruction for prompt in rows]) for name, rows in prompts.items()}
     total = sum(forward.n_tokens(model, rows) for rows in asked.values())
     with progress("refusal metric", total) as bar:
-        baseline = [
-            row
-            for name in prompts
-            for row in _baseline(config, model, name, prompts[name], asked[name], tokens["ids"], bar)
-        ]
+        found = {
+            name: _baseline(config, model, name, rows, asked[name], tokens["ids"], bar)
+            for name, rows in prompts.items()
+        }
+    baseline = [row for rows, _ in found.values() for row in rows]
     limits = {"train": config.select.max_train, "val": config.select.max_val}
     kept = kept_ids(baseline, limits, tokens["cutoff"])
     records.write_baseline(layout.baseline, baseline, kept)
-    verdict = filter_verdict(
-        refused=sum(row["refusal_metric"] > tokens["cutoff"] for row in baseline if row["set"] == "harmful_train"),
-        n=len(prompts["harmful_train"]),
-        kept={name: len(ids) for name, ids in kept.items()},
-        min_train=config.select.min_train,
-        min_val=config.select.min_val,
-        max_rate=config.select.max_refusal_rate,
-    )
+    did = {
+        name: Asked(len(rows), sum(row["refusal_metric"] > tokens["cutoff"] for row in rows), silent, len(kept[name]))
+        for name, (rows, silent) in found.items()
+    }
+    select = config.select
+    verdict = filter_verdict(did, select.min_train, select.min_val, select.max_refusal_rate)
     pinned = identity(config.model.source)
     means = {}
     texts = {name: records.kept_instructions(layout, f"{name}_train") for name in ("harmful", "harmless")}
@@ -65,13 +63,16 @@ def _baseline(
     tokens: Sequence[Sequence[int]],
     refusal_tokens: Sequence[int],
     bar: Bar,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], int]:
+    """A row a prompt, and how many prompts the model would answer with nothing."""
     bar.step(f"refusal metric, {name}")
     logits = last_logits(model, tokens, config.engine.max_batch_tokens, bar)
     metric = refusal_metric(logits, chat.token_ids(refusal_tokens)).tolist()
+    stops = decoding.stop_tokens(model)
+    silent = sum(int(token) in stops for token in logits.argmax(dim=-1))
     return [
         {"set": name, "id": prompt.id, "refusal_metric": value} for prompt, value in zip(prompts, metric, strict=True)
-    ]
+    ], silent
 
 
 def _moments(config: Config, model: ChatModel, name: str, tokens: Sequence[Sequence[int]], bar: Bar) -> Any:
