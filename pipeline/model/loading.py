@@ -148,15 +148,16 @@ def require_family(name: str, folder: Path, family: Family) -> None:
     """Raises UserError when the folder's config.json names another architecture than the family's."""
     if family.remote_code:
         raise UserError(f"model '{name}' is of family '{family.name}', which is refused: {family.remote_code}")
-    model_type = _model_type(name, folder)
-    if model_type not in family.model_types:
+    found = model_type(name, folder)
+    if found not in family.model_types:
         raise UserError(
-            f"model '{name}' has architecture '{model_type}', but family '{family.name}' describes "
+            f"model '{name}' has architecture '{found}', but family '{family.name}' describes "
             f"{', '.join(family.model_types)}: set the model's family in conf/model/ to one whose model_types has it"
         )
 
 
-def _model_type(name: str, folder: Path) -> str:
+def model_type(name: str, folder: Path) -> str:
+    """The architecture that the folder's config.json names. Raises UserError when it is not readable."""
     path = folder / "config.json"
     try:
         return str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))

@@ -1,0 +1,27 @@
+"""One door: python -m pipeline VERB ...; `python -m pipeline` lists the verbs."""
+
+import argparse
+import importlib
+import sys
+
+# Verb: the module that does it, and what it is for.
+VERBS = {"check": ("pipeline.check", "does this model work? open it, try everything, say what was found")}
+
+
+def main() -> None:
+    """Hand the rest of the command line to the verb's module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Does a chat model refuse through a single direction of its residual stream?",
+        epilog="verbs:\n" + "\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help=f"one of {', '.join(VERBS)}")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="see python -m pipeline VERB --help")
+    arguments = parser.parse_args()
+    sys.argv = [f"python -m pipeline {arguments.verb}", *arguments.rest]
+    importlib.import_module(VERBS[arguments.verb][0]).main()
+
+
+if __name__ == "__main__":
+    main()
