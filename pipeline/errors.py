@@ -1,13 +1,20 @@
 """The one exception whose message is meant for the user."""
 
+from pipeline.display import plain
+
 
 class UserError(Exception):
     """Something the user can mend: one line that says what is wrong, where, and what to do.
 
-    Entry points print it without a traceback and exit with status 1.
+    Entry points print it without a traceback and exit with status 1. Whatever the message was made of, as text it is
+    one printable line of bounded length.
     """
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its type's name."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """The first line of an error's text, printable and of bounded length, or its type's name."""
+    lines = str(error).strip().splitlines()
+    return plain(lines[0]) if lines else type(error).__name__

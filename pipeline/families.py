@@ -15,6 +15,7 @@ import pandas as pd
 
 from pipeline.artifacts.files import replacing
 from pipeline.config.compose import CONF, family
+from pipeline.display import plain
 from pipeline.model.exactness import Exactness, measure
 from pipeline.model.family import Family
 from pipeline.model.random_model import write_random_model
@@ -65,8 +66,8 @@ def row(name: str, described: Family, found: Exactness) -> dict[str, object]:
     """One line of the table."""
     same = found.equivalence
     return {
-        "family": name,
-        "model_types": " ".join(described.model_types),
+        "family": plain(name),
+        "model_types": plain(" ".join(described.model_types)),
         "equal to ablation": "exact" if described.exact else "up to a factor per write",
         "activations - HF": found.activations,
         "resid + writes error": found.residual_error,
@@ -90,7 +91,7 @@ def check(chosen: Sequence[str]) -> int:
         rows.append(row(name, described, found))
         for failure in failures(described, found):
             failed += 1
-            print(f"error: family '{name}': {failure}", file=sys.stderr)
+            print(plain(f"error: family '{name}': {failure}"), file=sys.stderr)
     table = pd.DataFrame(rows)
     for column in table.select_dtypes("number"):
         table[column] = table[column].map("{:.1e}".format)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.display import LINE, NAME, mathless
 from pipeline.maths.labels import Label
 from pipeline.maths.selection import CandidateScores
 from pipeline.maths.statistics import Estimate
@@ -47,9 +48,9 @@ def score_bars(scores: Mapping[str, Estimate], what: str, share: str, judge: str
         axis.set_xticks(range(len(shown[kind])), [EFFECTS[effect] for effect in shown[kind]], fontsize=9)
         axis.set_title(f"{kind} instructions (n = {scores[f'{kind}_baseline'].n})", fontsize=11)
         _share_axis(axis)
-    axes[0].set_ylabel(f"{what.lower()} score [{judge}]\nshare of completions {share}, 95 % interval")
+    axes[0].set_ylabel(f"{what.lower()} score [{mathless(judge, NAME)}]\nshare of completions {share}, 95 % interval")
     _control_legend(axes[-1], labels.values())
-    finish(figure, f"{what} before and after: {title}", stamp)
+    finish(figure, f"{what} before and after: {mathless(title)}", stamp)
     return figure
 
 
@@ -112,10 +113,10 @@ def refusal_by_length(rates: Mapping[str, Mapping[int, Estimate]], title: str, j
     axis.set_xscale("log", base=2)
     axis.set_xticks(lengths, [str(n) for n in lengths])
     axis.set_xlabel("generated tokens that the judge reads")
-    axis.set_ylabel(f"refusal score [{judge}], 95 % interval")
+    axis.set_ylabel(f"refusal score [{mathless(judge, NAME)}], 95 % interval")
     _share_axis(axis)
     axis.legend(fontsize=9, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
-    finish(figure, f"Refusal against the length of the answer: {title}", stamp)
+    finish(figure, f"Refusal against the length of the answer: {mathless(title)}", stamp)
     return figure
 
 
@@ -141,12 +142,14 @@ def estimator_rates(
             _across(axis, len(rows) - 0.25 + 0.5 * index / max(1, len(controls[effect]) - 1), rate, GREY)
         axis.set_xlim(-0.02, 1.02)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axis.set_xlabel(f"refusal score [{judge}]: {label}")
+        axis.set_xlabel(f"refusal score [{mathless(judge, NAME)}]: {label}")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(rows) + 1), [*rows, "controls: random, shuffled labels"])
+    axes[0].set_yticks(
+        range(len(rows) + 1), [*(mathless(row, NAME) for row in rows), "controls: random, shuffled labels"]
+    )
     axes[0].invert_yaxis()
     axes[1].legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
-    finish(figure, f"Estimators on equal terms: {title}", stamp)
+    finish(figure, f"Estimators on equal terms: {mathless(title)}", stamp)
     return figure
 
 
@@ -167,7 +170,7 @@ def stability_panels(record: Mapping[str, Any], tokens: Sequence[str], title: st
     _split_halves(axes[1], record["split_half_cosine"])
     if record["learning_curve"]:
         _learning_curves(axes[2], axes[3], record["learning_curve"], record["baselines"])
-    finish(figure, f"How stable the choice is: {title}", stamp)
+    finish(figure, f"How stable the choice is: {mathless(title)}", stamp)
     return figure
 
 
@@ -192,7 +195,7 @@ def _win_map(figure: Figure, axis: Axes, record: Mapping[str, Any], tokens: Sequ
                 fontsize=8,
                 color=colour,
             )
-    axis.set_yticks(range(len(tokens)), [f"{i - len(tokens)}  {token!r}" for i, token in enumerate(tokens)], fontsize=8)
+    axis.set_yticks(range(len(tokens)), _positions(tokens), fontsize=8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("layer")
     axis.set_ylabel("position (token)")
@@ -205,12 +208,19 @@ def _win_map(figure: Figure, axis: Axes, record: Mapping[str, Any], tokens: Sequ
     figure.colorbar(image, ax=axis, shrink=0.8, format=lambda value, _: f"{value:.0%}")
 
 
+def _positions(tokens: Sequence[str]) -> list[str]:
+    """Places counted from the end, each with its token."""
+    return [f"{i - len(tokens)}  {mathless(repr(token), NAME)}" for i, token in enumerate(tokens)]
+
+
 def _split_halves(axis: Axes, halves: Mapping[str, Any]) -> None:
     axis.set_title("cosine of the directions\nof two random halves of train", fontsize=10)
     axis.set_xlabel("cosine")
     axis.spines[["top", "right"]].set_visible(False)
     if "draws" not in halves:
-        axis.text(0.5, 0.5, halves["note"], ha="center", va="center", wrap=True, transform=axis.transAxes)
+        axis.text(
+            0.5, 0.5, mathless(halves["note"], LINE), ha="center", va="center", wrap=True, transform=axis.transAxes
+        )
         return
     control = halves["shuffled_labels"]["draws"]
     bins = np.linspace(min(*control, *halves["draws"]), 1, 31).tolist()
@@ -276,11 +286,13 @@ def selection_heatmaps(
         if chosen:
             row = chosen.position + len(tokens)
             axis.plot(chosen.layer, row, marker="*", color="#D55E00", markeredgecolor="white", markersize=15)
-    axes[0].set_yticks(range(len(tokens)), [f"{i - len(tokens)}  {token!r}" for i, token in enumerate(tokens)])
+    axes[0].set_yticks(range(len(tokens)), _positions(tokens))
     axes[0].set_ylabel("position (token)")
     star = f"star: chosen, position {chosen.position}, layer {chosen.layer}" if chosen else "no candidate chosen"
     stopped = "; dotted: stopped early, mean of the prompts seen" if any(row.stopped for row in scores) else ""
-    finish(figure, f"Candidate directions on val prompts: {title}\n{star}; hatched: no direction{stopped}", stamp)
+    finish(
+        figure, f"Candidate directions on val prompts: {mathless(title)}\n{star}; hatched: no direction{stopped}", stamp
+    )
     return figure
 
 
@@ -301,12 +313,12 @@ def _grid(scores: Sequence[CandidateScores], field: str, n_positions: int) -> np
 def message(text: str, title: str, stamp: str) -> Figure:
     """A figure that says why there is nothing to draw."""
     figure = Figure(figsize=(9, 2.4), layout="constrained")
-    figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True)
-    finish(figure, title, stamp)
+    figure.text(0.5, 0.5, mathless(text, LINE), ha="center", va="center", wrap=True)
+    finish(figure, mathless(title), stamp)
     return figure
 
 
 def finish(figure: Figure, title: str, stamp: str) -> None:
-    """Title above, provenance below."""
+    """Title above, in which names are `mathless`; provenance below."""
     figure.suptitle(title, fontsize=12)
-    figure.supxlabel(stamp, fontsize=6.5, color="#555555")
+    figure.supxlabel("\n".join(mathless(line, LINE) for line in stamp.split("\n")), fontsize=6.5, color="#555555")

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.config.params import Run, read_params
+from pipeline.display import plain
 from pipeline.errors import UserError
 from pipeline.repro import dvc, every_run
 from pipeline.stages.entry import guarded
@@ -72,7 +73,7 @@ def main() -> None:
         read_params()
         problems = _problems()
         for line in problems:
-            print(f"FAIL {line}")
+            print(plain(f"FAIL {line}"))
         if problems:
             sys.exit(1)
         print(

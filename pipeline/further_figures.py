@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.cells import on_tasks
+from pipeline.display import NAME, mathless
 from pipeline.figures import BLUE, GREEN, ORANGE, PINK, estimates, finish, score_bars
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
@@ -29,13 +30,13 @@ def figures(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], stamp: s
     }
     further = {name: rate for name, rate in scores.items() if not Label.parse(name).is_main}
     if further:
-        headline = f"Refusal of contrast prompts and under system prompts: {title}"
+        headline = f"Refusal of contrast prompts and under system prompts: {mathless(title)}"
         drawn["further"] = further_rates(further, headline, metrics["judge"], stamp)
     tasks = {task: (estimates(row["score"]), row["chance"]) for task, row in metrics["capability"]["tasks"].items()}
     if tasks:
         rates = {task: {words: row[name] for name, words in on_tasks(row).items()} for task, (row, _) in tasks.items()}
         chance = {task: guess for task, (_, guess) in tasks.items()}
-        drawn["capability"] = capability_scores(rates, chance, f"Capability: {title}", stamp)
+        drawn["capability"] = capability_scores(rates, chance, f"Capability: {mathless(title)}", stamp)
     return drawn
 
 
@@ -51,18 +52,22 @@ def further_rates(scores: Mapping[str, Estimate], headline: str, judge: str, sta
         found = {_row(Label.parse(name)): rate for name, rate in scores.items() if Label.parse(name).effect == effect}
         offset = 0.18 * (list(STYLES).index(effect) - 1.5)
         _points(axis, [(rows.index(row) + offset, rate) for row, rate in found.items()], colour, marker, text)
-    axis.set_yticks(range(len(rows)), [f"{row} (n = {_n(scores, row)})" for row in rows])
+    axis.set_yticks(range(len(rows)), [f"{_words(*row)} (n = {_n(scores, row)})" for row in rows])
     axis.invert_yaxis()
-    _share(axis, f"refusal score [{judge}]: share of completions refused, 95 % interval")
+    _share(axis, f"refusal score [{mathless(judge, NAME)}]: share of completions refused, 95 % interval")
     finish(figure, headline, stamp)
     return figure
 
 
-def _row(label: Label) -> str:
-    return label.kind + (f"\nsystem prompt: {label.system}" if label.system else "")
+def _row(label: Label) -> tuple[str, str]:
+    return label.kind, label.system
 
 
-def _n(scores: Mapping[str, Estimate], row: str) -> int:
+def _words(kind: str, system: str) -> str:
+    return mathless(kind, NAME) + (f"\nsystem prompt: {mathless(system, NAME)}" if system else "")
+
+
+def _n(scores: Mapping[str, Estimate], row: tuple[str, str]) -> int:
     return max(rate.n for name, rate in scores.items() if _row(Label.parse(name)) == row)
 
 
@@ -74,9 +79,9 @@ def capability_scores(
     axes: list[Axes] = list(figure.subplots(len(tasks), 1, squeeze=False, sharex=True)[:, 0])
     for axis, (task, rates) in zip(axes, tasks.items(), strict=True):
         _points(axis, list(enumerate(rates.values())), BLUE, "o", "")
-        axis.set_yticks(range(len(rates)), list(rates), fontsize=8)
+        axis.set_yticks(range(len(rates)), [mathless(words, NAME) for words in rates], fontsize=8)
         axis.set_ylim(len(rates) - 0.5, -0.5)
-        axis.set_title(f"{task} (n = {max(rate.n for rate in rates.values())})", fontsize=10, loc="left")
+        axis.set_title(f"{mathless(task)} (n = {max(rate.n for rate in rates.values())})", fontsize=10, loc="left")
         guess = chance[task]
         if guess:
             axis.axvline(guess, color="black", linestyle="--", linewidth=1)

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.params import Run
+from pipeline.display import plain
 from pipeline.errors import UserError
 from pipeline.maths.labels import Label
 from pipeline.maths.regression import move
@@ -122,7 +123,7 @@ def main() -> None:
             given = {one: Path(arguments.metrics) for one in runs}
         found = check(runs, given)
         for line in found:
-            print(f"FAIL {line}")
+            print(plain(f"FAIL {line}"))
         if found:
             sys.exit(1)
         print(f"gate: refusal rates unmoved on the same prompts, of {'; '.join(map(str, runs))}")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
 from torch import Tensor
 
 from pipeline.artifacts.published import Published
+from pipeline.cells import Shown
 from pipeline.errors import UserError, first_line
 from pipeline.maths import replay
 from pipeline.maths.selection import CandidateScores
@@ -54,9 +54,9 @@ def candidates(results: list[Replayed]) -> pd.DataFrame:
     )
 
 
-def checks_table(results: list[Replayed]) -> Table:
+def checks_table(results: list[Replayed]) -> Shown:
     """Recomputed beside published, a section per model."""
-    table = Table("model", "what", "recomputed", "published", "tolerance", "difference", "beside it")
+    table = Shown("model", "what", "recomputed", "published", "tolerance", "difference", "beside it")
     for result in results:
         for part, note in _noted(result):
             for check in part.checks():
@@ -86,9 +86,9 @@ def shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def choices_table(results: list[Replayed]) -> Table:
+def choices_table(results: list[Replayed]) -> Shown:
     """How close winner and runner-up are to each bound, what could overtake, and why the others lost."""
-    table = Table("model", "candidate", "(position, layer)", "bypass", "induce", "kl", "to spare", "reasons")
+    table = Shown("model", "candidate", "(position, layer)", "bypass", "induce", "kl", "to spare", "reasons")
     for result in results:
         choice = result.choice
         reasons = ", ".join(f"{name} {count}" for name, count in choice.counts.items() if count)

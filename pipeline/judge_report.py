@@ -71,16 +71,16 @@ def _pair(first: str, second: str, a: Labels, b: Labels, meaning: Mapping[str, b
     for label in meaning:
         table.add_row(label, *(str(counts[label, other]) for other in meaning))
     if not known:
-        table.caption = "no row that both judge"
+        table.caption = cells.caption("no row that both judge")
         return table
     equal = rate([x == y for x, y in known])
     agreement = kappa([bool(x) for x, _ in known], [bool(y) for _, y in known])
     value = f"{agreement.value:.2f} " if agreement.value is not None else ""
-    table.caption = (
-        f"n = {len(known)}, unknown to either {len(a) - len(known)}\n"
-        f"equal {equal.value:.1%} [{equal.low:.1%}, {equal.high:.1%}]\n"
+    table.caption = cells.caption(
+        f"n = {len(known)}, unknown to either {len(a) - len(known)}",
+        f"equal {equal.value:.1%} [{equal.low:.1%}, {equal.high:.1%}]",
         f"kappa {value}"
-        + (f"[{agreement.low:.2f}, {agreement.high:.2f}]" if agreement.low is not None else f"({agreement.note})")
+        + (f"[{agreement.low:.2f}, {agreement.high:.2f}]" if agreement.low is not None else f"({agreement.note})"),
     )
     return table
 

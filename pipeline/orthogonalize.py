@@ -17,6 +17,7 @@ from pipeline.artifacts import card, files, records
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
+from pipeline.display import plain
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
 from pipeline.model import loading, proof
@@ -67,7 +68,7 @@ def main() -> None:
         config = OmegaConf.to_object(compose(arguments.model, "standard", arguments.overrides))
         assert isinstance(config, Config)
         coverage = orthogonalize(config, arguments.direction, arguments.out)
-        print(f"{arguments.out}: {coverage['n_edited']} of {coverage['n_writers']} writers edited")
+        print(plain(f"{arguments.out}: {coverage['n_edited']} of {coverage['n_writers']} writers edited"))
 
     guarded(run)
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 
 from pipeline.artifacts.safety_probe import SHIPPED, SafetyProbe, read_probe, write_probe
+from pipeline.cells import Shown
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
@@ -59,10 +60,10 @@ def _reference(text: str) -> tuple[str, Reference]:
     return name, read_reference(Path(path))
 
 
-def table(probe: SafetyProbe) -> Table:
+def table(probe: SafetyProbe) -> Shown:
     """Agreement on data that the probe was not fitted on."""
     columns = ("held against", "completions", "n", "unsafe", "kappa, 95 %", "AUROC, 95 %", "caught", "false alarms")
-    shown = Table(*(Column(name, no_wrap=index < 4) for index, name in enumerate(columns)))
+    shown = Shown(*(Column(name, no_wrap=index < 4) for index, name in enumerate(columns)))
     parts = {"people, cross-validated": probe.record["cross_validated"], **probe.record["references"]}
     for name, record in parts.items():
         for key in RANGES:

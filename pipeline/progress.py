@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from pipeline.display import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 TERMINAL_S, LINE_S = 0.1, 2.0  # least time between two looks at a count
+STEP = 200  # characters of what is running: a bar is drawn again and again
 Advance = Callable[[float], None]
 
 
@@ -28,7 +31,7 @@ class _Stage:
 
     @property
     def suffix(self) -> str:
-        return f", then {self.following}" if self.following else ""
+        return plain(f", then {self.following}", STEP) if self.following else ""
 
 
 _stage = _Stage()
@@ -40,8 +43,8 @@ def announce(stage: str, following: str) -> None:
 
 
 def note(text: str) -> None:
-    """One line on standard error about a step that has no count."""
-    print(f"{_stage.prefix}{text}", file=sys.stderr, flush=True)
+    """One printable line on standard error about a step that has no count."""
+    print(plain(f"{_stage.prefix}{text}"), file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -80,8 +83,8 @@ class Bar:
 
     @property
     def title(self) -> str:
-        """Stage and step."""
-        return _stage.prefix + self.name
+        """Stage and step, on one printable line."""
+        return plain(_stage.prefix + self.name, STEP)
 
     @property
     def shown(self) -> tuple[float, float | None]:

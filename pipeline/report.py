@@ -70,7 +70,7 @@ def refusal_table(metrics: Mapping[str, Any]) -> Table:
                 *cells.test(test),
             )
         table.add_section()
-    table.caption = "\n".join(_notes(metrics))
+    table.caption = cells.caption(*_notes(metrics))
     return table
 
 
@@ -130,24 +130,21 @@ def effects_table(metrics: Mapping[str, Any]) -> Table:
             )
     table.add_section()
     _add_export(table, metrics["export"])
-    table.caption = _choice(metrics)
+    table.caption = cells.caption(*_choice(metrics))
     return table
 
 
-def _choice(metrics: Mapping[str, Any]) -> str:
+def _choice(metrics: Mapping[str, Any]) -> Iterator[str]:
     selection = metrics["selection"]
     chosen, reference = selection["chosen"], metrics["reference"]
-    text = (
+    yield (
         f"direction: position {chosen['position']}, layer {chosen['layer']}, chosen by rule {selection['rule']} "
         f"from {selection['n_candidates']} candidates ({selection['n_kept']} kept); controls: range of all their values"
     )
     if not metrics["export"]["exported"]:
-        text += f"\nnot exported: {metrics['export']['reason']}"
+        yield f"not exported: {metrics['export']['reason']}"
     if reference:
-        text += (
-            f"\npublished choice: position {reference['position']}, layer {reference['layer']} ({reference['from']})"
-        )
-    return text
+        yield f"published choice: position {reference['position']}, layer {reference['layer']} ({reference['from']})"
 
 
 def _add_export(table: Table, export: Mapping[str, Any]) -> None:
@@ -185,9 +182,10 @@ def estimators_table(metrics: Mapping[str, Any]) -> Table:
             test = record["against_mean_difference"].get(effect)
             row += [f"{score['value']:.0%} {cells.interval(score, '{:.0%}')}" if score else "-", cells.p(test)]
         table.add_row(*row, f"{evaluated['kl']:.3f}")
-    table.caption = "p: McNemar's exact test against the difference in means; below 0.05 the difference is real"
+    notes = ["p: McNemar's exact test against the difference in means; below 0.05 the difference is real"]
     if any(not record["chosen"] for record in metrics["estimators"].values()):
-        table.caption += "\n*: the rule keeps none of its candidates; this is the nearest miss"
+        notes.append("*: the rule keeps none of its candidates; this is the nearest miss")
+    table.caption = cells.caption(*notes)
     return table
 
 
@@ -216,11 +214,12 @@ def tokens_table(record: Mapping[str, Any]) -> Table:
     difference = record["difference"]
     ids = [row["ids"] for row in record["lists"].values()]
     if len(ids) == 2 and ids[0] == ids[1]:
-        table.caption = "auto finds the family's tokens, and another cutoff"
+        table.caption = cells.caption("auto finds the family's tokens, and another cutoff")
     elif difference and difference["value"] is not None:
-        table.caption = f"auto minus family, AUROC: {difference['value']:+.3f} {cells.interval(difference, '{:+.3f}')}"
+        change = f"{difference['value']:+.3f} {cells.interval(difference, '{:+.3f}')}"
+        table.caption = cells.caption(f"auto minus family, AUROC: {change}")
     elif record["note"]:
-        table.caption = f"auto: {record['note']}"
+        table.caption = cells.caption(f"auto: {record['note']}")
     return table
 
 
@@ -266,7 +265,7 @@ def stability_table(record: Mapping[str, Any]) -> Table:
         spread = f"{control['q025']:.3f} to {control['q975']:.3f} (of splits)"
         table.add_row("the same with shuffled labels", f"{control['mean']:.3f}", spread)
     if record["reason"]:
-        table.caption = record["reason"]
+        table.caption = cells.caption(record["reason"])
     return table
 
 

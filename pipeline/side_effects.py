@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline import cells
@@ -29,25 +28,26 @@ def safety_table(judge: str, record: Mapping[str, Any]) -> Table:
         row = record["score"][condition]
         test = record["comparisons"].get(condition)
         table.add_row(cells.condition(condition), *cells.number(row, "{:.1%}"), *cells.test(test))
-    table.caption = escape(reliability(judge, record["reliability"]))
+    notes = list(reliability(judge, record["reliability"]))
     if unknown := {name: count for name, count in record["unknown"].items() if count}:
-        table.caption += "\nno verdict: " + ", ".join(f"{cells.condition(n)} {count}" for n, count in unknown.items())
+        notes.append("no verdict: " + ", ".join(f"{cells.condition(n)} {count}" for n, count in unknown.items()))
+    table.caption = cells.caption(*notes)
     return table
 
 
-def reliability(judge: str, known: Mapping[str, Any]) -> str:
-    """How far the judge agrees with references on completions that it was not fitted on."""
+def reliability(judge: str, known: Mapping[str, Any]) -> Iterator[str]:
+    """Lines on how far the judge agrees with references on completions that it was not fitted on."""
     if not known:
-        return f"{judge}: its agreement with people was not measured here"
-    lines = [f"agreement of {judge} with references that it was not fitted on:"]
+        yield f"{judge}: its agreement with people was not measured here"
+        return
+    yield f"agreement of {judge} with references that it was not fitted on:"
     for name, parts in known.items():
         for part, found in parts.items():
             kappa, auroc = found["kappa"], found["auroc"]
-            lines.append(
+            yield (
                 f"  {name}, {part}, n = {found['n']}: kappa {_value(kappa)} {cells.interval(kappa, '{:.2f}')}, "
                 f"AUROC {_value(auroc)} {cells.interval(auroc, '{:.2f}')}"
             )
-    return "\n".join(lines)
 
 
 def _value(row: Mapping[str, Any]) -> str:
@@ -67,9 +67,10 @@ def further_table(metrics: Mapping[str, Any]) -> Table:
         test = cells.test(metrics["comparisons"].get(condition))
         table.add_row(cells.condition(condition), *cells.number(scores[condition], "{:.1%}"), *test)
     left_out = metrics["systems"]["not_measured"]
-    table.caption = "system prompt: the main evaluation has what the chat template does by itself"
-    for system, reason in left_out.items():
-        table.caption += f"\nsystem prompt {system} not measured: {reason}"
+    table.caption = cells.caption(
+        "system prompt: the main evaluation has what the chat template does by itself",
+        *(f"system prompt {system} not measured: {reason}" for system, reason in left_out.items()),
+    )
     return table
 
 
@@ -95,7 +96,7 @@ def capability_table(record: Mapping[str, Any]) -> Table:
             notes[-1] += f"; export and live ablation differ in {equal['different_answers']} of {equal['n']} answers"
     if record["export_missing"]:
         notes.append(f"no export: {record['export_missing']}")
-    table.caption = "\n".join(notes)
+    table.caption = cells.caption(*notes)
     return table
 
 
@@ -117,9 +118,10 @@ def attacks_table(metrics: Mapping[str, Any]) -> Table:
         for judge, rows in metrics["attacks"][condition].items():
             for category, row in rows.items():
                 beside = f"{paper:.1%}" if paper is not None and category == "standard" else ""
-                table.add_row(
-                    escape(f"{cells.condition(condition)} [{judge}]"), category, *cells.number(row, "{:.1%}"), beside
-                )
+                shown = f"{cells.condition(condition)} [{judge}]"
+                table.add_row(shown, category, *cells.number(row, "{:.1%}"), beside)
         table.add_section()
-    table.caption = "the orthogonalised model answers as the ablated one does: see export in the table above"
+    table.caption = cells.caption(
+        "the orthogonalised model answers as the ablated one does: see export in the table above"
+    )
     return table

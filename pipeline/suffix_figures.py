@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.display import mathless
 from pipeline.figures import BLUE, GREEN, GREY, ORANGE, finish
 
 # kind -> (label, colour, marker): told apart by shape as well as by colour.
@@ -34,7 +35,7 @@ def figures(record: Mapping[str, Any], title: str, stamp: str) -> dict[str, Figu
     found = {}
     for name, (headline, draw) in drawn.items():
         found[f"suffix_{name}"] = figure = draw(record)
-        finish(figure, f"{headline}: {title}\n{_caption(record)}", stamp)
+        finish(figure, f"{headline}: {mathless(title)}\n{_caption(record)}", stamp)
     return found
 
 
@@ -45,7 +46,7 @@ def _caption(record: Mapping[str, Any]) -> str:
     if record["verdict"] != "suffix_lowers_refusal":
         works = "does NOT lower refusal below both no suffix and a random one, so it explains no bypass"
     return (
-        f"suffix {record['chosen']} of {record['source']} {works}\n"
+        f"suffix {mathless(str(record['chosen']))} of {mathless(record['source'])} {works}\n"
         f"change of the refusal metric {effect:+.1f} nats, by a random suffix {random:+.1f}; "
         f"{record['n']['harmful']} refused prompts"
     )

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline import cells
@@ -47,7 +46,7 @@ def kinds_table(record: Mapping[str, Any]) -> Table:
     for region, words in REGIONS.items():
         rows = {part: _at(record["attention"][part], region) for part in ("values", "changes")}
         _add(table, f"attention of the {heads} top heads on: {words}", rows)
-    table.caption = escape("\n".join(_notes(record)))
+    table.caption = cells.caption(*_notes(record))
     return table
 
 
@@ -62,7 +61,7 @@ def _add(table: Table, label: str, rows: Mapping[str, Any]) -> None:
         test = rows["changes"][name]
         change = test["change"]["value"]
         shown += ["-" if change is None else f"{change:+.3f}", cells.p(test)]
-    table.add_row(escape(label), str(values[0]["n"]), *shown)
+    table.add_row(label, str(values[0]["n"]), *shown)
 
 
 def _notes(record: Mapping[str, Any]) -> Iterator[str]:
@@ -100,5 +99,7 @@ def restoration_table(record: Mapping[str, Any]) -> Table:
             shown += [cells.span(changes, "{:+.3f}"), cells.p(against[f"{name}_against_{control}"])]
         table.add_row(words, *shown)
     fall = record["metric"]["changes"]["adversarial_against_none"]["change"]
-    table.caption = f"without suffix the refusal metric is {-fall['value']:+.3f} nats from that with it: the whole fall"
+    table.caption = cells.caption(
+        f"without suffix the refusal metric is {-fall['value']:+.3f} nats from that with it: the whole fall"
+    )
     return table

@@ -18,10 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
+from pipeline.cells import Shown
 from pipeline.config.compose import ROOT, checked
 from pipeline.config.params import ONE_RUN
 from pipeline.errors import UserError
@@ -89,9 +89,9 @@ def job_params(overrides: list[str]) -> dict[str, Any]:
     }
 
 
-def sweep_table(jobs: list[dict[str, Any]]) -> Table:
+def sweep_table(jobs: list[dict[str, Any]]) -> Shown:
     """A row per job: verdict, direction, and refusal scores with 95 % intervals."""
-    table = Table(title="refusal scores with 95 % intervals", title_justify="left")
+    table = Shown(title="refusal scores with 95 % intervals", title_justify="left")
     for name in ("model", "overrides", "verdict", "position, layer", *COLUMNS):
         table.add_column(name, overflow="fold")
     for job in jobs:

@@ -1,11 +1,15 @@
 """The model card that every export carries."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from pipeline.artifacts.files import replacing
+from pipeline.display import LINE, code, markdown, plain
 
 if TYPE_CHECKING:
     from pipeline.maths.directions import Direction
@@ -45,13 +49,13 @@ def write(path: Path, facts: Facts) -> None:
 
 def _text(facts: Facts) -> str:
     return f"""---
-base_model: {facts.base_model}
-license: {facts.licence}
+base_model: {_scalar(facts.base_model)}
+license: {_scalar(facts.licence)}
 library_name: transformers
 tags: [interpretability, refusal-direction, research-only]
 ---
 
-# {facts.title}, refusal direction removed from the weights
+# {markdown(facts.title)}, refusal direction removed from the weights
 
 **Research only. This model's refusal of harmful requests has been disabled. Do not deploy it.**
 
@@ -61,8 +65,8 @@ al. 2024, *Refusal in Language Models Is Mediated by a Single Direction*, sectio
 
 | | |
 |---|---|
-| base model | {facts.base_model}, licence {facts.licence} (its terms apply here too) |
-| base weights | `{facts.pinned}` |
+| base model | {markdown(facts.base_model, LINE)}, licence {markdown(facts.licence)} (its terms apply here too) |
+| base weights | {code(facts.pinned)} |
 | direction | difference in means at position {facts.direction.position}, layer {facts.direction.layer} |
 | edit | {_edit(facts)} on {facts.n_edited} of {facts.n_writers} parameters that write to the residual stream \
 (`coverage.json`); lm_head is not edited |
@@ -72,6 +76,16 @@ al. 2024, *Refusal in Language Models Is Mediated by a Single Direction*, sectio
 It follows harmful requests that the base model refuses. Whoever holds it is responsible for keeping
 it from use outside research on safety training.
 """
+
+
+def _scalar(text: str) -> str:
+    """One line of YAML that is read as this text; in quotes only where it would be read as something else."""
+    line = plain(text)
+    try:
+        same = yaml.safe_load(f"key: {line}") == {"key": line}
+    except yaml.YAMLError:
+        same = False
+    return line if same else json.dumps(line, ensure_ascii=False)
 
 
 def _rows(measured: Measured) -> str:

@@ -11,16 +11,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.bench import caching, generation, scaling, selection, stages
 from pipeline.bench.material import N_PROMPTS, Material, compose_now, device_name, material, of_size, synthetic
 from pipeline.bench.timing import Row
+from pipeline.cells import Shown, words
 from pipeline.config.checks import AUTO
 from pipeline.config.params import read_params
 from pipeline.config.schema import DTYPES
+from pipeline.display import plain
 from pipeline.errors import UserError
 from pipeline.stages.entry import guarded, settled
 
@@ -34,9 +35,9 @@ N_CANDIDATES = 96  # of random weights
 SECTIONS = (*ON_MODEL, "stages", "scaling")
 
 
-def table(rows: list[Row], title: str) -> Table:
+def table(rows: list[Row], title: str) -> Shown:
     """Rows for people; a bound that does not hold is marked."""
-    shown = Table(title=title, title_justify="left")
+    shown = Shown(title=words(title, style="table.title"), title_justify="left")
     for name in ("section", "what", "value", "bound", "holds"):
         shown.add_column(name, justify="left" if name in ("section", "what") else "right")
     for row in rows:
@@ -116,7 +117,7 @@ def main() -> None:
     guarded(run)
     far = [row.name for row in rows if row.far_off]
     if far:
-        sys.exit(f"error: more than twice past its bound: {'; '.join(far)}")
+        sys.exit(plain(f"error: more than twice past its bound: {'; '.join(far)}"))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.display import plain
+
 GRAPH = Path("dvc.yaml")
 SLOW = {
     "datasets",
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument("run", help="the run's label: a profile, or PROFILE-NAME")
     arguments = parser.parse_args()
     if stages and arguments.stage not in stages:
-        parser.error(f"no stage '{arguments.stage}'")
+        parser.error(plain(f"no stage '{arguments.stage}'"))
 
     from pipeline.progress import announce, note
 

@@ -96,5 +96,6 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)  # a box is drawn for it
     for name in ("transformers", "nnsight", "huggingface_hub", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from pipeline.artifacts import files
 from pipeline.artifacts.published import DIRECTIONS, RUNS, input_file, read_directions, read_runs
+from pipeline.display import plain
 from pipeline.errors import UserError
 from pipeline.stages.entry import guarded
 
@@ -81,7 +82,7 @@ def write_nothing(folder: Path, out: Path) -> None:
     with files.replacing(out.with_name(CANDIDATES)) as temporary:
         temporary.write_text("model,position,layer,bypass,induce,kl,rejected_by\n")
         files.write_json(out, {"verdict": "not_replayed", "reason": reason})
-    print(f"golden: not replayed, {reason}")
+    print(plain(f"golden: not replayed, {reason}"))
 
 
 def main() -> None:
@@ -110,7 +111,7 @@ def main() -> None:
         failed = [(result, check) for result in results for check in result.checks() if not check.holds]
         for result, check in failed:
             values = f"{shown(check.recomputed)}, published {shown(check.published)}"
-            print(f"error: {result.published.name}: {check.what} is {values}", file=sys.stderr)
+            print(plain(f"error: {result.published.name}: {check.what} is {values}"), file=sys.stderr)
         sys.exit(min(len(failed), 1))
 
     guarded(run)
