@@ -18,7 +18,7 @@ def main() -> None:
     )
     parser.add_argument("verb", choices=VERBS, metavar="VERB", help=f"one of {', '.join(VERBS)}")
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="see python -m pipeline VERB --help")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(sys.argv[1:] or ["--help"])
     sys.argv = [f"python -m pipeline {arguments.verb}", *arguments.rest]
     importlib.import_module(VERBS[arguments.verb][0]).main()
 

@@ -21,7 +21,6 @@ from pipeline.stages.entry import guarded
 
 PROFILE = "quick"  # whose run the estimate of minutes is for
 TOKENS_PER_PROMPT = 45  # of a usual prompt in its template
-GIB = 2**30
 
 
 def configuration(target: str, overrides: list[str]) -> Config:
@@ -50,12 +49,16 @@ def _family_of(folder: Path) -> str:
     found = [name for name in names if wanted in family(name).model_types]
     if not found:
         known = ", ".join(sorted({each for name in names for each in family(name).model_types}))
-        raise UserError(f"{folder} has architecture '{wanted}', which no file of conf/family/ describes: known are {known}")
+        raise UserError(
+            f"{folder} has architecture '{wanted}', which no file of conf/family/ describes: known are {known}"
+        )
     return found[0]
 
 
 def rows(config: Config) -> Iterator[tuple[str, str]]:
     """What there is to say, a line at a time."""
+    from rich.filesize import decimal
+
     from pipeline.model import inspection, proof
     from pipeline.stages.models import load_folder, model_folder
 
@@ -79,13 +82,19 @@ def rows(config: Config) -> Iterator[tuple[str, str]]:
     yield "refusal tokens", ", ".join(map(repr, kept)) + (f"; split by this tokenizer: {split}" if split else "")
     tensors = inspection.tensors(model, folder)
     yield "tensors", _tensors(tensors)
-    yield "self-check", (
-        f"resid_pre + writes = next resid_pre to {model.report.residual_error:.1e} of its size; "
-        f"a padded batch equals single prompts to {model.report.padding_error:.1e}"
+    yield (
+        "self-check",
+        (
+            f"resid_pre + writes = next resid_pre to {model.report.residual_error:.1e} of its size; "
+            f"a padded batch equals single prompts to {model.report.padding_error:.1e}"
+        ),
     )
     note("weights against live ablation")
     weights, speed = sum(x.nbytes for x in model.hf.parameters()), inspection.speed(model)
-    yield "exactness of the edit", _exactness(inspection.edited(model), described.exact, proof.bound(described.exact, dtype))
+    yield (
+        "exactness of the edit",
+        _exactness(inspection.edited(model), described.exact, proof.bound(described.exact, dtype)),
+    )
     yield "memory", f"{weights / GIB:.2f} GiB of weights in {dtype}, and about 1 GiB beside them"
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     yield "disk", f"{size / GIB:.2f} GiB for the export, as much as the model itself"
@@ -109,7 +118,9 @@ def _tensors(found: Any) -> str:
     if found is None:
         return "packed: accounted for by the library"
     text = f"{len(found.read)} read, none missing, none left over"
-    return text + (f"; {len(found.unread)} that the architecture does not read: {found.unread[0]}" if found.unread else "")
+    return text + (
+        f"; {len(found.unread)} that the architecture does not read: {found.unread[0]}" if found.unread else ""
+    )
 
 
 def _exactness(edit: Any, exact: bool, limit: Any) -> str:

@@ -70,13 +70,13 @@ def test_calibrated_without_baselines_is_an_error():
         thresholds_for("calibrated", 10)
 
 
-def _verdict(max_rate=0.1, **changed):
+def _verdict(**changed):
     """Of a model that refuses 90 of 100 harmful prompts and answers 90 of 100 harmless ones, less what is changed."""
     asked = {
         **{f"harmful_{split}": Asked(100, 90, 0, 90) for split in ("train", "val")},
         **{f"harmless_{split}": Asked(100, 10, 0, 90) for split in ("train", "val")},
     }
-    return filter_verdict({**asked, **changed}, min_train=16, min_val=8, max_rate=max_rate)
+    return filter_verdict({**asked, **changed}, min_train=16, min_val=8, max_rate=0.1)
 
 
 def test_a_model_that_supports_no_direction_gets_a_verdict_that_says_why():

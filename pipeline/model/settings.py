@@ -4,6 +4,8 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
+SILENT = ("_", "output_", "return_", "transformers_version", "use_cache")  # settings that change no token
+
 
 def shipped(hf: PreTrainedModel) -> dict[str, Any]:
     """Settings that ship with a model and are not the library's defaults; ids of special tokens are none."""
@@ -13,7 +15,7 @@ def shipped(hf: PreTrainedModel) -> dict[str, Any]:
     return {
         name: value
         for name, value in sorted(values.items())
-        if not name.endswith("token_id") and not name.startswith("_") and name != "transformers_version"
+        if not name.endswith("token_id") and not name.startswith(SILENT)
         if value != plain.get(name) and value is not None
     }
 
