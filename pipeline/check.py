@@ -95,9 +95,9 @@ def rows(config: Config) -> Iterator[tuple[str, str]]:
         "exactness of the edit",
         _exactness(inspection.edited(model), described.exact, proof.bound(described.exact, dtype)),
     )
-    yield "memory", f"{weights / GIB:.2f} GiB of weights in {dtype}, and about 1 GiB beside them"
+    yield "memory", f"{decimal(weights)} of weights in {dtype}, and about 1 GB beside them"
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    yield "disk", f"{size / GIB:.2f} GiB for the export, as much as the model itself"
+    yield "disk", f"{decimal(size)} for the export, as much as the model itself"
     yield f"minutes of profile {PROFILE}", f"about {_minutes(config, model, speed):.0f}, at {speed:,.0f} tokens/s here"
 
 
