@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import UserError, first_line
-from pipeline.model import chat, selfcheck
+from pipeline.model import chat, limits, selfcheck, thoughts
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.family import Family
 from pipeline.model.foreign import Watch, shown, unwatched
@@ -39,22 +39,26 @@ class ChatModel:
         return len(self.sites.blocks)
 
     def encode(self, instructions: Sequence[str], thoughts: bool = False, system: str | None = None) -> list[list[int]]:
-        """Token ids of each instruction's chat prompt, in the model's format."""
-        return chat.encode(self.tokenizer, instructions, self.format, thoughts, system)
+        """Token ids of each instruction's chat prompt, in the model's format.
+
+        Raises UserError for prompts that the model cannot read.
+        """
+        prompts = chat.encode(self.tokenizer, instructions, self.format, thoughts, system)
+        limits.require_readable(self.name, self.hf, prompts)
+        return prompts
 
     def facts(self) -> dict[str, str]:
         """sha256 of tokenizer and chat template as loaded, and the kind of device that runs the model."""
         return {
             "tokenizer": chat.tokenizer_hash(self.tokenizer),
-            "chat_template": chat.template_hash(self.tokenizer),
+            "chat_template": chat.template_hash(self.tokenizer, self.format),
             "device": self.device.type,
         }
 
     @property
     def pad_id(self) -> int:
         """The id that fills padding; its value never matters, since padding is masked."""
-        pad = self.tokenizer.pad_token_id
-        return int(pad if isinstance(pad, int) else self.tokenizer.eos_token_id)  # type: ignore[arg-type]
+        return limits.pad_id(self.tokenizer, self.hf)
 
     @property
     def device(self) -> torch.device:
@@ -81,7 +85,9 @@ def load(
     `watch` is told of tensors read and of the checks, `note` what else a user should know.
     """
     require_family(name, folder, family)
-    tokenizer = open_tokenizer(name, folder)
+    tokenizer = open_tokenizer(name, folder, chat_format)
+    for remark in thoughts.remarks(tokenizer, chat_format):
+        note(remark)
     packing = quantization(folder, DTYPES[dtype], quantize)
     try:
         placement = _placement(name, folder, DTYPES[dtype], device_of(device), memory, quantize, note)
@@ -142,13 +148,13 @@ def _model_type(name: str, folder: Path) -> str:
         raise UserError(f"model '{name}' has no readable {path} ({first_line(error)})") from None
 
 
-def open_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+def open_tokenizer(name: str, folder: Path, chat_format: ChatFormat = PLAIN) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, padding left. Raises UserError when it does not load or has no template."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UserError(f"the tokenizer of '{name}' does not load from {folder}: {first_line(error)}") from None
-    chat.require_template(tokenizer, name)
+    chat.require_template(tokenizer, name, chat_format)
     tokenizer.padding_side = "left"
     return tokenizer
 
