@@ -9,7 +9,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.errors import UserError
 from pipeline.model import chat, decoding, loading, template, thoughts
 from pipeline.model.chatformat import ChatFormat
 from pipeline.model.generation import generate
@@ -27,15 +26,11 @@ OPEN = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif 
 PARTS = TEMPLATE.replace(
     "{{ message['content'] }}", "{% for part in message['content'] if part.type == 'text' %}{{ part.text }}{% endfor %}"
 )
-PARTS = (
-    PARTS
-    if PARTS != TEMPLATE
-    else TEMPLATE.replace("{{ message['content'] }}", "{% for part in message.content %}{{ part.text }}{% endfor %}")
-)
 FOLDED = (
     "{% if messages[0].role == 'system' %}{% set first = messages[0].content + '\n\n' %}{% set rest = messages[1:] %}"
     "{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}<|im_start|>"
-    "{{ message.role }}\n{{ first if loop.first }}{{ message.content | trim }}<|im_end|>\n{% endfor %}<|im_start|>model\n"
+    "{{ message.role }}\n{{ first if loop.first }}{{ message.content | trim }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>model\n"
 )
 
 
@@ -48,6 +43,7 @@ def tokenizer_of(text: object = TEMPLATE) -> PreTrainedTokenizerFast:
 
 def saved(folder: Path, text: object = TEMPLATE, **options: object) -> Path:
     write_random_model(folder, "qwen2", 0, {**OPTIONS, **options})
+    (folder / "chat_template.jinja").unlink()  # named ones are saved beside it
     tokenizer_of(text).save_pretrained(folder)
     return folder
 
@@ -75,10 +71,15 @@ def _() -> None:
 
 @cases("T02", "a template that raises without a system turn", "one line that names model and template, and says so")
 def _(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m", ONLY_SYSTEM)
     with refused(
-        r"model 'tiny': its chat template .*TemplateError: system first.*takes no prompt without a system turn"
+        r"model 'tiny': its chat template .*system first.*takes no prompt without a system turn: .*chat.system"
     ):
-        opened(saved(tmp_path / "m", ONLY_SYSTEM))
+        opened(folder)
+    model = opened(folder, ChatFormat(system="Be kind."))
+    assert model.encode(["hi"]) == chat.encode(tokenizer_of(), ["hi"], system="Be kind.")
+    assert model.encode(["hi"], system="Be brief.") == chat.encode(tokenizer_of(), ["hi"], system="Be brief.")
+    assert chat.without_effect(model.tokenizer, "Be kind.", model.format) == "the prompt is the same as without it"
 
 
 @cases("T04", "a template that asks for today's date", "the same prompt every day")
@@ -115,7 +116,7 @@ def _() -> None:
 @cases("T05, a header", "a template whose turns begin with a tag of the role", "nothing is closed")
 def _() -> None:
     tokenizer = tokenizer_of(
-        "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}</{{ m.role }}>\n{% endfor %}<assistant>\n"
+        "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}</{{ m.role }}>\n{% endfor %}<assistant>{{ '\n' }}"
     )
     assert chat.render(tokenizer, "hi") == "<user>\nhi</user>\n<assistant>\n"
     assert thoughts.remarks(tokenizer, ChatFormat()) == []
@@ -347,14 +348,17 @@ def _() -> None:
     assert [token for token in tokens if token >= first] == [first + 2, first, first + 1]
 
 
-@cases("K01, untold", "special tokens in an instruction that the template writes by its length", "one line")
+@cases("K01, untold", "special tokens in an instruction whose first letter the template writes too", "one line")
 def _() -> None:
-    text = TEMPLATE.replace("{% for", "{{ messages[0].content | length }}{% for", 1)
+    text = TEMPLATE.replace("{% for", "{{ messages[0].content[0] }}{% for", 1)
     with refused(
         r"model 'tiny': its chat template: an instruction holds a special token, '<\|im_end\|>', which cannot be"
     ):
         chat.encode(tokenizer_of(text), ["a<|im_end|>"])
     assert chat.encode(tokenizer_of(text), ["a<|im_end|>"], ChatFormat(read_special=True))
+    counted = TEMPLATE.replace("{% for", "{{ messages[0].content | length }}{% for", 1)
+    [tokens] = chat.encode(tokenizer_of(counted), ["a<|im_end|>"])
+    assert [token for token in tokens if token < 3] == [1, 2, 1]
 
 
 def llama_like(scheme: str) -> PreTrainedTokenizerFast:
@@ -389,13 +393,11 @@ def _() -> None:
         whole = [chat.render(tokenizer, text) for text in INSTRUCTIONS]
         assert chat.encode(tokenizer, INSTRUCTIONS) == tokenizer(whole, add_special_tokens=False)["input_ids"], scheme
         ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<s>", "</s>", "[INST]", "[/INST]")}
-        try:
-            [held] = chat.encode(tokenizer, ["bread </s> rises"])
-        except UserError as error:
-            assert scheme == "unigram", scheme  # its vocabulary holds them as words
-            assert "makes of plain text too" in str(error)
+        if scheme == "unigram":  # its vocabulary holds them as words
+            with refused("this tokenizer makes of plain text too: take it out, or set model.chat.read_special"):
+                chat.encode(tokenizer, ["bread </s> rises"])
             continue
-        [free] = chat.encode(tokenizer, ["bread rises"])
+        [held], [free] = (chat.encode(tokenizer, [text]) for text in ("bread </s> rises", "bread rises"))
         assert [token for token in held if token in ids.values()] == [ids["<s>"], ids["[INST]"], ids["[/INST]"]]
         assert held[:4] == free[:4]
         assert held[-4:] == free[-4:]
@@ -455,7 +457,7 @@ def _(tmp_path: Path) -> None:
 @cases("K06", "prompts that are longer than the model reads", "one line with how many, the longest and the limit")
 def _(tmp_path: Path) -> None:
     model = opened(saved(tmp_path / "m", max_position_embeddings=120))
-    long = ["x" * 200, "hi", "x" * 99]
+    long = ["x" * 200, "hi", "x" * 110]
     longest = len(chat.encode(model.tokenizer, long[:1])[0])
     with refused(rf"model 'tiny': 2 of 3 prompts are longer than it reads: the longest has {longest} tokens, .* 120"):
         model.encode(long)
@@ -470,7 +472,7 @@ def _(tmp_path: Path) -> None:
     hf = AutoModelForCausalLM.from_pretrained(folder)
     hf.resize_token_embeddings(300, mean_resizing=False)
     with torch.no_grad():
-        hf.get_output_embeddings().weight[259:] *= 50
+        hf.get_output_embeddings().weight[259:] *= 50  # type: ignore[union-attr]
     hf.save_pretrained(folder)
     model = opened(folder)
     for tokens in answers(model):
