@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.model import chat, decoding, loading, template, thoughts
+from pipeline.model import chat, decoding, frames, loading, thoughts
 from pipeline.model.chatformat import ChatFormat
 from pipeline.model.generation import generate
 from pipeline.model.random_model import SPECIAL, TEMPLATE, byte_tokenizer, write_random_model
@@ -512,7 +512,7 @@ test_cases = cases.test()
 
 
 def test_a_frame_tells_where_turns_stand() -> None:
-    around = template.frame(tokenizer_of(FOLDED), ChatFormat(), ("system", "user"))
+    around = frames.frame(tokenizer_of(FOLDED), ChatFormat(), ("system", "user"))
     text = chat.render(tokenizer_of(FOLDED), " a ", system="b")
     assert [text[start:end] for start, end in around.spans(text, ("b", " a ")) or ()] == ["b", "a"]
     assert around.spans(text, ("b", "c")) is None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.model import chat, template
+from pipeline.model import chat, frames
 from pipeline.model.chatformat import ChatFormat
 from pipeline.model.random_model import SPECIAL, TEMPLATE, byte_tokenizer
 
@@ -186,7 +186,7 @@ def held(tokenizer: object, text: str, form: ChatFormat, system: str | None = No
 @pytest.fixture
 def in_process(monkeypatch):
     """A fork for each of thousands of templates takes minutes; what loops for ever is not among the pieces."""
-    monkeypatch.setattr(template, "unbounded", lambda call: "")
+    monkeypatch.setattr(frames, "unbounded", lambda call: "")
 
 
 @pytest.mark.usefixtures("in_process")
@@ -241,6 +241,6 @@ def test_a_planted_crash_is_found():
 def test_a_planted_cut_is_found(monkeypatch):
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{{ messages[0].content[:4] }}<|im_end|>"
-    monkeypatch.setattr(template, "placed", lambda *_: ())
+    monkeypatch.setattr(frames, "placed", lambda *_: ())
     with pytest.raises(AssertionError, match="round"):
         fuzz(lambda draw: held(tokenizer, instruction(draw), ChatFormat()), 100)

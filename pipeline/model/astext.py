@@ -5,13 +5,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import UserError
 from pipeline.model.chatformat import ChatFormat
-from pipeline.model.template import Span, named, text_of
+from pipeline.model.frames import Span
+from pipeline.model.template import named, text_of
 
 FIRST, LAST, BASE = "\U000fff00", "\U000fff01", 0xF0000  # private use, around the number of a template's token
 
@@ -38,7 +40,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], form: 
         if not held and prompt.spans is not None:
             # A token may also come of what stands at both sides of a boundary, or of a normalised text.
             written = sum(len(pattern.findall(piece)) for piece in _pieces(prompt)[::2])
-            held = sum(token in counted for token in row) > max(written, _alone(tokenizer, prompt, counted))
+            found = sum(token in counted for token in row)
+            held = found > written and found > _alone(tokenizer, prompt, counted)
         if held:
             rows[number] = _as_text(tokenizer, prompt, form, special, pattern)
     return rows
@@ -114,20 +117,20 @@ def _alias(id_: int) -> str:
     return f"{FIRST}{chr(BASE + id_ // 50_000)}{chr(BASE + id_ % 50_000)}{LAST}"
 
 
-_copies: dict[str, tuple[Tokenizer, dict[str, int]]] = {}
+_copies: WeakKeyDictionary = WeakKeyDictionary()  # of tokenizers, since a copy takes seconds
 
 
 def _renamed(tokenizer: PreTrainedTokenizerBase, special: dict[str, int]) -> tuple[Tokenizer, dict[str, int]]:
     """The tokenizer with its special tokens by another name, and the ids of its added tokens by name."""
-    text = tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
-    key = json.dumps([text, special], sort_keys=True)
-    if key not in _copies:
+    known, renamed, ids = _copies.get(tokenizer, ({}, None, {}))
+    if renamed is None or known != special:
+        text = tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
         content: dict[str, Any] = json.loads(text) | {"post_processor": None, "truncation": None, "padding": None}
         ids = {}
         for token in content["added_tokens"]:
             if token["content"] in special:
                 token["content"] = _alias(token["id"])
             ids[token["content"]] = token["id"]
-        _copies.clear()  # one model at a time
-        _copies[key] = Tokenizer.from_str(json.dumps(content)), ids
-    return _copies[key]
+        renamed = Tokenizer.from_str(json.dumps(content))
+        _copies[tokenizer] = special, renamed, ids
+    return renamed, ids

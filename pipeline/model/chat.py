@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import UserError
-from pipeline.model import astext, template
+from pipeline.model import astext, frames, template
 from pipeline.model.astext import Prompt
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.sites import input_device
@@ -61,10 +61,10 @@ def turns_prompt(tokenizer: PreTrainedTokenizerBase, turns: Turns, form: ChatFor
 
     Raises UserError when the template fails, or leaves out, cuts or changes what a user or the system says.
     """
-    around = template.frame(tokenizer, form, [turn["role"] for turn in turns])
+    around = frames.frame(tokenizer, form, [turn["role"] for turn in turns])
     contents = tuple(turn["content"] for turn in turns)
     text = template.write(tokenizer, around.messages(contents), form)
-    spans = template.placed(tokenizer, form, around, text, contents)
+    spans = frames.placed(tokenizer, form, around, text, contents)
     return Prompt(text + closing(tokenizer, form), contents, spans)
 
 
@@ -79,7 +79,7 @@ def without_effect(tokenizer: PreTrainedTokenizerBase, system: str, form: ChatFo
     """Why a system prompt cannot be measured with this chat template; empty when it can."""
     instruction = MARKERS[0]
     try:
-        around = template.frame(tokenizer, form, ("system", "user"))
+        around = frames.frame(tokenizer, form, ("system", "user"))
         asked = template.write(tokenizer, around.messages((system, instruction)), form)
     except UserError:
         return "the chat template takes no system prompt"
@@ -94,7 +94,7 @@ def require_template(tokenizer: PreTrainedTokenizerBase, model: str, form: ChatF
     """Raises UserError without a chat template, with several of which none is chosen, or one that cannot be used."""
     tokenizer.name_or_path = model  # so that errors name it
     template.text_of(tokenizer, form)
-    turns_prompt(tokenizer, _turns(template.TRIAL, form), form)  # or it changes what users write
+    turns_prompt(tokenizer, _turns(frames.TRIAL, form), form)  # or it changes what users write
 
 
 def encode(

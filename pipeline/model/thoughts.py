@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import UserError
 from pipeline.model.chatformat import ChatFormat
-from pipeline.model.template import frame, roles_of
+from pipeline.model.frames import frame
+from pipeline.model.template import roles_of
 
 # What opens a thought at the end of a prompt, and what closes it.
 OPENINGS = (
@@ -16,6 +17,8 @@ OPENINGS = (
     (r"<\|START_(?P<name>\w+)\|>", "<|END_{name}|>"),
     (r"<\|(?P<begin>begin|start)_of_(?P<name>\w+)\|>", "<|end_of_{name}|>"),
 )
+# What opens an answer, where the template's own history does not show it.
+ANSWER = re.compile("assistant|bot|model|ai|answer|response|reply|final|output", re.IGNORECASE)
 THOUGHT = re.compile("think|thought|reason|reflect|analy|scratch", re.IGNORECASE)
 
 
@@ -41,6 +44,8 @@ def closing(tokenizer: PreTrainedTokenizerBase, form: ChatFormat) -> str:
 
 def _is_thought(tokenizer: PreTrainedTokenizerBase, form: ChatFormat, opening: str, name: str) -> bool:
     """A tag that every answer begins with is the turn's own header."""
+    if ANSWER.fullmatch(name):
+        return False
     try:
         turns = frame(tokenizer, form, (*roles_of(form), "assistant", "user"))
         before = turns.pieces[turns.slots.index(len(turns.roles) - 2)]
