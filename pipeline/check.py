@@ -71,7 +71,7 @@ def rows(config: Config) -> Iterator[tuple[str, str]]:
     yield "blocks, width, vocabulary", f"{shape.blocks}, {shape.width:,}, {shape.vocabulary:,}"
     yield "context", f"{shape.context:,} tokens" if shape.context else "the configuration states none"
     yield "post-instruction tokens", _tokens(model, model.post_instruction)
-    yield "thoughts", _thoughts(model)
+    yield "thoughts", inspection.how_thoughts_end(model)
     yield "end tokens", ", ".join(map(repr, inspection.end_tokens(model)))
     kept, split = inspection.refusal_tokens(model, described.refusal_tokens)
     if not kept:
@@ -105,13 +105,6 @@ def _tokens(model: Any, tokens: tuple[int, ...]) -> str:
     from pipeline.model import chat
 
     return " ".join(repr(chat.decode(model.tokenizer, [token])) for token in tokens)
-
-
-def _thoughts(model: Any) -> str:
-    form = model.format
-    if form.answer_marker:
-        return f"end with {form.answer_marker!r}; prompts go on with {form.answer_prefix!r}"
-    return f"prompts go on with {form.answer_prefix!r}" if form.answer_prefix else "none: the answer begins at once"
 
 
 def _tensors(found: Any) -> str:

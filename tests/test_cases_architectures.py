@@ -168,7 +168,7 @@ def source(folder):
 def refuses_all(tmp_path):
     def always_k(found):
         found["model.embed_tokens.weight"][:, 3] = 100.0
-        found["model.norm.weight"].zero_()[3] = 1.0
+        found["model.norm.weight"][:] = torch.eye(32)[3]
         found["lm_head.weight"][byte_tokenizer().convert_tokens_to_ids("k"), 3] = 50.0
 
     folder = changed(tiny(tmp_path / "m"), always_k)

@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from typing import Any
 
 import torch
 
@@ -80,7 +81,7 @@ def left_over(tmp_path):
 def head_of_its_own(tmp_path):
     folder = configured(tiny(tmp_path / "m"), tie_word_embeddings=True)
     model, out = opened(folder), exported(folder)
-    assert not torch.equal(model.sites.head.weight, model.hf.get_input_embeddings().weight)
+    assert not torch.equal(model.sites.head.weight, model.hf.get_parameter("model.embed_tokens.weight"))
     assert torch.equal(tensors(out)["lm_head.weight"], tensors(folder)["lm_head.weight"])
     assert torch.equal(opened(out).sites.head.weight, model.sites.head.weight)
 
@@ -372,7 +373,8 @@ def no_config(tmp_path):
 
 @cases("W28", "numbers of the configuration that cannot be", "refused")
 def odd_config(tmp_path):
-    for values in ({"hidden_size": -1}, {"hidden_size": "32"}, {"num_attention_heads": 0}, {"vocab_size": None}):
+    odd: list[Any] = [{"hidden_size": -1}, {"hidden_size": "32"}, {"vocab_size": None}, {"num_attention_heads": 0}]
+    for values in odd:
         with refused("does not load|architecture|lack"):
             opened(configured(tiny(tmp_path / "m"), **values))
 

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.model import chat, loading
+from pipeline.model import chat, loading, thoughts
 from pipeline.model.chatformat import ChatFormat
 from tests.conftest import FAMILY
 
@@ -43,9 +43,9 @@ def test_a_thinking_model_is_measured_on_the_answer_and_generates_its_thoughts(t
 
 
 def test_the_answer_is_what_follows_the_thoughts():
-    assert chat.answer("<think>no</think>\n\nI cannot", THOUGHTS) == "\n\nI cannot"
-    assert chat.answer("<think>I cannot do this because", THOUGHTS) is None
-    assert chat.answer("I cannot", OPEN) == "I cannot"
+    assert thoughts.answer("<think>no</think>\n\nI cannot", THOUGHTS) == "\n\nI cannot"
+    assert thoughts.answer("<think>I cannot do this because", THOUGHTS) is None
+    assert thoughts.answer("I cannot", OPEN) == "I cannot"
 
 
 def test_the_channel_of_the_answer_is_opened(tokenizer):

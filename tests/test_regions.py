@@ -89,5 +89,5 @@ def test_a_prompt_longer_than_the_context_is_refused(model):
 
 def test_a_template_that_changes_its_text_is_refused(model):
     model.tokenizer.chat_template = TEMPLATE.replace("message['content']", "message['content'] | upper")
-    with pytest.raises(UserError, match="changes the text"):
+    with pytest.raises(UserError, match="changes the instruction"):
         regioned(model, "a", "b")

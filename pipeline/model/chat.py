@@ -3,22 +3,21 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
-from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import chat_template_utils
 
 from pipeline.errors import UserError
+from pipeline.model import astext, frames, template
+from pipeline.model.astext import Prompt
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.sites import input_device
+from pipeline.model.template import Turns
+from pipeline.model.thoughts import closing
 
 # Instructions that end differently. No tokenizer merges private-use characters with a template; where it
 # does not know them they are all one token, hence the words.
@@ -35,66 +34,67 @@ def render(
     """The chat prompt of one user turn: the next token is the first of the answer.
 
     With `thoughts`, a model that thinks before it answers (`answer_marker`) is left to begin with them.
-    `system` is the system prompt; None is what the template does by itself.
+    `system` is the system prompt; None is what the template does by itself. A thought that the template
+    opens is closed, where the format says nothing of it.
     """
-    turn = [{"role": "user", "content": instruction}]
-    if system is not None:
-        turn = [{"role": "system", "content": system}, *turn]
-    text = render_turns(tokenizer, turn, form)
+    return _prompt(tokenizer, instruction, form, thoughts, system).text
+
+
+def _prompt(
+    tokenizer: PreTrainedTokenizerBase, instruction: str, form: ChatFormat, thoughts: bool, system: str | None
+) -> Prompt:
+    prompt = turns_prompt(tokenizer, _turns(instruction, form, system), form)
+    text = prompt.text
     wanted = form.answer_prefix and not text.endswith(form.answer_prefix) and not (thoughts and form.answer_marker)
-    return text + form.answer_prefix if wanted else text
+    return replace(prompt, text=text + form.answer_prefix) if wanted else prompt
 
 
-def render_turns(tokenizer: PreTrainedTokenizerBase, turns: Sequence[dict[str, str]], form: ChatFormat = PLAIN) -> str:
-    """A conversation of turns {role, content} as the template writes it, up to where the next answer begins."""
-    with _day(form.date):
-        text = tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **form.options)
-    assert isinstance(text, str)
-    return text
+def _turns(instruction: str, form: ChatFormat, system: str | None = None) -> Turns:
+    turn = {"role": "user", "content": instruction}
+    if system is None and not form.system:
+        return [turn]
+    return [{"role": "system", "content": form.system if system is None else system}, turn]
+
+
+def turns_prompt(tokenizer: PreTrainedTokenizerBase, turns: Turns, form: ChatFormat = PLAIN) -> Prompt:
+    """A conversation of turns {role, content} as the template writes it, up to where the next answer begins.
+
+    Raises UserError when the template fails, or leaves out, cuts or changes what a user or the system says.
+    """
+    around = frames.frame(tokenizer, form, [turn["role"] for turn in turns])
+    contents = tuple(turn["content"] for turn in turns)
+    text = template.write(tokenizer, around.messages(contents), form)
+    spans = frames.placed(tokenizer, form, around, text, contents)
+    return Prompt(text + closing(tokenizer, form), contents, spans)
+
+
+def encode_turns(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Turns], form: ChatFormat = PLAIN
+) -> list[list[int]]:
+    """Token ids of whole conversations, up to where the next answer begins."""
+    return astext.encode(tokenizer, [turns_prompt(tokenizer, turns, form) for turns in conversations], form)
 
 
 def without_effect(tokenizer: PreTrainedTokenizerBase, system: str, form: ChatFormat = PLAIN) -> str:
     """Why a system prompt cannot be measured with this chat template; empty when it can."""
     instruction = MARKERS[0]
     try:
-        asked = render(tokenizer, instruction, form, system=system)
-    except (TemplateError, ValueError):
+        around = frames.frame(tokenizer, form, ("system", "user"))
+        asked = template.write(tokenizer, around.messages((system, instruction)), form)
+    except UserError:
         return "the chat template takes no system prompt"
-    if asked == render(tokenizer, instruction, form):
+    if asked + closing(tokenizer, form) == turns_prompt(tokenizer, _turns(instruction, form), form).text:
         return "the prompt is the same as without it"
     if instruction not in asked or system.strip() not in asked:
         return "the chat template leaves it out"
     return ""
 
 
-def answer(completion: str, form: ChatFormat) -> str | None:
-    """What follows a model's thoughts; None when they did not end."""
-    if not form.answer_marker:
-        return completion
-    _, marker, rest = completion.rpartition(form.answer_marker)
-    return rest if marker else None
-
-
-@contextmanager
-def _day(iso: str) -> Iterator[None]:
-    """Templates that ask for today's date get this one."""
-    fixed = datetime.fromisoformat(iso)
-    templates: Any = chat_template_utils
-    original = templates.datetime
-    templates.datetime = type("FixedDay", (datetime,), {"now": classmethod(lambda cls, tz=None: fixed)})
-    try:
-        yield
-    finally:
-        templates.datetime = original
-
-
-def require_template(tokenizer: PreTrainedTokenizerBase, model: str) -> None:
-    """Raises UserError when the tokenizer has no chat template."""
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"model '{model}' has no chat template, so refusal cannot be measured on it: "
-            "use its instruction-tuned version"
-        )
+def require_template(tokenizer: PreTrainedTokenizerBase, model: str, form: ChatFormat = PLAIN) -> None:
+    """Raises UserError without a chat template, with several of which none is chosen, or one that cannot be used."""
+    tokenizer.name_or_path = model  # so that errors name it
+    template.text_of(tokenizer, form)
+    turns_prompt(tokenizer, _turns(frames.TRIAL, form), form)  # or it changes what users write
 
 
 def encode(
@@ -104,9 +104,12 @@ def encode(
     thoughts: bool = False,
     system: str | None = None,
 ) -> list[list[int]]:
-    """Token ids of each instruction's chat prompt; the template's own BOS, if any, and no second one."""
-    texts = [render(tokenizer, instruction, form, thoughts, system) for instruction in instructions]
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
+    """Token ids of each instruction's chat prompt; the template's own BOS, if any, and no second one.
+
+    Special tokens in an instruction are text like any other, unless the format says otherwise.
+    """
+    prompts = [_prompt(tokenizer, instruction, form, thoughts, system) for instruction in instructions]
+    return astext.encode(tokenizer, prompts, form)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], skip_special: bool = False) -> str:
@@ -140,9 +143,10 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """sha256 of the chat template."""
-    return hashlib.sha256(json.dumps(tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
+def template_hash(tokenizer: PreTrainedTokenizerBase, form: ChatFormat = PLAIN) -> str:
+    """sha256 of the chat template, of the chosen one where the format names it."""
+    used = template.text_of(tokenizer, form) if form.template else tokenizer.chat_template
+    return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

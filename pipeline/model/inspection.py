@@ -9,7 +9,7 @@ import torch
 
 from pipeline.maths.directions import Direction, random_direction
 from pipeline.maths.interventions import DirectionalAblation
-from pipeline.model import chat, decoding, surgery, whole
+from pipeline.model import chat, decoding, limits, surgery, thoughts, whole
 from pipeline.model.forward import last_logits
 from pipeline.model.intervene import intervene
 from pipeline.model.loading import ChatModel
@@ -49,21 +49,24 @@ def shape(model: ChatModel) -> Shape:
         blocks=model.n_layers,
         width=model.sites.head.in_features,
         vocabulary=model.sites.head.out_features,
-        context=context(model.hf.config),
-    )
-
-
-def context(config: Any) -> int | None:
-    """Most tokens of prompt and answer that the model was made for."""
-    text: Any = config.get_text_config()
-    return next(
-        (value for key in ("max_position_embeddings", "n_positions") if (value := getattr(text, key, None))), None
+        context=limits.context_length(model.hf),
     )
 
 
 def end_tokens(model: ChatModel) -> list[str]:
     """Tokens that end an answer, as text."""
     return [chat.decode(model.tokenizer, [token]) for token in sorted(decoding.stop_tokens(model))]
+
+
+def how_thoughts_end(model: ChatModel) -> str:
+    """How a prompt gets past the thoughts that a model, or its template, would begin with."""
+    form = model.format
+    if form.answer_marker:
+        return f"they end with {form.answer_marker!r}; prompts go on with {form.answer_prefix!r}"
+    if form.answer_prefix:
+        return f"prompts go on with {form.answer_prefix!r}"
+    closed = thoughts.closing(model.tokenizer, form)
+    return f"the template opens them; closed by {closed!r}" if closed else "none: the answer begins at once"
 
 
 def speed(model: ChatModel) -> float:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import UserError, first_line
-from pipeline.model import chat, selfcheck, settings, whole
+from pipeline.model import chat, limits, selfcheck, settings, thoughts, whole
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.family import Family
 from pipeline.model.foreign import Watch, shown, unwatched
@@ -40,22 +40,26 @@ class ChatModel:
         return len(self.sites.blocks)
 
     def encode(self, instructions: Sequence[str], thoughts: bool = False, system: str | None = None) -> list[list[int]]:
-        """Token ids of each instruction's chat prompt, in the model's format."""
-        return chat.encode(self.tokenizer, instructions, self.format, thoughts, system)
+        """Token ids of each instruction's chat prompt, in the model's format.
+
+        Raises UserError for prompts that the model cannot read.
+        """
+        prompts = chat.encode(self.tokenizer, instructions, self.format, thoughts, system)
+        limits.require_readable(self.name, self.hf, prompts)
+        return prompts
 
     def facts(self) -> dict[str, str]:
         """sha256 of tokenizer and chat template as loaded, and the kind of device that runs the model."""
         return {
             "tokenizer": chat.tokenizer_hash(self.tokenizer),
-            "chat_template": chat.template_hash(self.tokenizer),
+            "chat_template": chat.template_hash(self.tokenizer, self.format),
             "device": self.device.type,
         }
 
     @property
     def pad_id(self) -> int:
         """The id that fills padding; its value never matters, since padding is masked."""
-        pad = self.tokenizer.pad_token_id
-        return int(pad if isinstance(pad, int) else self.tokenizer.eos_token_id)  # type: ignore[arg-type]
+        return limits.pad_id(self.tokenizer, self.hf)
 
     @property
     def device(self) -> torch.device:
@@ -84,7 +88,9 @@ def load(
     `watch` is told of tensors read and of the checks, `note` what else a user should know.
     """
     require_family(name, folder, family)
-    tokenizer = open_tokenizer(name, folder)
+    tokenizer = open_tokenizer(name, folder, chat_format)
+    for remark in thoughts.remarks(tokenizer, chat_format):
+        note(remark)
     packing = quantization(folder, DTYPES[dtype], quantize)
     stored = whole.require_files(name, folder)
     try:
@@ -172,13 +178,13 @@ def own_code(folder: Path) -> bool:
     return any("auto_map" in values for values in found)
 
 
-def open_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+def open_tokenizer(name: str, folder: Path, chat_format: ChatFormat = PLAIN) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, padding left. Raises UserError when it does not load or has no template."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # damaged files fail anywhere in two libraries
         raise UserError(f"the tokenizer of '{name}' does not load from {folder}: {first_line(error)}") from None
-    chat.require_template(tokenizer, name)
+    chat.require_template(tokenizer, name, chat_format)
     tokenizer.padding_side = "left"
     return tokenizer
 

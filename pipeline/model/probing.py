@@ -41,8 +41,8 @@ def conversations(model: ChatModel, texts: Sequence[tuple[str, str]], form: Prob
             {"role": "assistant", "content": _beginning(model, completion, form.max_answer_tokens)},
             {"role": "user", "content": form.question},
         ]
-        rendered.append(chat.render_turns(model.tokenizer, turns, model.format))
-    return chat.encode_plain(model.tokenizer, rendered)
+        rendered.append(turns)
+    return chat.encode_turns(model.tokenizer, rendered, model.format)
 
 
 def _beginning(model: ChatModel, text: str, limit: int) -> str:

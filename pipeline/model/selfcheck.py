@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import UserError
 from pipeline.maths.interventions import orthogonalize_
-from pipeline.model import chat, writers
+from pipeline.model import chat, limits, writers
 from pipeline.model.chatformat import ChatFormat
 from pipeline.model.foreign import Watch, unwatched
 from pipeline.model.sites import Sites, output
@@ -52,13 +52,14 @@ def check(
     where = f"model '{name}' (family '{sites.family.name}')"
     accounts = writers.account([key for key, _ in model.named_parameters()], sites.family)
     prompts = _prompts(where, tokenizer, form)
+    limits.require_readable(name, model, prompts)
     with watch("checking the model", 2 * n_tokens(prompts) + n_tokens(prompts[:1]), "token") as advance:
-        padded = _run(model, sites, chat.pad_left(prompts, _pad(tokenizer)), advance)
+        padded = _run(model, sites, chat.pad_left(prompts, limits.pad_id(tokenizer, model)), advance)
         residual_error = _check_sums(where, sites, padded, prompts)
         padding_error = max(
             _check_padding(where, model, sites, padded, row, prompt, advance) for row, prompt in enumerate(prompts)
         )
-        alone = _run(model, sites, chat.pad_left(prompts[:1], _pad(tokenizer)), advance)
+        alone = _run(model, sites, chat.pad_left(prompts[:1], limits.pad_id(tokenizer, model)), advance)
     cosine = _check_edits(where, model, sites, accounts, alone)
     return Report(residual_error, padding_error, cosine, len(accounts.writers), len(accounts.others))
 
@@ -240,8 +241,3 @@ def _epsilon(sites: Sites) -> float:
 
 def _edit_tolerance(sites: Sites) -> float:
     return 0.05 if _epsilon(sites) > 1e-4 else 1e-4
-
-
-def _pad(tokenizer: PreTrainedTokenizerBase) -> int:
-    pad: Any = tokenizer.pad_token_id
-    return int(tokenizer.eos_token_id if pad is None else pad)  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ def _prompt(spec: FileSpec, row: Mapping[str, Any], line: int) -> Prompt:
 def read_text(path: Path, name: str) -> str:
     """The whole file. Raises UserError when it is not there or not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Excel begins a file with a byte-order mark
     except FileNotFoundError:
         raise UserError(f"{name} does not exist: mend its path in conf/ or on the command line") from None
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.experiment import Condition, Group, groups
-from pipeline.model import chat
+from pipeline.model import thoughts
 from pipeline.model.generation import generate_jobs, job_tokens
 from pipeline.model.loading import ChatModel
 from pipeline.progress import Bar, progress
@@ -109,7 +109,7 @@ def _generate(config: Config, model: ChatModel, work: Work, bar: Bar) -> None:
 
 def _text(model: ChatModel, tokens: Sequence[int]) -> str | None:
     """The answer in generated tokens; None while a model that thinks has not begun it."""
-    return chat.answer(chat.decode(model.tokenizer, tokens, True), model.format)
+    return thoughts.spoken(model.tokenizer, tokens, model.format)
 
 
 def _prefixes(config: Config, model: ChatModel, tokens: Sequence[int]) -> dict[str, int | None]:

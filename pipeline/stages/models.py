@@ -29,7 +29,7 @@ def open_tokenizer(config: Config) -> "loading.PreTrainedTokenizerBase":
     """The tokenizer of the configured model alone."""
     from pipeline.model import loading
 
-    return loading.open_tokenizer(config.model.name, model_folder(config))
+    return loading.open_tokenizer(config.model.name, model_folder(config), config.model.chat)
 
 
 def load_folder(config: Config, folder: Path, dtype: str) -> "loading.ChatModel":

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pipeline.maths.statistics import LEAST_ROWS, mean
-from pipeline.model import chat, forward, generation, ticking
+from pipeline.model import forward, generation, thoughts, ticking
 from pipeline.model.generation import generate
 from pipeline.model.loading import ChatModel
 from pipeline.progress import progress
@@ -220,7 +220,7 @@ class Analysis:
         with progress("answers", generation.n_tokens(model, prompts, *sizes)) as bar:
             for batch in generate(model, prompts, None, *sizes, progress=bar):
                 for item in batch:
-                    text = chat.answer(chat.decode(model.tokenizer, item.tokens, True), model.format)
+                    text = thoughts.spoken(model.tokenizer, item.tokens, model.format)
                     found[ids[item.row]] = self.refuses(kept.harmful[ids[item.row]], text)
         return {key: found[key] for key in ids}
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
-from pipeline.model import chat
+from pipeline.model import chat, limits
 from pipeline.model.loading import ChatModel
 
 REGIONS = ("before", "instruction", "suffix", "after")
@@ -97,5 +97,4 @@ def _require_sound(model: ChatModel, tokens: Sequence[int], regions: Sequence[in
 
 def context_length(model: ChatModel) -> int | None:
     """Tokens that the model was made to read; None where its configuration does not say."""
-    limit = getattr(model.hf.config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit else None
+    return limits.context_length(model.hf)
