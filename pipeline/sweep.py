@@ -23,6 +23,7 @@ from rich.table import Table
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import ROOT, checked
+from pipeline.config.names import require_label, require_name
 from pipeline.config.params import ONE_RUN
 from pipeline.errors import UserError
 from pipeline.stages.entry import guarded
@@ -78,13 +79,16 @@ def run_job(folder: Path) -> None:
 
 
 def job_params(overrides: list[str]) -> dict[str, Any]:
-    """params.yaml of a job: model and profile by name, everything else as overrides."""
+    """params.yaml of a job: model and profile by name, everything else as overrides.
+
+    Raises UserError for names that are none.
+    """
     named = {key: value for key, _, value in (row.partition("=") for row in overrides)}
     choices = HydraConfig.get().runtime.choices
     rest = sorted(row for row in overrides if row.partition("=")[0] not in ("model", "profile"))
     return {
-        "models": [named.get("model", choices["model"])],
-        "profile": named.get("profile", choices["profile"]),
+        "models": [require_name("model", named.get("model", choices["model"]))],
+        "profile": require_label(named.get("profile", choices["profile"])),
         "overrides": rest,
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.config.names import require_name
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.model.family import Family
@@ -78,6 +79,7 @@ def _composed(conf: Path, name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _known(conf: Path, group: str, name: str) -> None:
+    require_name(group, name)
     if not (conf / group / f"{name}.yaml").exists():
         choices = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
         raise UserError(f"unknown {group} '{name}': conf/{group}/ has {choices}")

@@ -6,7 +6,6 @@ runs stand side by side: another profile overwrites nothing.
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from pipeline.config.names import require_label, require_name
 from pipeline.errors import UserError
 
 ONE_RUN = ".one-run"  # a folder with this file holds one run alone, whose overrides need no name: a job of a sweep
-LABEL = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_.=+-]+)?")
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Run:
 
 
 def read_params(path: Path = Path("params.yaml")) -> Params:
-    """Typed params.yaml. Raises UserError for an unknown key, a wrong type, no model, or a label that is none."""
+    """Typed params.yaml. Raises UserError for an unknown key, a wrong type, no model, or names that are none."""
     try:
         params = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Params), OmegaConf.load(path)))
     except FileNotFoundError:
@@ -60,15 +59,11 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     assert isinstance(params, Params)
     if not params.models:
         raise UserError(f"{path} names no model: add one of conf/model/ to `models`")
+    for model in params.models:
+        require_name("model", model)
     require_label(params.profile)
     params.one_run = (path.parent / ONE_RUN).exists()
     return params
-
-
-def require_label(label: str) -> None:
-    """Raises UserError for what is no profile, nor a profile with a name behind a dash."""
-    if not LABEL.fullmatch(label):
-        raise UserError(f"profile '{label}' is no name: use a file of conf/profile/, or PROFILE-NAME for a run by name")
 
 
 def profile_of(label: str) -> str:
