@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipeline.config.compose import compose
 from pipeline.config.names import require_label, require_name
-from pipeline.config.params import read_params, recorded_runs
+from pipeline.config.params import read_params
 from tests.cases import Cases, fails, one_line, refused
 from tests.graph import Project
 

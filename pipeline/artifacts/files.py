@@ -5,15 +5,21 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import SafetensorError
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
+
+LARGEST = 2**28  # bytes of a text file
+DEEPEST, NODES = 40, 1_000_000  # of YAML: levels, and values with every alias written out
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @contextmanager
@@ -87,10 +93,37 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Parsed JSON. Raises UserError for a missing or malformed file."""
+    return parse_json(read_text(path), str(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError for any other file."""
+    found = parse_json(read_text(path, missing="is missing"), str(path))
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return found
+
+
+def parse_json(text: str, where: str, line: int | None = None) -> Any:
+    """Parsed JSON. Raises UserError naming the place; so for a key that comes twice, of which either may be meant."""
     try:
-        return json.loads(_text(path))
+        return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno} is not JSON ({error.msg})") from None
+        raise UserError(f"{where}:{line or error.lineno} is not JSON ({error.msg})") from None
+    except RecursionError:
+        reason = "it is nested too deep"
+    except ValueError as error:  # a number of thousands of digits, or a key twice
+        reason = str(error)
+    raise UserError(f"{where}{f':{line}' if line else ''} is not JSON that can be read ({reason})")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice[:60]!r} comes twice")
+    return found
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -106,15 +139,9 @@ def jsonl_line(row: Mapping[str, Any]) -> str:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSONL file. Raises UserError with the line number of a malformed one."""
-    rows = []
     # Not splitlines(): completions may hold U+2028 and the like, which JSON does not escape.
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if line:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number} is not JSON ({error.msg})") from None
-    return rows
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return [parse_json(line, str(path), number) for number, line in lines if line]
 
 
 def content_hash(value: Any) -> str:
@@ -129,10 +156,73 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path, name: str = "", missing: str = "is missing: run `dvc repro`", largest: int = LARGEST) -> str:
+    """The whole of a text file, called `name` to the user; a byte-order mark is no part of it.
+
+    Never waits. Raises UserError for what is not there, no regular file, too large or not UTF-8.
+    """
+    name = name or str(path)
     try:
-        return path.read_text(encoding="utf-8")
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):  # asked before it is opened: opening a pipe waits for its writer
+            raise UserError(f"{name} is {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}: name a file")
+        with path.open("rb") as stream:
+            content = stream.read(largest + 1)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run `dvc repro`") from None
+        raise UserError(f"{name} {missing}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if len(content) > largest:
+        raise UserError(f"{name} is larger than {largest / 2**20:g} MiB: give a smaller file")
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise UserError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def require_plain_yaml(text: str, where: str) -> None:
+    """Raises UserError for what is no YAML, and for YAML that is more than values: tags, great depth or size.
+
+    The size is that with every alias written out, without writing them out.
+    """
+    sizes: dict[str, int] = {}
+    stack: list[tuple[str | None, int]] = []  # anchor of each open collection, and the size before it
+    size = 0
+    try:
+        for event in yaml.parse(text, Loader=LOADER):
+            anchor = getattr(event, "anchor", None)
+            if getattr(event, "tag", None) is not None:
+                raise UserError(f"{where}:{event.start_mark.line + 1} has the tag {event.tag!r}: write a plain value")
+            if isinstance(event, yaml.AliasEvent):
+                size += sizes.get(anchor or "", DEEPEST * NODES)  # an anchor that is still open holds itself
+            elif isinstance(event, yaml.CollectionStartEvent):
+                stack.append((anchor, size))
+                size += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                anchor, before = stack.pop()
+                sizes |= {anchor: size - before} if anchor else {}
+            elif isinstance(event, yaml.ScalarEvent):
+                size += 1
+                sizes |= {anchor: 1} if anchor else {}
+            if len(stack) > DEEPEST or size > NODES:
+                what = f"nested more than {DEEPEST} deep" if len(stack) > DEEPEST else f"more than {NODES} values"
+                raise UserError(f"{where}:{event.start_mark.line + 1}: {what}, aliases written out: write less")
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not YAML ({_yaml_reason(error)})") from None
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The values of plain YAML. Raises UserError, as `require_plain_yaml` does."""
+    require_plain_yaml(text, where)
+    try:
+        return yaml.load(text, LOADER)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not YAML ({_yaml_reason(error)})") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # a date that is none, a giant number
+        raise UserError(f"{where} holds a value that cannot be read ({error})") from None
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"{problem or first_line(error)}{f', line {mark.line + 1}' if mark else ''}"

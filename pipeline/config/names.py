@@ -14,8 +14,8 @@ def require_name(kind: str, name: str) -> str:
     """The name itself. Raises UserError for what is no plain identifier; of a hub's id it says how to add the model."""
     if kind == "model" and HUB_ID.fullmatch(name) and len(name) <= LONGEST:
         raise UserError(
-            f"model '{name}' is a hub's id, not a file in conf/model/: copy one there that has `kind: hub`, set repo to "
-            "it and revision to its commit, and name the file here"
+            f"model '{name}' is a hub's id, not a file in conf/model/: copy one there that has `kind: hub`, set repo "
+            "to it and revision to its commit, and name the file here"
         )
     if not NAME.fullmatch(name) or ".." in name or len(name) > LONGEST:
         raise UserError(f"{kind} {shown(name)} is no name: use letters, digits and _ . + -, at most {LONGEST} of them")

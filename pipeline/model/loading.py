@@ -1,6 +1,5 @@
 """From a model's source to a loaded model, always by way of a local folder of safetensors."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from pipeline.artifacts.files import read_object
 from pipeline.errors import UserError, first_line
 from pipeline.model import chat, selfcheck
 from pipeline.model.chatformat import PLAIN, ChatFormat
@@ -137,8 +137,8 @@ def require_family(name: str, folder: Path, family: Family) -> None:
 def _model_type(name: str, folder: Path) -> str:
     path = folder / "config.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))
-    except (OSError, ValueError) as error:
+        return str(read_object(path).get("model_type"))
+    except UserError as error:
         raise UserError(f"model '{name}' has no readable {path} ({first_line(error)})") from None
 
 
