@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.artifacts.files import parse_yaml, read_text
+from pipeline.artifacts.files import read_text
+from pipeline.artifacts.plain import parse_yaml
 from pipeline.config.params import Run, read_params
 from pipeline.errors import UserError
 from pipeline.repro import dvc, every_run

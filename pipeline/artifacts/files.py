@@ -12,14 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors import SafetensorError
 
-from pipeline.errors import UserError, first_line
+from pipeline.errors import UserError
 
 LARGEST = 2**28  # bytes of a text file
-DEEPEST, NODES = 40, 1_000_000  # of YAML: levels, and values with every alias written out
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @contextmanager
@@ -179,50 +176,3 @@ def read_text(path: Path, name: str = "", missing: str = "is missing: run `dvc r
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def require_plain_yaml(text: str, where: str) -> None:
-    """Raises UserError for what is no YAML, and for YAML that is more than values: tags, great depth or size.
-
-    The size is that with every alias written out, without writing them out.
-    """
-    sizes: dict[str, int] = {}
-    stack: list[tuple[str | None, int]] = []  # anchor of each open collection, and the size before it
-    size = 0
-    try:
-        for event in yaml.parse(text, Loader=LOADER):
-            anchor = getattr(event, "anchor", None)
-            if getattr(event, "tag", None) is not None:
-                raise UserError(f"{where}:{event.start_mark.line + 1} has the tag {event.tag!r}: write a plain value")
-            if isinstance(event, yaml.AliasEvent):
-                size += sizes.get(anchor or "", DEEPEST * NODES)  # an anchor that is still open holds itself
-            elif isinstance(event, yaml.CollectionStartEvent):
-                stack.append((anchor, size))
-                size += 1
-            elif isinstance(event, yaml.CollectionEndEvent):
-                anchor, before = stack.pop()
-                sizes |= {anchor: size - before} if anchor else {}
-            elif isinstance(event, yaml.ScalarEvent):
-                size += 1
-                sizes |= {anchor: 1} if anchor else {}
-            if len(stack) > DEEPEST or size > NODES:
-                what = f"nested more than {DEEPEST} deep" if len(stack) > DEEPEST else f"more than {NODES} values"
-                raise UserError(f"{where}:{event.start_mark.line + 1}: {what}, aliases written out: write less")
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not YAML ({_yaml_reason(error)})") from None
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """The values of plain YAML. Raises UserError, as `require_plain_yaml` does."""
-    require_plain_yaml(text, where)
-    try:
-        return yaml.load(text, LOADER)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not YAML ({_yaml_reason(error)})") from None
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # a date that is none, a giant number
-        raise UserError(f"{where} holds a value that cannot be read ({error})") from None
-
-
-def _yaml_reason(error: yaml.YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"{problem or first_line(error)}{f', line {mark.line + 1}' if mark else ''}"

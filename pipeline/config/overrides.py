@@ -26,7 +26,7 @@ def require_overrides(overrides: Sequence[str]) -> None:
             raise UserError(f"override {error}") from None
         try:
             override = parser.parse_override(text)
-            whole = not override.is_sweep_override()
+            whole = bool(override.key_or_group) and not override.is_sweep_override()
         except (HydraException, RecursionError, ValueError):
             whole = False
         if not whole:

@@ -13,7 +13,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.artifacts.files import parse_yaml, read_text
+from pipeline.artifacts.files import read_text
+from pipeline.artifacts.plain import parse_yaml
 from pipeline.config.checks import require_no_resolvers
 from pipeline.config.names import require_label, require_name
 from pipeline.config.reading import read_settings

@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from pipeline.artifacts.files import parse_yaml, read_text
+from pipeline.artifacts.files import read_text
+from pipeline.artifacts.plain import parse_yaml
 from pipeline.config.checks import require_no_resolvers
 from pipeline.errors import UserError, first_line
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import files
+from pipeline.artifacts.plain import parse_yaml
 from pipeline.errors import UserError
 from pipeline.prompts.prompt import Prompt, prompt_id
 from pipeline.prompts.spec import FileSpec
@@ -104,7 +105,7 @@ def _txt(text: str, _name: str) -> Rows:
 
 
 def _seeds(text: str, name: str) -> Rows:
-    document = files.parse_yaml(text, name)
+    document = parse_yaml(text, name)
     seeds = document.get("seeds") if isinstance(document, Mapping) else None
     if not isinstance(seeds, list):
         raise UserError(f"{name} is not a YAML file with seeds: list them under `seeds`")
