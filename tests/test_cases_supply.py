@@ -1,5 +1,6 @@
 """What a user supplies: names, configuration, files and servers, and what is said when they are not usable."""
 
+import itertools
 import json
 import os
 import re
@@ -164,7 +165,7 @@ def resolver_in_conf(tmp_path, monkeypatch):
     for text in OUTSIDE:
         conf = conf_with(tmp_path, "model/tiny.yaml", tiny.replace("apache-2.0", f'"{text}"'))
         says(lambda conf=conf: compose("tiny", "smoke", [], conf), "tiny.yaml: licence asks for a value")
-    conf = conf_with(tmp_path, "model/tiny.yaml", tiny.replace("/family: tiny", "/family: ${oc.env:SECRET}"))
+    conf = conf_with(tmp_path, "model/tiny.yaml", tiny.replace("/family: tiny", '/family: "${oc.env:SECRET}"'))
     says(lambda: compose("tiny", "smoke", [], conf), "tiny.yaml: defaults.0./family asks for a value")
     conf = conf_with(tmp_path, "model/tiny.yaml", tiny.replace("apache-2.0", r'"\\${oc.env:SECRET}"'))
     says(lambda: compose("tiny", "smoke", [], conf), "licence")
@@ -179,13 +180,9 @@ def resolver_in_conf(tmp_path, monkeypatch):
 def references(tmp_path):
     assert compose("tiny", "smoke", ["model.title='of ${data.name}'"]).model.title == "of toy"
     says(lambda: compose("tiny", "smoke", ["model.title='${no.such}'"]), "no")
-    names = [f"+model.chat.options.a{index}" for index in range(40)]
-    chain = [f"{name}='${{{name[1:]}x}}${{{name[1:]}x}}'".replace("x}", "}") for name in names]
-    chain = [
-        f"+model.chat.options.a{i}='${{model.chat.options.a{i + 1}}}${{model.chat.options.a{i + 1}}}'"
-        for i in range(40)
-    ]
-    says(lambda: compose("tiny", "smoke", [*chain, "+model.chat.options.a40=x"]), "refers on")
+    keys = [f"model.chat.options.a{index}" for index in range(41)]
+    chain = [f"+{key}='${{{after}}}${{{after}}}'" for key, after in itertools.pairwise(keys)]
+    says(lambda: compose("tiny", "smoke", [*chain, f"+{keys[-1]}=x"]), "refers on")
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(

@@ -8,15 +8,10 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.config.checks import (
-    require_no_references,
-    require_no_resolvers,
-    require_numbers,
-    require_short_references,
-)
+from pipeline.config.checks import require_no_resolvers, require_short_references
 from pipeline.config.names import require_name
 from pipeline.config.overrides import require_overrides
-from pipeline.config.reading import read_settings, require_conf
+from pipeline.config.reading import merged, read_settings, require_conf
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.model.family import Family
@@ -62,7 +57,7 @@ def family(name: str, conf: Path = CONF) -> Family:
     """conf/family/<name>.yaml. Raises UserError for a name that is not there or a value out of range."""
     _known(conf, "family", name)
     try:
-        loaded = OmegaConf.to_object(_merged(Family, _composed(conf, f"family/{name}", [])["family"]))
+        loaded = OmegaConf.to_object(merged(Family, _composed(conf, f"family/{name}", [])["family"]))
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"conf/family/{name}.yaml: {_one_line(error)}") from None
     assert isinstance(loaded, Family)
@@ -72,7 +67,7 @@ def family(name: str, conf: Path = CONF) -> Family:
 def checked(raw: Any, where: str) -> DictConfig:
     """Hold values against the schema: unknown keys, wrong types, missing values, ranges."""
     try:
-        config = _merged(Config, raw)
+        config = merged(Config, raw)
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise UserError(f"{where}: no value for {', '.join(missing)}: set it in conf/")
@@ -89,14 +84,6 @@ def load(path: Path) -> Config:
     config = OmegaConf.to_object(checked(raw, str(path)))
     assert isinstance(config, Config)
     return config
-
-
-def _merged(schema: type, raw: Any) -> Any:
-    """Values in the types of a schema. Raises ValueError for what is not settled, and for numbers of no use."""
-    require_no_references(OmegaConf.to_container(raw) if isinstance(raw, DictConfig) else raw)
-    merged = OmegaConf.merge(OmegaConf.structured(schema), raw)
-    require_numbers(OmegaConf.to_container(merged))
-    return merged
 
 
 def _composed(conf: Path, name: str, overrides: Sequence[str]) -> Any:

@@ -17,7 +17,7 @@ from pipeline.artifacts.files import read_text
 from pipeline.artifacts.plain import parse_yaml
 from pipeline.config.checks import require_no_resolvers
 from pipeline.config.names import require_label, require_name
-from pipeline.config.reading import read_settings
+from pipeline.config.reading import merged, read_settings
 from pipeline.errors import UserError, first_line
 
 ONE_RUN = ".one-run"  # a folder with this file holds one run alone, whose overrides need no name: a job of a sweep
@@ -56,7 +56,7 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     raw = read_settings(path, missing="is missing: run from the project's folder")
     try:
         require_no_resolvers(OmegaConf.to_container(raw))
-        params = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Params), raw))
+        params = OmegaConf.to_object(merged(Params, raw))
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{path}: {first_line(error)}") from None
     assert isinstance(params, Params)

@@ -5,12 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
 from pipeline.artifacts.files import read_text
 from pipeline.artifacts.plain import parse_yaml
-from pipeline.config.checks import require_no_resolvers
+from pipeline.config.checks import require_no_references, require_no_resolvers, require_numbers
 from pipeline.errors import UserError, first_line
 
 LARGEST = 2**20  # bytes of a file of settings
@@ -28,6 +28,28 @@ def read_settings(path: Path, missing: str = MISSING) -> DictConfig:
         raise UserError(f"{path} is not YAML of settings ({' '.join(str(error).split())})") from None
     assert isinstance(values, DictConfig)
     return values
+
+
+def merged(schema: type, raw: Any) -> Any:
+    """Values in the types of a schema. Raises ValueError or OmegaConf's errors for those that do not fit, that are
+    not settled, and for numbers of no use."""
+    require_no_references(OmegaConf.to_container(raw) if isinstance(raw, DictConfig) else raw)
+    values = OmegaConf.merge(OmegaConf.structured(schema), raw)
+    _require_elements(values)
+    require_numbers(OmegaConf.to_container(values))
+    return values
+
+
+def _require_elements(values: Any, key: str = "") -> None:
+    """Raises ValueError for a group in a list of plain values, which OmegaConf lets in."""
+    if not isinstance(values, DictConfig | ListConfig) or values._is_none() or values._is_missing():
+        return
+    names = range(len(values)) if isinstance(values, ListConfig) else list(values.keys())
+    for name in names:
+        child, at = values._get_node(name), f"{key}.{name}" if key else str(name)  # type: ignore[arg-type]
+        if isinstance(child, DictConfig | ListConfig) and values._metadata.element_type in (str, int, float, bool):
+            raise ValueError(f"{at} is a group of values: use a single one")
+        _require_elements(child, at)
 
 
 def require_conf(conf: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config.checks import DTYPES, require_no_references, require_numbers
-from pipeline.config.reading import read_settings
+from pipeline.config.checks import DTYPES
+from pipeline.config.reading import merged, read_settings
 from pipeline.errors import UserError
 from pipeline.model.probeformat import ProbeFormat
 
@@ -85,9 +85,7 @@ def read_spec(path: Path = PATH) -> ProbeConfig:
     """conf/probe.yaml, checked. Raises UserError naming what is wrong."""
     try:
         raw = read_settings(path)
-        require_no_references(OmegaConf.to_container(raw))
-        spec = OmegaConf.merge(OmegaConf.structured(ProbeConfig), raw)
-        require_numbers(OmegaConf.to_container(spec))
+        spec = merged(ProbeConfig, raw)
         if missing := sorted(OmegaConf.missing_keys(spec)):
             raise UserError(f"{path}: no value for {', '.join(missing)}")
         loaded = OmegaConf.to_object(spec)
