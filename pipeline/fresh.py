@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from pipeline.artifacts.files import read_text
+from pipeline.artifacts.plain import parse_yaml
 from pipeline.config.params import Run, read_params
 from pipeline.display import plain
 from pipeline.errors import UserError
@@ -36,7 +36,7 @@ def stale_stages(run: Run, root: Path = Path()) -> list[str]:
 
 def missing_results(run: Run, root: Path = Path()) -> list[Path]:
     """Committed results of a run that are not there: DVC, asked without data, takes them for data left elsewhere."""
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    stages = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"].values()
     outs = [out for stage in stages for key in ("outs", "metrics") for out in stage.get(key, ())]
     named = [path for out in outs if isinstance(out, dict) for path, how in out.items() if how.get("cache") is False]
     paths = {path.replace("${item.model}", run.model).replace("${item.run}", run.label) for path in named}

@@ -116,7 +116,7 @@ def main() -> None:
         runs = sorted({*known, *baseline_runs()}, key=str)
         given: dict[Run, Path] = {}
         if arguments.metrics:
-            model = files.read_json(arguments.metrics)["model"]
+            model = files.read_object(arguments.metrics).get("model")
             runs = [one for one in active if one.model == model]
             if not runs:
                 raise UserError(f"{arguments.metrics} is of model '{model}', which params.yaml does not name")

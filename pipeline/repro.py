@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.artifacts.layout import Layout
-from pipeline.config.params import Run, overrides_for, read_params, recorded_runs, require_label
+from pipeline.config.names import require_label, require_name
+from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
 from pipeline.errors import UserError
 
 PARAMS = "params.yaml"
@@ -133,7 +134,7 @@ def _repro(label: str | None, targets: Sequence[str], force: bool) -> None:
     for run in runs_of(label):
         layout = Layout(run.model, run.label)
         before = layout.report.stat().st_mtime_ns if layout.report.exists() else 0
-        named = [f"{target}@{run.model}-{run.label}" for target in targets]
+        named = [f"{require_name('stage', target)}@{run.model}-{run.label}" for target in targets]
         if dvc(run, "repro", *(["--force"] if force else []), *named):
             raise UserError(f"run {run} failed: the lines above say where; `make repro` goes on there")
         if not targets and before and layout.report.stat().st_mtime_ns == before:

@@ -7,46 +7,78 @@ steering_score and kl_div_score are accepted. Prints one JSON line.
 import argparse
 import json
 import math
-from collections.abc import Hashable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.records import selection_record
+from pipeline.config.checks import LARGEST_SIZE
+from pipeline.config.names import shown
 from pipeline.config.schema import RULES
 from pipeline.errors import UserError
 from pipeline.maths.selection import FILTERS, Baselines, CandidateScores, select, thresholds_for
+from pipeline.prompts.load import read_rows
 from pipeline.stages.entry import guarded
 
 PUBLISHED_NAMES = {"refusal_score": "bypass", "steering_score": "induce", "kl_div_score": "kl"}
 COLUMNS = ["position", "layer", "bypass", "induce", "kl"]
+COUNTS = ("n_harmful", "n_harmless")
+NOTHING = ("", "nan", "na", "n/a", "null", "none")  # how tables write that there is no value
 
 
 def read_candidates(path: Path) -> list[CandidateScores]:
-    """Scores from a CSV file or a JSON list of rows. Raises UserError naming what is wrong and where."""
-    import pandas as pd
+    """Scores from a file of rows, each candidate once. Raises UserError naming what is wrong and where."""
+    found: dict[tuple[int, int], CandidateScores] = {}
+    for line, row in read_rows(path, str(path)):
+        candidate = _candidate(f"{path}:{line}", row)
+        first = found.setdefault((candidate.position, candidate.layer), candidate)
+        if repr(first) != repr(candidate):  # as text, in which NaN equals NaN
+            raise UserError(
+                f"{path}:{line} gives position {candidate.position}, layer {candidate.layer} other scores than a row "
+                "before it: keep the row that is meant"
+            )
+    if not found:
+        raise UserError(f"{path} holds no candidate: give it a row for each, with {', '.join(COLUMNS)}")
+    return list(found.values())
 
-    try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.DataFrame(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a table of rows in CSV or JSON: {str(error).splitlines()[0]}") from None
-    table = pd.DataFrame(table.rename(columns=PUBLISHED_NAMES))
-    missing = [name for name in COLUMNS if name not in table]
+
+def _candidate(where: str, row: Any) -> CandidateScores:
+    if not isinstance(row, Mapping):
+        raise UserError(f"{where} is no row with columns {', '.join(COLUMNS)}")
+    named = {PUBLISHED_NAMES.get(key, key): value for key, value in row.items()}
+    missing = [name for name in COLUMNS if name not in named]
     if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
+        raise UserError(
+            f"{where} has no column {', '.join(missing)}; it has {shown(', '.join(map(str, row)))}, "
+            "and columns of CSV are separated by commas"
+        )
+    if len(named) < len(row):
+        raise UserError(f"{where} has a score under our name and under the published one: keep one")
+    scores = {name: _number(where, name, named[name]) for name in COLUMNS[2:]}
+    position, layer = (_whole(where, name, named[name]) for name in COLUMNS[:2])
+    zero_norm = str(named.get("zero_norm", False)).lower() == "true"
+    stopped = str(named["stopped"]) if named.get("stopped") in FILTERS else ""
+    n = {name: _whole(where, name, named[name]) for name in COUNTS if str(named.get(name, "")).lower() not in NOTHING}
+    return CandidateScores(position, layer, **scores, zero_norm=zero_norm, stopped=stopped, **n)
+
+
+def _number(where: str, name: str, value: Any) -> float:
+    """The value as a number, NaN where there is none. Raises UserError for anything else."""
+    if str(value).lower() in NOTHING:
+        return math.nan
     try:
-        return [_candidate(row) for row in table.to_dict("records")]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} holds a value that is not a number: {str(error).splitlines()[0]}") from None
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    raise UserError(f"{where} holds a value that is not a number: {name} is {shown(str(value))}")
 
 
-def _candidate(row: dict[Hashable, Any]) -> CandidateScores:
-    scores = {name: float(row[name]) for name in COLUMNS[2:]}
-    zero_norm = str(row.get("zero_norm", False)).lower() == "true"
-    stopped = str(row["stopped"]) if row.get("stopped") in FILTERS else ""
-    n = {name: int(row[name]) for name in ("n_harmful", "n_harmless") if row.get(name, math.nan) == row.get(name)}
-    return CandidateScores(int(row["position"]), int(row["layer"]), **scores, zero_norm=zero_norm, stopped=stopped, **n)
+def _whole(where: str, name: str, value: Any) -> int:
+    number = _number(where, name, value)
+    if not number.is_integer() or abs(number) > LARGEST_SIZE:
+        raise UserError(f"{where}: {name} is {shown(str(value))}: use a whole number, at most {LARGEST_SIZE}")
+    return int(number)
 
 
 def _arguments() -> argparse.Namespace:
@@ -71,8 +103,11 @@ def main() -> None:
 
     def run() -> None:
         candidates = read_candidates(arguments.scores)
-        if arguments.layers < 1 or any(row.layer >= arguments.layers for row in candidates):
+        if arguments.layers < 1 or any(not 0 <= row.layer < arguments.layers for row in candidates):
             raise UserError(f"{arguments.scores} has a layer outside --layers {arguments.layers}")
+        for name in ("kl", "induce", "layer_share", "gap_share"):
+            if not math.isfinite(getattr(arguments, name)):
+                raise UserError(f"--{name.replace('_', '-')} is no finite number: give one")
         pair = (arguments.baseline_harmful, arguments.baseline_harmless)
         if arguments.rule == "calibrated" and None in pair:
             raise UserError("rule calibrated needs --baseline-harmful and --baseline-harmless")

@@ -22,7 +22,9 @@ from rich.console import Console
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.cells import Shown
-from pipeline.config.compose import ROOT, checked
+from pipeline.config.compose import ROOT, checked, named, resolved
+from pipeline.config.names import require_label, require_name
+from pipeline.config.overrides import require_overrides
 from pipeline.config.params import ONE_RUN
 from pipeline.errors import UserError
 from pipeline.stages.entry import guarded
@@ -78,13 +80,17 @@ def run_job(folder: Path) -> None:
 
 
 def job_params(overrides: list[str]) -> dict[str, Any]:
-    """params.yaml of a job: model and profile by name, everything else as overrides."""
+    """params.yaml of a job: model and profile by name, everything else as overrides.
+
+    Raises UserError for names that are none, and for an override that is no single value.
+    """
     named = {key: value for key, _, value in (row.partition("=") for row in overrides)}
     choices = HydraConfig.get().runtime.choices
     rest = sorted(row for row in overrides if row.partition("=")[0] not in ("model", "profile"))
+    require_overrides(rest)
     return {
-        "models": [named.get("model", choices["model"])],
-        "profile": named.get("profile", choices["profile"]),
+        "models": [require_name("model", str(named.get("model", choices["model"])))],
+        "profile": require_label(str(named.get("profile", choices["profile"]))),
         "overrides": rest,
     }
 
@@ -131,9 +137,7 @@ def main(config: DictConfig) -> None:
 
     def run() -> None:
         params = job_params(list(HydraConfig.get().overrides.task))
-        resolved: Any = OmegaConf.to_container(config, resolve=True)
-        resolved["model"]["name"] = params["models"][0]
-        checked(resolved, "overrides")
+        checked(named(resolved(config, "overrides"), params["models"][0]), "overrides")
         folder = job_folder(params)
         prepare(folder, params)
         run_job(folder)

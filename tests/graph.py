@@ -39,7 +39,7 @@ class Project:
 
     def stage(self, name: str, check: bool = True) -> subprocess.CompletedProcess:
         """One stage of the tiny model's run, without DVC."""
-        return self.module("pipeline.stages", name, "tiny", RUN, check=check)
+        return self.module("pipeline.stages", name, "--model", "tiny", "--run", RUN, check=check)
 
     def at(self, kind: str) -> Path:
         """The folder of the tiny model's run in outputs/<kind>."""

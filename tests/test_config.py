@@ -114,7 +114,7 @@ def test_a_typo_in_conf_fails_in_compose(tmp_path):
 
 def test_compose_writes_nothing_when_it_fails(tmp_path):
     (tmp_path / "params.yaml").write_text("models: [tiny]\nprofile: smoke-x\noverrides: ['select.rule=best']\n")
-    command = [sys.executable, "-m", "pipeline.stages", "compose", "tiny", "smoke-x"]
+    command = [sys.executable, "-m", "pipeline.stages", "compose", "--model", "tiny", "--run", "smoke-x"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert result.returncode == 1
     _started, error = result.stderr.strip().splitlines()

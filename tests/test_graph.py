@@ -90,7 +90,7 @@ def test_killed_completions_resume_and_equal_an_uninterrupted_run(project):
     overrides = '"generate.max_new_tokens=24","generate.batch_size=2"'
     project.params(overrides=overrides)
     project.stage("compose")
-    command = [sys.executable, "-m", "pipeline.stages", "completions", "tiny", RUN]
+    command = [sys.executable, "-m", "pipeline.stages", "completions", "--model", "tiny", "--run", RUN]
     folder, partial = project.at("models") / "completions", project.folder / "outputs/partial"
     shutil.rmtree(folder)
     process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
@@ -117,7 +117,7 @@ def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(proje
     path, partial = project.at("models") / "loss.json", project.folder / "outputs/partial"
     whole = path.read_bytes()
     path.unlink()
-    command = [sys.executable, "-m", "pipeline.stages", "loss", "tiny", RUN]
+    command = [sys.executable, "-m", "pipeline.stages", "loss", "--model", "tiny", "--run", RUN]
     process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
 
     def measured():
@@ -141,7 +141,7 @@ def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(proje
 
 
 def test_killed_capability_goes_on_with_the_next_condition_and_writes_the_same_bytes(project):
-    command = [sys.executable, "-m", "pipeline.stages", "capability", "tiny", RUN]
+    command = [sys.executable, "-m", "pipeline.stages", "capability", "--model", "tiny", "--run", RUN]
     folder, partial = project.at("models") / "capability", project.folder / "outputs/partial"
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     names = {f"{name}.jsonl" for name in ("baseline", "ablation", "addition", "ablation.random_0", "export")}

@@ -123,8 +123,8 @@ def test_rule_paper_picks_the_published_direction(shared, tmp_path, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "no column"),
-        ("{", "not a table"),
+        ("[]", "holds no candidate"),
+        ("{", "is not JSON"),
         ('[{"position": -1, "layer": 1, "bypass": "x", "induce": 0, "kl": 0}]', "not a number"),
         ('[{"position": -1, "layer": 9, "bypass": 0, "induce": 0, "kl": 0}]', "outside --layers"),
     ],

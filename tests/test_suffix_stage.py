@@ -118,7 +118,7 @@ def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
     whole = out.read_bytes()
     out.unlink()
     assert not list(partial.glob("suffix-*"))
-    command = [sys.executable, "-m", "pipeline.stages", "suffix", "tiny", RUN]
+    command = [sys.executable, "-m", "pipeline.stages", "suffix", "--model", "tiny", "--run", RUN]
     process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
     while not any(path.read_bytes().count(b"\n") >= 9 for path in partial.glob("suffix-*")):
         assert process.poll() is None, "finished before it could be interrupted"

@@ -101,7 +101,7 @@ def project(tmp_path_factory):
 
 def test_a_slowed_model_is_never_silent_for_three_seconds(project):
     for stage in STAGES:
-        events = seen([sys.executable, "-m", "pipeline.stages", stage, "tiny", RUN], project.folder)
+        events = seen([sys.executable, "-m", "pipeline.stages", stage, "--model", "tiny", "--run", RUN], project.folder)
         silence, said = longest_silence(events)
         assert silence <= LIMIT, f"{stage}: {silence:.1f} s after '{said}'"
         shown = ESCAPES.sub("", "".join(text for _, text in events))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from pipeline.errors import UserError
+
+LARGEST = 2**28  # bytes of a text file
 
 
 @contextmanager
@@ -87,10 +90,37 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Parsed JSON. Raises UserError for a missing or malformed file."""
+    return parse_json(read_text(path), str(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError for any other file."""
+    found = parse_json(read_text(path, missing="is missing"), str(path))
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return found
+
+
+def parse_json(text: str, where: str, line: int | None = None) -> Any:
+    """Parsed JSON. Raises UserError naming the place; so for a key that comes twice, of which either may be meant."""
     try:
-        return json.loads(_text(path))
+        return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno} is not JSON ({error.msg})") from None
+        raise UserError(f"{where}:{line or error.lineno} is not JSON ({error.msg})") from None
+    except RecursionError:
+        reason = "it is nested too deep"
+    except ValueError as error:  # a number of thousands of digits, or a key twice
+        reason = str(error)
+    raise UserError(f"{where}{f':{line}' if line else ''} is not JSON that can be read ({reason})")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice[:60]!r} comes twice")
+    return found
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -106,15 +136,9 @@ def jsonl_line(row: Mapping[str, Any]) -> str:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSONL file. Raises UserError with the line number of a malformed one."""
-    rows = []
     # Not splitlines(): completions may hold U+2028 and the like, which JSON does not escape.
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if line:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number} is not JSON ({error.msg})") from None
-    return rows
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return [parse_json(line, str(path), number) for number, line in lines if line]
 
 
 def content_hash(value: Any) -> str:
@@ -129,10 +153,26 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path, name: str = "", missing: str = "is missing: run `dvc repro`", largest: int = LARGEST) -> str:
+    """The whole of a text file, called `name` to the user; a byte-order mark is no part of it.
+
+    Never waits. Raises UserError for what is not there, no regular file, too large or not UTF-8.
+    """
+    name = name or str(path)
     try:
-        return path.read_text(encoding="utf-8")
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):  # asked before it is opened: opening a pipe waits for its writer
+            raise UserError(f"{name} is {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}: name a file")
+        with path.open("rb") as stream:
+            content = stream.read(largest + 1)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run `dvc repro`") from None
+        raise UserError(f"{name} {missing}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UserError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if len(content) > largest:
+        raise UserError(f"{name} is larger than {largest / 2**20:g} MiB: give a smaller file")
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise UserError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")

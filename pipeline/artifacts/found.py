@@ -54,14 +54,17 @@ def read_found(path: Path, facts: Mapping[str, str]) -> list[Found]:
                 f"{path} was made for {key} '{record.get(key)}', not '{value}': a suffix is used only on the model "
                 "that it was found for; run `python -m pipeline.gcg` for this one"
             )
-    return [Found(**row) for row in record["suffixes"]]
+    try:
+        return [Found(**row) for row in record["suffixes"]]
+    except TypeError:
+        raise UserError(f"{path} holds no found suffixes: make it with `python -m pipeline.gcg`") from None
 
 
 def read_list(path: Path) -> list[str]:
     """A suffix a line, without the blanks around it. Raises UserError for an empty file, and for empty lines."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in files.read_text(path, missing="is missing").splitlines()]
+    except UserError as error:
         raise UserError(f"{path} cannot be read as a list of suffixes ({error}): set suffix.file to one") from None
     empty = [number for number, line in enumerate(lines, start=1) if not line]
     if empty or not lines:

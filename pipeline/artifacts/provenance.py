@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
+from pipeline.config.reading import read_settings
 from pipeline.config.schema import Config, SourceConfig
 from pipeline.errors import UserError
 
@@ -75,7 +76,7 @@ def provenance(config: Config, layout: Layout, model: str, keys: Sequence[str]) 
 
 def _composed(layout: Layout, keys: Sequence[str]) -> dict[str, Any]:
     """Values as `compose` wrote them, which know nothing of the machine: a dtype left open is still open there."""
-    values: Any = OmegaConf.to_container(OmegaConf.load(layout.config))
+    values: Any = OmegaConf.to_container(read_settings(layout.config))
     return {key: values[key] for key in keys}
 
 

@@ -6,7 +6,12 @@ from typing import Any
 
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from pipeline.config.checks import require_no_resolvers, require_short_references
+from pipeline.config.names import require_name
+from pipeline.config.overrides import require_overrides
+from pipeline.config.reading import merged, read_settings, require_conf
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.model.family import Family
@@ -20,20 +25,39 @@ def compose(model: str, profile: str, overrides: Sequence[str], conf: Path = CON
     _known(conf, "model", model)
     _known(conf, "profile", profile)
     try:
-        raw = _composed(conf, "config", [f"model={model}", f"profile={profile}", *overrides])
-        resolved: Any = OmegaConf.to_container(raw, resolve=True)
+        require_overrides(overrides)
+        values = _composed(conf, "config", [f"model={model}", f"profile={profile}", *overrides])
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"conf/ does not compose for model '{model}': {_one_line(error)}") from None
-    resolved["model"]["name"] = model
-    return checked(resolved, f"conf/ for model '{model}'")
+    return checked(named(values, model), f"conf/ for model '{model}'")
+
+
+def resolved(config: DictConfig, where: str) -> Any:
+    """Plain values, with each reference replaced by what it refers to.
+
+    Raises UserError for a reference that leads out of the configuration, to nothing, or on to another.
+    """
+    values = OmegaConf.to_container(config)
+    try:
+        require_no_resolvers(values)
+        require_short_references(values)
+        return OmegaConf.to_container(config, resolve=True)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{where}: {_one_line(error)}") from None
+
+
+def named(values: Any, model: str) -> Any:
+    """The values with the model's name put in. Raises UserError where they have no place for one."""
+    if not isinstance(values.get("model"), dict):
+        raise UserError(f"conf/ does not compose for model '{model}': model is no group of values")
+    return {**values, "model": {**values["model"], "name": model}}
 
 
 def family(name: str, conf: Path = CONF) -> Family:
     """conf/family/<name>.yaml. Raises UserError for a name that is not there or a value out of range."""
     _known(conf, "family", name)
     try:
-        raw = _composed(conf, f"family/{name}", []).family
-        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Family), raw))
+        loaded = OmegaConf.to_object(merged(Family, _composed(conf, f"family/{name}", [])["family"]))
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"conf/family/{name}.yaml: {_one_line(error)}") from None
     assert isinstance(loaded, Family)
@@ -43,7 +67,7 @@ def family(name: str, conf: Path = CONF) -> Family:
 def checked(raw: Any, where: str) -> DictConfig:
     """Hold values against the schema: unknown keys, wrong types, missing values, ranges."""
     try:
-        config = OmegaConf.merge(OmegaConf.structured(Config), raw)
+        config = merged(Config, raw)
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise UserError(f"{where}: no value for {', '.join(missing)}: set it in conf/")
@@ -56,28 +80,30 @@ def checked(raw: Any, where: str) -> DictConfig:
 
 def load(path: Path) -> Config:
     """The typed configuration that `compose` wrote. Raises UserError when it is missing or invalid."""
-    if not path.exists():
-        raise UserError(f"{path} is missing: run `dvc repro` (stage compose writes it)")
-    config = OmegaConf.to_object(checked(OmegaConf.load(path), str(path)))
+    raw = read_settings(path, missing="is missing: run `dvc repro` (stage compose writes it)")
+    config = OmegaConf.to_object(checked(raw, str(path)))
     assert isinstance(config, Config)
     return config
 
 
-def _composed(conf: Path, name: str, overrides: Sequence[str]) -> DictConfig:
+def _composed(conf: Path, name: str, overrides: Sequence[str]) -> Any:
     # Imported here: every stage reads a configuration that is composed already, and Hydra takes half a second.
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
+    require_conf(conf)
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-            return hydra.compose(name, list(overrides))
-    except HydraException as error:
+            config = hydra.compose(name, list(overrides))
+    except (HydraException, YAMLError) as error:
         raise ValueError(str(error)) from None
+    return resolved(config, f"conf/{name}.yaml")
 
 
 def _known(conf: Path, group: str, name: str) -> None:
+    require_name(group, name)
     if not (conf / group / f"{name}.yaml").exists():
         choices = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
         raise UserError(f"unknown {group} '{name}': conf/{group}/ has {choices}")

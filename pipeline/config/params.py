@@ -6,20 +6,22 @@ runs stand side by side: another profile overwrites nothing.
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from pipeline.errors import UserError
+from pipeline.artifacts.files import read_text
+from pipeline.artifacts.plain import parse_yaml
+from pipeline.config.checks import require_no_resolvers
+from pipeline.config.names import require_label, require_name
+from pipeline.config.reading import merged, read_settings
+from pipeline.errors import UserError, first_line
 
 ONE_RUN = ".one-run"  # a folder with this file holds one run alone, whose overrides need no name: a job of a sweep
-LABEL = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_.=+-]+)?")
+LARGEST_LOCK = 2**25  # bytes
 
 
 @dataclass
@@ -50,25 +52,21 @@ class Run:
 
 
 def read_params(path: Path = Path("params.yaml")) -> Params:
-    """Typed params.yaml. Raises UserError for an unknown key, a wrong type, no model, or a label that is none."""
+    """Typed params.yaml. Raises UserError for an unknown key, a wrong type, no model, or names that are none."""
+    raw = read_settings(path, missing="is missing: run from the project's folder")
     try:
-        params = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Params), OmegaConf.load(path)))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run from the project's folder") from None
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from None
+        require_no_resolvers(OmegaConf.to_container(raw))
+        params = OmegaConf.to_object(merged(Params, raw))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path}: {first_line(error)}") from None
     assert isinstance(params, Params)
     if not params.models:
         raise UserError(f"{path} names no model: add one of conf/model/ to `models`")
+    for model in params.models:
+        require_name("model", model)
     require_label(params.profile)
     params.one_run = (path.parent / ONE_RUN).exists()
     return params
-
-
-def require_label(label: str) -> None:
-    """Raises UserError for what is no profile, nor a profile with a name behind a dash."""
-    if not LABEL.fullmatch(label):
-        raise UserError(f"profile '{label}' is no name: use a file of conf/profile/, or PROFILE-NAME for a run by name")
 
 
 def profile_of(label: str) -> str:
@@ -95,23 +93,19 @@ def overrides_for(model: str, label: str, root: Path = Path()) -> list[str]:
 
 
 def recorded_runs(lock: Path = Path("dvc.lock")) -> list[Run]:
-    """Every run that dvc.lock has an entry of, whichever is active."""
-    runs = []
-    for name, entry in _locked(lock).items():
+    """Every run that dvc.lock has an entry of, whichever is active. Raises UserError for what is no such file."""
+    try:
+        return sorted(_runs(lock), key=lambda run: (run.model, run.label))
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise UserError(f"{lock} is not what DVC writes ({first_line(error)}): check it out again") from None
+
+
+def _runs(lock: Path) -> Iterator[Run]:
+    locked = parse_yaml(read_text(lock, largest=LARGEST_LOCK), str(lock)) if lock.exists() else {}
+    for name, entry in (locked or {}).get("stages", {}).items():
         if name.startswith("compose@"):
             *_, model, label, _ = Path(entry["outs"][0]["path"]).parts
-            given: Sequence[str] = entry.get("params", {}).get("params.yaml", {}).get("overrides", [])
-            runs.append(Run(model, label, tuple(given)))
-    return sorted(runs, key=lambda run: (run.model, run.label))
-
-
-def _locked(lock: Path) -> dict[str, Any]:
-    import yaml
-
-    if not lock.exists():
-        return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        return (yaml.load(lock.read_text(encoding="utf-8"), loader) or {}).get("stages", {})
-    except YAMLError as error:
-        raise UserError(f"{lock} is not YAML ({str(error).splitlines()[0]}): check it out again") from None
+            given = entry.get("params", {}).get("params.yaml", {}).get("overrides", [])
+            if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+                raise TypeError(f"overrides of {name}")
+            yield Run(require_name("model", model), require_label(label), tuple(given))

@@ -34,6 +34,7 @@ class SourceConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
+        check(self.seed >= 0, "model.source.seed", self.seed, "use 0 or more")
         check(self.kind in SOURCE_KINDS, "model.source.kind", self.kind, f"use one of {', '.join(SOURCE_KINDS)}")
         needs = {
             "gguf": ("file", "sha256", "places"),
@@ -403,3 +404,6 @@ class Config:
     capability: CapabilityConfig = MISSING
     export: ExportConfig = MISSING
     suffix: SuffixConfig = MISSING
+
+    def __post_init__(self):
+        check(self.seed >= 0, "seed", self.seed, "use 0 or more")

@@ -1,6 +1,5 @@
 """Low-rank adapters, added to the weights of the model they were trained on."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pipeline.artifacts.files import read_object
 from pipeline.errors import UserError, first_line
 
 PREFIX = "base_model.model."
@@ -49,9 +49,9 @@ def add_adapter(name: str, model: PreTrainedModel, folder: Path) -> None:
 
 def _read(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = read_object(folder / "adapter_config.json")
         tensors = load_file(folder / "adapter_model.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (UserError, OSError, ValueError, SafetensorError) as error:
         raise UserError(f"judge '{name}' has no readable adapter in {folder}: {first_line(error)}") from None
     extra = [key for key in REFUSED if config.get(key)] + [key for key in tensors if not key.endswith((DOWN, UP))]
     plain = config.get("peft_type") == "LORA" and config.get("bias", "none") == "none" and "lora_alpha" in config

@@ -1,6 +1,5 @@
 """Safety judges that are language models, loaded from a folder; `classify` puts them to work."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from pipeline.artifacts.files import read_object
 from pipeline.errors import UserError, first_line
 from pipeline.judges.formats import Format
 from pipeline.model import settings, whole
@@ -79,8 +79,8 @@ def load(
 
 def _require_architecture(form: Format, folder: Path) -> None:
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+        found = read_object(folder / "config.json").get("model_type")
+    except UserError as error:
         raise UserError(
             f"judge '{form.name}' has no readable {folder / 'config.json'} ({first_line(error)}): fetch {form.repo}"
         ) from None

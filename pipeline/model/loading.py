@@ -1,6 +1,5 @@
 """From a model's source to a loaded model, always by way of a local folder of safetensors."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from pipeline.artifacts.files import read_object
 from pipeline.errors import UserError, first_line
 from pipeline.model import chat, limits, selfcheck, settings, thoughts, whole
 from pipeline.model.chatformat import PLAIN, ChatFormat
@@ -166,15 +166,15 @@ def model_type(name: str, folder: Path) -> str:
     """The architecture that the folder's config.json names. Raises UserError when it is not readable."""
     path = folder / "config.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type"))
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        return str(read_object(path).get("model_type"))
+    except UserError as error:
         raise UserError(f"model '{name}' has no readable {path} ({first_line(error)})") from None
 
 
 def own_code(folder: Path) -> bool:
     """The folder's configuration or tokenizer asks for code that ships with it (`auto_map`)."""
     names = ("config.json", "tokenizer_config.json", "generation_config.json")
-    found = [json.loads((folder / name).read_text(encoding="utf-8")) for name in names if (folder / name).is_file()]
+    found = [read_object(folder / name) for name in names if (folder / name).exists()]
     return any("auto_map" in values for values in found)
 
 

@@ -1,6 +1,5 @@
 """Quantised weights: made at load by bitsandbytes for measuring, or undone at load."""
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from transformers import BitsAndBytesConfig
 from transformers.utils.quantization_config import Mxfp4Config
 
+from pipeline.artifacts.files import read_object
 from pipeline.errors import UserError
 
 # Bytes per number of weights and scales, embeddings left wide, rounded up.
@@ -21,12 +21,13 @@ def quantization(folder: Path, dtype: torch.dtype, quantize: str) -> Any:
     Weights stored as MXFP4 (gpt-oss) are dequantised. Raises UserError for other quantised
     repositories and when bitsandbytes is not installed.
     """
-    stored = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config")
-    if stored and stored.get("quant_method") == "mxfp4":
+    stored = read_object(folder / "config.json").get("quantization_config")
+    if isinstance(stored, dict) and stored.get("quant_method") == "mxfp4":
         return Mxfp4Config(dequantize=True)
     if stored:
+        method = stored.get("quant_method") if isinstance(stored, dict) else stored
         raise UserError(
-            f"{folder} holds weights quantised by {stored.get('quant_method')}: name the full-precision repository "
+            f"{folder} holds weights quantised by {method}: name the full-precision repository "
             "in conf/model/, and set engine.quantize to measure it in 8 or 4 bits"
         )
     if not quantize:

@@ -1,6 +1,5 @@
 """Is every tensor of a model's files read, and every parameter of the model in them? Else nothing is measured."""
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -10,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from pipeline.artifacts.checkpoint import DTYPES, Checkpoint, open_checkpoint
+from pipeline.artifacts.files import read_object
 from pipeline.errors import UserError
 from pipeline.model.naming import Naming
 
@@ -30,7 +30,7 @@ def require_files(name: str, folder: Path) -> Checkpoint | None:
     Raises UserError for files that `open_checkpoint` refuses, for an adapter, and for a configuration that names its
     weights' file itself: measured and exported would then be different ones.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_object(folder / "config.json")
     if (folder / "adapter_config.json").exists():
         raise UserError(f"model '{name}' in {folder} is an adapter: merge it into its model and name that folder")
     if config.get("transformers_weights"):

@@ -2,13 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipeline.artifacts import files
+from pipeline.artifacts.plain import parse_yaml
 from pipeline.errors import UserError
 from pipeline.prompts.prompt import Prompt, prompt_id
 from pipeline.prompts.spec import FileSpec
@@ -52,37 +51,36 @@ def _prompt(spec: FileSpec, row: Mapping[str, Any], line: int) -> Prompt:
     if not isinstance(instruction, str) or not instruction.strip():
         raise UserError(f"{spec.file}:{line} has an empty or non-text '{spec.column}'")
     category = row.get(spec.category) if spec.category else ""
-    category = ", ".join(category) if isinstance(category, list) else str(category or "")
+    category = ", ".join(map(str, category)) if isinstance(category, list) else str(category or "")
     instruction = instruction.strip()
     if context := str(row.get(spec.context) or "").strip() if spec.context else "":
         instruction = f"{context}\n\n---\n\n{instruction}"
+    if not _is_unicode(instruction + category):
+        raise UserError(f"{spec.file}:{line} holds half of a surrogate pair, which is no text: mend it")
     return Prompt(prompt_id(instruction), instruction, category, spec.source, spec.licence)
 
 
-def read_text(path: Path, name: str) -> str:
-    """The whole file. Raises UserError when it is not there or not UTF-8."""
+def _is_unicode(text: str) -> bool:
     try:
-        return path.read_text(encoding="utf-8-sig")  # Excel begins a file with a byte-order mark
-    except FileNotFoundError:
-        raise UserError(f"{name} does not exist: mend its path in conf/ or on the command line") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not UTF-8 text (byte {error.start})") from None
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_text(path: Path, name: str) -> str:
+    """The whole file. Raises UserError when it is not there, no regular file or not UTF-8."""
+    return files.read_text(path, name, "does not exist: mend its path in conf/ or on the command line")
 
 
 def _jsonl(text: str, name: str) -> Rows:
     for line, content in enumerate(text.split("\n"), start=1):
         if content.strip():
-            try:
-                yield line, json.loads(content)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{name}:{line} is not JSON ({error.msg})") from None
+            yield line, files.parse_json(content, name, line)
 
 
 def _json(text: str, name: str) -> Rows:
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{name}:{error.lineno} is not JSON ({error.msg})") from None
+    rows = files.parse_json(text, name)
     if not isinstance(rows, list):
         raise UserError(f"{name} is not a JSON list of rows")
     yield from enumerate(rows, start=1)
@@ -91,6 +89,9 @@ def _json(text: str, name: str) -> Rows:
 def _csv(text: str, name: str) -> Rows:
     reader = csv.DictReader(io.StringIO(text), strict=True)
     try:
+        columns = reader.fieldnames or []
+        if len(set(columns)) < len(columns):
+            raise UserError(f"{name}:1 names a column twice: give each a name of its own")
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{name}:{reader.line_num} has another number of fields than the header")
@@ -104,11 +105,11 @@ def _txt(text: str, _name: str) -> Rows:
 
 
 def _seeds(text: str, name: str) -> Rows:
-    try:
-        document = yaml.safe_load(text)
-        yield from enumerate(document["seeds"], start=1)
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"{name} is not a YAML file with seeds ({type(error).__name__})") from None
+    document = parse_yaml(text, name)
+    seeds = document.get("seeds") if isinstance(document, Mapping) else None
+    if not isinstance(seeds, list):
+        raise UserError(f"{name} is not a YAML file with seeds: list them under `seeds`")
+    yield from enumerate(seeds, start=1)
 
 
 READERS: dict[str, Callable[[str, str], Rows]] = {

@@ -57,15 +57,15 @@ def read_sources(
 
 
 def _labelled(source: LabelledFiles, name: str, path: Path) -> list[Labelled]:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    start = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    lines = files.read_text(path, name, "is missing").splitlines(keepends=True)
+    start = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     rows = []
     for row in csv.DictReader(io.StringIO("".join(lines[start:]), newline="")):
         try:
             scores = [float(row[key]) for key in row if key and key.startswith(source.score)]
             unsafe = source.unsafe_at(sum(scores) / len(scores))
             prompt, completion = row[source.prompt].strip(), row[source.completion]
-        except (KeyError, ValueError, ZeroDivisionError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError, csv.Error) as error:
             raise UserError(f"{name} of {source.name} has a row that conf/probe.yaml does not fit ({error})") from None
         if unsafe is not None:
             rows.append(Labelled(prompt, completion, unsafe, source.name))

@@ -7,6 +7,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.checks import DTYPES
+from pipeline.config.reading import merged, read_settings
 from pipeline.errors import UserError
 from pipeline.model.probeformat import ProbeFormat
 
@@ -83,12 +84,11 @@ class ProbeConfig:
 def read_spec(path: Path = PATH) -> ProbeConfig:
     """conf/probe.yaml, checked. Raises UserError naming what is wrong."""
     try:
-        spec = OmegaConf.merge(OmegaConf.structured(ProbeConfig), OmegaConf.load(path))
+        raw = read_settings(path)
+        spec = merged(ProbeConfig, raw)
         if missing := sorted(OmegaConf.missing_keys(spec)):
             raise UserError(f"{path}: no value for {', '.join(missing)}")
         loaded = OmegaConf.to_object(spec)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{path}: {str(error).strip().splitlines()[0]}") from None
     assert isinstance(loaded, ProbeConfig)

@@ -1,6 +1,5 @@
 """A model hub: one file of a repository, or a repository of safetensors at a commit."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from huggingface_hub.errors import (
     XetDownloadError,
 )
 
+from pipeline.artifacts.files import read_object
 from pipeline.errors import UserError
 from pipeline.sources.cache import WORK, writing_to
 from pipeline.sources.places import REPO, HubFile, PlaceError, pinned
@@ -120,9 +120,11 @@ def complete(folder: Path, remedy: str) -> Path:
     """The folder itself, when it has a config.json and all the weights. Raises UserError otherwise."""
     index = folder / "model.safetensors.index.json"
     try:
-        shards = json.loads(index.read_text())["weight_map"].values() if index.exists() else ["model.safetensors"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        shards = read_object(index)["weight_map"].values() if index.exists() else ["model.safetensors"]
+    except (UserError, KeyError, AttributeError):
         raise UserError(f"{index} is not an index of weights: {remedy}") from None
+    if not all(isinstance(name, str) and name == Path(name).name for name in shards):
+        raise UserError(f"{index} names a file that is not in its folder: {remedy}")
     missing = [name for name in sorted({"config.json", *shards}) if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder} lacks {', '.join(missing)}: {remedy}")

@@ -1,4 +1,4 @@
-"""Start one stage of a run: python -m pipeline.stages STAGE MODEL RUN
+"""Start one stage of a run: python -m pipeline.stages STAGE --model MODEL --run RUN
 
 Says what starts before anything slow is imported, and what it took. No result depends on it.
 """
@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from pipeline.config.names import require_label, require_name
 from pipeline.display import plain
+from pipeline.errors import UserError
 
 GRAPH = Path("dvc.yaml")
 SLOW = {
@@ -62,16 +64,40 @@ def _place(name: str, names: list[str]) -> tuple[str, str]:
     return f"{index + 1}/{len(names)} {name}", (*names[index + 1 :], "")[0]
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, as of any other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process."""
+        sys.exit(f"error: {plain(message)}: see python -m pipeline.stages --help")
+
+
+def _joined(words: list[str]) -> list[str]:
+    """`--model=X` for `--model X`, so that a name that begins with a dash is a name, which is refused as one."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in ("--model", "--run"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def main() -> None:
     """Run the stage named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.stages", description="Run one stage of a run.")
+    parser = Parser(prog="python -m pipeline.stages", description="Run one stage of a run.")
     stages = order()
     parser.add_argument("stage", help="a stage of dvc.yaml: " + ", ".join(stages))
-    parser.add_argument("model", help="name of a file in conf/model/")
-    parser.add_argument("run", help="the run's label: a profile, or PROFILE-NAME")
-    arguments = parser.parse_args()
+    parser.add_argument("--model", required=True, help="name of a file in conf/model/")
+    parser.add_argument("--run", required=True, help="the run's label: a profile, or PROFILE-NAME")
+    arguments = parser.parse_args(_joined(sys.argv[1:]))
     if stages and arguments.stage not in stages:
-        parser.error(plain(f"no stage '{arguments.stage}'"))
+        parser.error(f"no stage '{arguments.stage}'")
+    try:
+        require_name("model", arguments.model)
+        require_label(arguments.run)
+    except UserError as error:
+        sys.exit(f"error: {error}")
 
     from pipeline.progress import announce, note
 
