@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from pipeline.config import compose as composing
 from pipeline.config.overrides import require_overrides
@@ -82,6 +83,12 @@ def fed(name: str, folder: Path) -> Callable[[bytes], Any]:
 def test_a_damaged_file_is_read_or_refused(name, tmp_path):
     seeds = [text.encode() for text in SEEDS[name]]
     found = crashes(fed(name, tmp_path), seeds)
+    assert not found, "\n".join(map(str, found))
+
+
+def test_a_damaged_resolved_configuration_is_loaded_or_refused(tmp_path):
+    whole = OmegaConf.to_yaml(composing.compose("tiny", "smoke", []), sort_keys=True)
+    found = crashes(fed("config.yaml", tmp_path), [whole.encode()], n=max(1, N // 25))  # 40 ms each
     assert not found, "\n".join(map(str, found))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.artifacts.files import read_text
@@ -24,8 +25,8 @@ def read_settings(path: Path, missing: str = MISSING) -> DictConfig:
     _require_mapping(parse_yaml(text, str(path)), path)
     try:
         values = OmegaConf.load(io.StringIO(text))
-    except (YAMLError, ValueError) as error:  # a key twice
-        raise UserError(f"{path} is not YAML of settings ({' '.join(str(error).split())})") from None
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:  # a key twice, half of a reference
+        raise UserError(f"{path} is not YAML of settings ({first_line(error)})") from None
     assert isinstance(values, DictConfig)
     return values
 

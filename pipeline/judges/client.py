@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 import openai
 
+from pipeline.bounded_http import Bounds, bounded
 from pipeline.errors import UserError
 from pipeline.judges.reading import Answer
 
 Question = Sequence[Mapping[str, Any]] | str
 
+LONGEST, LARGEST = 10, 1 << 24  # of an answer: times `timeout_s`, and bytes
 SHOWN = 200  # characters of an answer that a reason repeats
 TOP = 20  # most likely tokens that are asked for where choices are weighed: the most that the API gives
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -42,7 +44,8 @@ class Endpoint:
     """A model behind an OpenAI-compatible server, and how hard it may be asked. Holds no key.
 
     `key_variable` names the environment variable with the API key, empty where the server needs none. `timeout_s`
-    is the longest silence of a request, `requests_per_minute` counts retries too, and 0 sets no limit.
+    is the longest silence of a request, which may take ten times as long; `requests_per_minute` counts retries too,
+    and 0 sets no limit.
     """
 
     base_url: str
@@ -128,7 +131,10 @@ class Client:
             timeout=endpoint.timeout_s,
             max_retries=endpoint.max_retries,
             # A hook sees every request, retries too.
-            http_client=openai.DefaultHttpxClient(event_hooks={"request": [lambda _: pace.wait()]}),
+            http_client=bounded(
+                openai.DefaultHttpxClient(event_hooks={"request": [lambda _: pace.wait()]}),
+                Bounds(seconds=LONGEST * endpoint.timeout_s, most=LARGEST),
+            ),
         )
 
     def __enter__(self) -> Self:

@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from pipeline.bounded_http import Bounds, bounded
 from pipeline.progress import download_bar
 from pipeline.sources.places import PlaceError
 
@@ -16,6 +18,9 @@ TIMEOUT = httpx.Timeout(30, connect=8)
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 # An attempt that brought this many bytes has earned the next one a full set of retries.
 PROGRESS = 1 << 20
+# Slower than this, a server is taken for one that never ends.
+BOUNDS = Bounds(seconds=30, per_second=4096)
+LARGEST, LARGEST_UNSAID = 1 << 38, 1 << 32  # bytes of a body, and of one whose server does not say how many
 
 
 class TryAgain(PlaceError):
@@ -25,12 +30,13 @@ class TryAgain(PlaceError):
 def download(address: str, partial: Path, name: str) -> None:
     """Fill `partial` with the body at `address`; what it already holds is kept where the server can resume.
 
-    Raises PlaceError when the server refuses, or fails ATTEMPTS times in a row without progress.
+    Raises PlaceError when the server refuses, sends more than it said or than fits, or fails ATTEMPTS times in a row
+    without progress; one that is slower than BOUNDS allow fails.
     """
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry_if_exception_type(TryAgain), reraise=True
     )
-    with httpx.Client(follow_redirects=True, timeout=TIMEOUT) as client:
+    with bounded(httpx.Client(follow_redirects=True, timeout=TIMEOUT), BOUNDS) as client:
         transfer = Transfer(client, address, partial, name)
         while not retrying(transfer.attempt):
             pass
@@ -75,8 +81,14 @@ class Transfer:
                 self._restart("the file changed on the server")
             self.version = version
             kept = done if resumed else 0
+            most = LARGEST_UNSAID if total is None else total
+            if most > LARGEST:
+                raise PlaceError(f"the server says that it has more than {LARGEST} bytes")
             with self.partial.open("ab" if resumed else "wb") as out, download_bar(self.name, total, kept) as advance:
                 for chunk in response.iter_bytes():
+                    kept += len(chunk)
+                    if kept > most:
+                        self._refuse(f"the server sent more than {most} bytes{'' if total is None else ', as it said'}")
                     out.write(chunk)
                     advance(len(chunk))
 
@@ -94,6 +106,10 @@ class Transfer:
         self.version = None
         raise TryAgain(reason)
 
+    def _refuse(self, reason: str) -> NoReturn:
+        self.partial.unlink(missing_ok=True)
+        raise PlaceError(reason)
+
     def _size(self) -> int:
         return self.partial.stat().st_size if self.partial.exists() else 0
 
@@ -106,7 +122,7 @@ def _extent(response: httpx.Response) -> tuple[int | None, int | None]:
             return None, None
         return int(found[1]), None if found[2] == "*" else int(found[2])
     length = response.headers.get("Content-Length")
-    return 0, int(length) if length and "Content-Encoding" not in response.headers else None
+    return 0, int(length) if length and length.isdecimal() and "Content-Encoding" not in response.headers else None
 
 
 def _reason(error: httpx.TransportError) -> str:
