@@ -136,7 +136,9 @@ def main(config: DictConfig) -> None:
     """One job."""
 
     def run() -> None:
-        params = job_params(list(HydraConfig.get().overrides.task))
+        # As they were typed: taken one by one, each reference in them would be replaced by its value.
+        typed: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)
+        params = job_params(typed)
         checked(named(resolved(config, "overrides"), params["models"][0]), "overrides")
         folder = job_folder(params)
         prepare(folder, params)
