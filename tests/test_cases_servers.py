@@ -9,7 +9,7 @@ from typing import Any
 
 from tenacity import wait_none
 
-from pipeline.bounded import Bounds
+from pipeline.bounded_http import Bounds
 from pipeline.judges import client
 from pipeline.sources import Artefact, fetch, https
 from tests.cases import Cases, refused
