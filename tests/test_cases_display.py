@@ -61,6 +61,8 @@ HOSTILE = (
     "$x_{ | < \n" * 12_500,
     "W" * 100_000,
 )
+# One text of everything at once, and a long one, for what takes long to draw.
+MIXED = (f"$x_{{ {ESCAPE}[31m{RTL}{ZERO_WIDTH}\n\ud800</script> | ` $", HOSTILE[-2])
 METRICS = sorted((ROOT / "outputs/eval").glob("*/standard/metrics.json"))[0]
 SUFFIX = sorted((ROOT / "outputs/suffix").glob("*/suffix.json"))[0]
 ORDINARY = ("Qwen2.5-Coder-0.5B-Instruct (Q4_K_M)", "Qwen/Qwen-1_8B-Chat", "harmful, baseline", "Qwen3-8B (thinking)")
@@ -142,6 +144,8 @@ def _():
 @cases("X02", "a model's title, a judge or a token with `$x_{`", "a figure with the dollars in it, no traceback")
 def _():
     for text in HOSTILE:
+        drawn(figures.message(f"verdict: {text}", text, plain(text)))
+    for text in MIXED:
         metrics = hostile_metrics(text)
         scores, line = figures.estimates(metrics["refusal_score"]), stamp(metrics["provenance"])
         lengths = {
@@ -153,7 +157,6 @@ def _():
             "refusal": figures.score_bars(scores, "Refusal", "refused", text, text, line),
             "length": figures.refusal_by_length(lengths, text, text, line),
             "selection": figures.selection_heatmaps(rows, rows[0], (1.0, 2.0), [text, text], text, line),
-            "message": figures.message(f"verdict: {text}", text, line),
             "estimators": figures.estimator_rates(
                 {text: {}},
                 {kind: scores[f"{kind}_baseline"] for kind in ("harmful", "harmless")},
@@ -166,19 +169,18 @@ def _():
         }
         for name, figure in made.items():
             texts = drawn(figure)
-            if text and name != "message":
-                assert any(mathless(text) in shown for shown in texts), (name, text[:50])
+            assert any(mathless(text) in shown for shown in texts), (name, text[:50])
 
 
 @cases("X03", "the same in what the stability and the suffix of a run are drawn from", "figures, no traceback")
 def _():
     stability = files.read_json(METRICS.with_name("stability.json"))
     record = files.read_json(SUFFIX)
-    for text in HOSTILE:
-        drawn(figures.stability_panels(stability, [text] * 5, text, text))
+    for text in MIXED:
+        drawn(figures.stability_panels(stability, [text] * 5, text, plain(text)))
         halves = {**stability, "split_half_cosine": {"note": text}}
-        drawn(figures.stability_panels(halves, [text] * 5, text, text))
-        for figure in suffix_figures.figures({**record, "chosen": text, "source": text}, text, text).values():
+        drawn(figures.stability_panels(halves, [text] * 5, text, plain(text)))
+        for figure in suffix_figures.figures({**record, "chosen": text, "source": text}, text, plain(text)).values():
             drawn(figure)
 
 

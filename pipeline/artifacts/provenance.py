@@ -11,6 +11,7 @@ from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.reading import read_settings
 from pipeline.config.schema import Config, SourceConfig
+from pipeline.display import plain
 from pipeline.errors import UserError
 
 RANDOM_MODEL = Path(__file__).parents[1] / "model" / "random_model.py"
@@ -81,10 +82,11 @@ def _composed(layout: Layout, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def stamp(facts: Mapping[str, Any]) -> str:
-    """Two lines for figures, from a result's provenance."""
+    """Two printable lines for figures, from a result's provenance."""
     packages = ", ".join(f"{name} {facts['packages'][name]}" for name in ("torch", "transformers"))
-    return (
+    lines = (
         f"model {facts['model'][:28]}  |  tokenizer {facts['tokenizer'][:12]}"
-        f"  |  template {facts['chat_template'][:12]}  |  data {facts['data']} {facts['data_revision']}\n"
-        f"config {facts['config']}  |  {facts['dtype']} on {facts['device']}, seed {facts['seed']}  |  {packages}"
+        f"  |  template {facts['chat_template'][:12]}  |  data {facts['data']} {facts['data_revision']}",
+        f"config {facts['config']}  |  {facts['dtype']} on {facts['device']}, seed {facts['seed']}  |  {packages}",
     )
+    return "\n".join(map(plain, lines))

@@ -104,14 +104,13 @@ def main() -> None:
         pairs = read_directions(inputs[1], runs)
         results = [replayed(published, pairs.get(published.name)) for published in runs]
         write(results, inputs, arguments.out)
-        # Wide enough for the widest row, also when the output is a file or a log; [substring] is no markup.
-        console = Console(width=170, markup=False, highlight=False)
+        # Wide enough for the widest row, also when the output is a file or a log.
         for table in (checks_table(results), choices_table(results)):
-            console.print(table)
+            Console(width=170, highlight=False).print(table)
         failed = [(result, check) for result in results for check in result.checks() if not check.holds]
         for result, check in failed:
-            values = f"{shown(check.recomputed)}, published {shown(check.published)}"
-            print(plain(f"error: {result.published.name}: {check.what} is {values}"), file=sys.stderr)
+            what = f"{result.published.name}: {check.what} is {shown(check.recomputed)}"
+            print(plain(f"error: {what}, published {shown(check.published)}"), file=sys.stderr)
         sys.exit(min(len(failed), 1))
 
     guarded(run)
