@@ -119,6 +119,8 @@ def _() -> None:
         "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}</{{ m.role }}>\n{% endfor %}<assistant>{{ '\n' }}"
     )
     assert chat.render(tokenizer, "hi") == "<user>\nhi</user>\n<assistant>\n"
+    answering = tokenizer_of(TEMPLATE + "<answer>")
+    assert chat.render(answering, "hi").endswith("assistant\n<answer>")
     assert thoughts.remarks(tokenizer, ChatFormat()) == []
 
 
@@ -440,11 +442,18 @@ def answers(model: loading.ChatModel) -> list[tuple[int, ...]]:
 def _(tmp_path: Path) -> None:
     folder = saved(tmp_path / "m")
     expected = answers(opened(folder))
-    for names in (("pad_token",), ("pad_token", "eos_token"), ("pad_token", "eos_token", "bos_token")):
+    unnamed = ("pad_token", "eos_token", "bos_token")
+    for names in (unnamed[:1], unnamed[:2], unnamed):
         path = folder / "tokenizer_config.json"
         config = {key: value for key, value in json.loads(path.read_text()).items() if key not in names}
         path.write_text(json.dumps(config))
-        assert answers(opened(folder)) == expected
+        model = opened(folder)
+        assert answers(model) == expected
+    model.hf.generation_config.eos_token_id = None  # type: ignore[union-attr]
+    model.tokenizer.eos_token = model.tokenizer.pad_token = None
+    assert model.pad_id == 0
+    assert decoding.stop_tokens(model) == set()
+    assert [len(tokens) for tokens, _ in decoding.by_library(model, model.encode(INSTRUCTIONS), 3, 0)] == [3] * 5
 
 
 @cases("K05", "several tokens that end an answer", "each of them does")

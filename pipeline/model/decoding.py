@@ -44,7 +44,7 @@ def by_library(
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=model.pad_id,
-                eos_token_id=sorted(stops),
+                eos_token_id=sorted(stops) or None,
                 bos_token_id=model.tokenizer.bos_token_id,
             ),
         )

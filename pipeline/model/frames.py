@@ -17,6 +17,7 @@ Span = tuple[int, int]
 PLACES = 0xE100  # private-use characters, which stand for turns: no template knows them
 # Shown to every template: capitals, blanks, markup and a second line, that a template may not change.
 TRIAL = 'Name  <b>two</b> "A\'s" & {{ x }}\n\nIn \\n French'
+MIXED = 6  # turns that a template may strip each in its own way: four ways of each are tried
 KEPT = ("user", "system")  # turns that have to stand in the prompt; thoughts may be cut out of an answer
 
 
@@ -41,14 +42,17 @@ class Frame:
 
     def spans(self, text: str, contents: Sequence[str]) -> list[Span] | None:
         """Where the turns stand in a prompt; None where it is not this frame around them, up to white space."""
-        for strip in (str, str.strip):
+        for strip in (str, str.strip, str.lstrip, str.rstrip):
             filled = [strip(contents[slot]) for slot in self.slots]
             if text == "".join(piece + own for piece, own in zip(self.pieces, [*filled, ""], strict=True)):
                 return _ends(self.pieces, filled)
+        if len(self.slots) > MIXED:
+            return None
         pattern = re.escape(self.pieces[0])
         for slot, piece in zip(self.slots, self.pieces[1:], strict=True):
             own = contents[slot]
-            pattern += f"({'|'.join(map(re.escape, (own, own.strip(), own.lstrip(), own.rstrip())))}){re.escape(piece)}"
+            ways = dict.fromkeys((own, own.strip(), own.lstrip(), own.rstrip()))
+            pattern += f"({'|'.join(map(re.escape, ways))}){re.escape(piece)}"
         match = re.fullmatch(pattern, text)
         return [match.span(group + 1) for group in range(len(self.slots))] if match else None
 

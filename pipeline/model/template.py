@@ -68,6 +68,7 @@ def write(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, Any]]
 
 
 def bare(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, Any]], form: ChatFormat) -> str:
+    """The same, with whatever errors the template has, and of any length."""
     with _day(form.date):
         return str(
             tokenizer.apply_chat_template(

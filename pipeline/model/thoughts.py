@@ -78,6 +78,8 @@ def answer(completion: str, form: ChatFormat) -> str | None:
 
 def spoken(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], form: ChatFormat) -> str | None:
     """The answer in generated tokens, without special ones; None while a model that thinks has not begun it."""
+    if not form.answer_marker:
+        return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
     special = {id_: str(token) for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
     marks = {text for text in special.values() if text in form.answer_marker}
     if not marks:
