@@ -148,15 +148,15 @@ def main() -> None:
 
     def run() -> None:
         from rich.console import Console
-        from rich.table import Table
+
+        from pipeline.cells import Shown, words
 
         config = configuration(arguments.model, arguments.overrides)
         found = list(rows(config))
-        table = Table(title=plain(config.model.title), show_header=False)
+        table = Shown(title=words(config.model.title), show_header=False)
         for name, text in found:
-            table.add_row(name, plain(text, 2000))
-        console = Console(markup=False, highlight=False, width=None)
-        console.print(table)
+            table.add_row(name, text)
+        Console(markup=False, highlight=False).print(table)
         print(f"{plain(config.model.title)} works: every check passed")
 
     guarded(run)

@@ -117,7 +117,7 @@ def test_compose_writes_nothing_when_it_fails(tmp_path):
     command = [sys.executable, "-m", "pipeline.stages", "compose", "--model", "tiny", "--run", "smoke-x"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     assert result.returncode == 1
-    _started, error = result.stderr.strip().splitlines()
+    *_loading, error = result.stderr.strip().splitlines()
     assert error.startswith("error: ")
     assert not (tmp_path / "outputs").exists()
 
