@@ -38,8 +38,9 @@ figures: setup ## make the figures of every run (and whatever they need)
 test: setup ## all tests but the real models'
 	python -m pytest -m 'not slow'
 
-test-all: setup ## every test, real models included
-	python -m pytest
+test-all: setup ## every test, real models included: two files at a time, then those that measure time or memory
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile -m 'not alone'
+	python -m pytest -m alone
 
 lint: setup ## ruff and pyright, nothing is changed
 	python -m ruff check pipeline tests

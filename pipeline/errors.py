@@ -14,7 +14,7 @@ class UserError(Exception):
         return plain(super().__str__())
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's text, printable and of bounded length, or its type's name."""
     lines = str(error).strip().splitlines()
     return plain(lines[0]) if lines else type(error).__name__

@@ -3,10 +3,12 @@
 import importlib
 from pathlib import Path
 
-from tests.cases import Cases
+from tests.conftest import ROOT  # first, since it installs what checks shapes
+
+from tests.cases import Cases  # isort: skip
 
 FOLDER = Path(__file__).parent
-PAGE = FOLDER.parent / "docs/what-is-refused.md"
+PAGE = ROOT / "docs/what-is-refused.md"
 HEAD = """# What is refused, and what is read
 
 Inputs that are wrong, damaged or hostile, and what a user sees. Each row is a test: `python -m pytest tests -k cases`

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from typing import Any
 
+import gguf
+import numpy
 import torch
 
 from pipeline.artifacts.headers import INDEX, SINGLE
-from pipeline.model import streaming
+from pipeline.model import equivalence, proof, streaming
 from tests.cases import Cases, fails, refused
 from tests.conftest import ROOT
 from tests.tiny import changed, configured, direction, exported, opened, sharded, store, tensors, tiny
@@ -315,6 +317,53 @@ def dtypes(tmp_path):
         assert {value.dtype for value in tensors(exported(folder)).values()} == {dtype}
 
 
+def gguf_file(path, architecture, tokenizer):
+    """A GGUF file of one tensor."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(1)
+    if tokenizer:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_token_list(["a", "b"])
+        writer.add_token_merges(["a b"])
+    writer.add_tensor("token_embd.weight", numpy.zeros((2, 32), dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@cases(
+    "W23", "GGUF: an unknown architecture, no tokenizer, tensors missing, no GGUF; no chat template", "refused, each"
+)
+def gguf_kinds(tmp_path):
+    from pipeline.artifacts.files import publish_folder
+    from pipeline.model.gguf import converted
+
+    files = [gguf_file(tmp_path / f"{i}.gguf", *kind) for i, kind in enumerate([("nope", True), ("qwen2", False)])]
+    files.append(gguf_file(tmp_path / "lacking.gguf", "qwen2", True))
+    (tmp_path / "text.gguf").write_text("no model")
+    for path in (*files, tmp_path / "text.gguf"):
+        with refused(r"does not load as a GGUF model|lack"):
+            converted(path, tmp_path / "out", publish_folder)
+        assert not (tmp_path / "out").exists()
+    folder = tiny(tmp_path / "m")
+    (folder / "chat_template.jinja").unlink()
+    with refused("has no chat template"):
+        opened(folder)
+
+
+@cases(
+    "W09", "an export that is not equal to live ablation, of a family called exact", "refused: which bound, by how much"
+)
+def unequal(tmp_path):
+    folder = tiny(tmp_path / "m")
+    model = opened(folder)
+    found = equivalence.compare(model, model, model.encode(["hello"]), direction(), 4, 10_000)
+    with refused(r"the export is not equal to live ablation: .* is \S+, and the bound in float32 is"):
+        proof.require_equal(found, True, "float32")
+
+
 @cases("W24", "weights on two names of one folder: a FIFO, a folder, a device", "refused, at once")
 def no_file(tmp_path):
     folder = tiny(tmp_path / "m")
@@ -351,7 +400,6 @@ def wrong_edit(tmp_path, monkeypatch):
 
 @cases("W26", "a direction of another model's width", "refused")
 def width(tmp_path):
-    from pipeline.model import proof
     from pipeline.progress import byte_progress
     from tests.conftest import FAMILY
 

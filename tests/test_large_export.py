@@ -24,7 +24,7 @@ GIB = 2**30
 WIDTH, INNER, LAYERS, VOCABULARY, LAYERS_PER_SHARD = 2048, 5632, 28, 32000, 4
 NEEDED_DISK = 8 * GIB
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import pytest
 from pipeline.stages.__main__ import Named
 from tests.graph import RUN, Project
 
+pytestmark = pytest.mark.alone
+
 # Each block of the first three passes of a process takes 0.6 s: a pass of five is as long as silence may be.
 SLOWED = """
 
