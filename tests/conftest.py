@@ -61,3 +61,21 @@ def model(tiny_folder) -> loading.ChatModel:
 def direction() -> Direction:
     generator = torch.Generator().manual_seed(3)
     return Direction(3 * torch.randn(32, generator=generator, dtype=torch.float64), layer=2, position=-1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With `-k cases`: the table of cases, what a user sees, and whether it is so."""
+    if "cases" not in (config.option.keyword or ""):
+        return
+    from tests.refused import every
+
+    outcomes = {
+        report.nodeid.rpartition("::")[2]: outcome
+        for outcome in ("passed", "failed", "skipped")
+        for report in terminalreporter.stats.get(outcome, [])
+    }
+    rows = [row for cases in every() for row in cases.rows]
+    terminalreporter.section(f"{len(rows)} cases")
+    for row in rows:
+        outcome = outcomes.get(f"test_cases[{row.name}]", "not run")
+        terminalreporter.write_line(f"{outcome:8} {row.name:16} {row.given}  ->  {row.sees}")
