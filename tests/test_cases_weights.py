@@ -323,7 +323,7 @@ def gguf_file(path, architecture, tokenizer):
     writer.add_block_count(1)
     if tokenizer:
         writer.add_tokenizer_model("gpt2")
-        writer.add_token_list(["a", "b"])
+        writer.add_token_list(["a", "b", "ab"])
         writer.add_token_merges(["a b"])
     writer.add_tensor("token_embd.weight", numpy.zeros((2, 32), dtype=numpy.float32))
     writer.write_header_to_file()

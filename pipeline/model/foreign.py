@@ -1,4 +1,4 @@
-"""The libraries' progress bars, shown as ours, and their errors, in one line."""
+"""Progress bars of the libraries, shown as ours."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,7 +8,6 @@ from unittest.mock import patch
 from transformers import modeling_gguf_pytorch_utils
 from transformers.utils.logging import set_tqdm_hook
 
-from pipeline.errors import UserError, first_line
 from pipeline.model.ticking import Advance, silent
 
 # (step, work in all, unit) -> what is to be told of the work just done.
@@ -46,17 +45,3 @@ def shown(watch: Watch, step: str, reading: str = "") -> Iterator[None]:
             yield
     finally:
         set_tqdm_hook(before)
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Whatever a library raises over damaged files becomes one line that begins with `what`; a panic of its own too."""
-    try:
-        yield
-    except UserError:
-        raise
-    except BaseException as error:
-        # Libraries written in Rust panic with a class that no `except Exception` catches.
-        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise UserError(f"{what}: {first_line(error)}") from None
-        raise

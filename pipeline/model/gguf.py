@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pipeline.errors import UserError, first_line
 from pipeline.model import whole
-from pipeline.model.foreign import Watch, explained, shown, unwatched
+from pipeline.model.foreign import Watch, shown, unwatched
 
 
 def converted(
@@ -28,7 +29,7 @@ def converted(
 
 def _dequantise(gguf: Path, target: Path, watch: Watch, note: Callable[[str], None]) -> None:
     note(f"converting {gguf.name}, once: reading the tokenizer")
-    with explained(f"{gguf} does not load as a GGUF model"):
+    try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
         note(f"converting {gguf.name}: reading the weights")
         with shown(watch, "converting: placing weights", "converting: dequantising"):
@@ -39,6 +40,8 @@ def _dequantise(gguf: Path, target: Path, watch: Watch, note: Callable[[str], No
                 trust_remote_code=False,
                 output_loading_info=True,
             )
+    except Exception as error:  # a damaged file fails anywhere in two libraries
+        raise UserError(f"{gguf} does not load as a GGUF model: {first_line(error)}") from None
     hf, report = loaded
     whole.require_loaded(gguf.name, report)
     # Dequantised weights stay marked as quantised, which would make save_pretrained refuse them.
