@@ -1,5 +1,6 @@
 """Stage suffix on the tiny model: off by default, on by one setting, resumed, and its figures."""
 
+import hashlib
 import io
 import json
 import os
@@ -19,6 +20,8 @@ from tests.graph import RUN, Project
 
 SIZES = '"sizes.harmful.test=24","sizes.harmless.test=24","sizes.harmful.val=20","sizes.harmful.train=16"'
 GIVEN = f'"suffix=given","suffix.texts=[b c d,zz top]",{SIZES}'
+LONG = "b" * 99_999 + "\n"
+LONG_SHA256 = hashlib.sha256(LONG.encode()).hexdigest()
 BEFORE = ("compose", "prompts", "refusal_tokens", "activations", "scores", "direction")
 
 
@@ -157,10 +160,11 @@ def test_what_the_search_found_is_measured_with_its_budget_and_printed(project):
         ('"suffix=found","suffix.sha256=' + "0" * 64 + '"', "tiny.json does not exist: run `python -m pipeline.gcg`"),
         ('"suffix=given","suffix.file=nowhere.txt","suffix.sha256=' + "0" * 64 + '"', "mend suffix.file"),
         ('"suffix=given","suffix.file=conf/config.yaml","suffix.sha256=' + "0" * 64 + '"', "give the one it has"),
-        (f'"suffix=given","suffix.texts=[{"b" * 99999}]",{SIZES}', "and the model reads"),
+        (f'"suffix=given","suffix.file=long.txt","suffix.sha256={LONG_SHA256}",{SIZES}', "and the model reads"),
     ],
 )
 def test_a_suffix_that_cannot_be_used_is_one_line(record, project, overrides, message):
+    (project.folder / "long.txt").write_text(LONG)
     result = measured(project, overrides, check=False)
     assert result.returncode == 1
     assert message in result.stderr.splitlines()[-1]
