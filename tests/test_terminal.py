@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from pipeline.stages import __main__ as stages
 from pipeline.stages.__main__ import Named
 from tests.graph import RUN, Project
 
@@ -84,6 +85,14 @@ def test_a_slow_import_names_the_module_it_has_reached():
     finder.find_spec("scipy.stats")
     finder.find_spec("scipy.special")
     assert said == ["loading scipy", "loading scipy.stats"]
+
+
+def test_nothing_is_said_behind_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stages", "direction", "--model", "tiny", "--run", RUN])
+    with pytest.raises(SystemExit, match="error: "):
+        stages.main()
+    assert not [finder for finder in sys.meta_path if isinstance(finder, Named)]
 
 
 def test_from_one_stage_to_the_next_it_is_never_silent_for_three_seconds(tmp_path):

@@ -104,7 +104,8 @@ def main() -> None:
     place, following = _place(arguments.stage, list(stages))
     announce(place, following)
     note(f"{stages.get(arguments.stage, '')} ({arguments.model}, {arguments.run})")
-    sys.meta_path.insert(0, Named(note))
+    finder = Named(note)
+    sys.meta_path.insert(0, finder)
     from pipeline.stages.entry import guarded, run_stage
 
     def run() -> None:
@@ -112,7 +113,10 @@ def main() -> None:
         seconds = run_stage(stage, arguments.model, arguments.run)
         note(f"done in {seconds:.1f} s" + (f"; {following} comes next" if following else ""))
 
-    guarded(run)
+    try:
+        guarded(run)
+    finally:  # libraries import more as they are torn down: nothing may follow an error's line
+        sys.meta_path.remove(finder)
 
 
 if __name__ == "__main__":
