@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 TERMINAL_S, LINE_S = 0.1, 2.0  # least time between two looks at a count
 STEP = 200  # characters of what is running: a bar is drawn again and again
 Advance = Callable[[float], None]
+SLOW = {  # libraries whose loading takes a part of a second or more
+    "datasets",
+    "lm_eval",
+    "matplotlib",
+    "nnsight",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "statsmodels",
+    "torch",
+    "transformers",
+}
 
 
 @dataclass
@@ -45,6 +57,22 @@ def announce(stage: str, following: str) -> None:
 def note(text: str) -> None:
     """One printable line on standard error about a step that has no count."""
     print(plain(f"{_stage.prefix}{text}"), file=sys.stderr, flush=True)
+
+
+class Named:
+    """An import finder that finds nothing, and says what is being loaded: each slow library, and on a slow machine
+    the module that has been reached after another second."""
+
+    def __init__(self, say: Callable[[str], None], patience_s: float = 1.0):
+        self._say, self._waiting, self._patience = say, set(SLOW), patience_s
+        self._said = time.monotonic()
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """Called for each module that is not loaded yet."""
+        if name in self._waiting or time.monotonic() - self._said >= self._patience:
+            self._waiting.discard(name)
+            self._said = time.monotonic()
+            self._say(f"loading {name}")
 
 
 class Bar:

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from pipeline.progress import Named
 from pipeline.stages import __main__ as stages
-from pipeline.stages.__main__ import Named
 from tests.graph import RUN, Project
 
 pytestmark = pytest.mark.alone

@@ -6,44 +6,14 @@ Says what starts before anything slow is imported, and what it took. No result d
 import argparse
 import importlib
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pipeline.config.names import require_label, require_name
 from pipeline.display import plain
 from pipeline.errors import UserError
 
 GRAPH = Path("dvc.yaml")
-SLOW = {
-    "datasets",
-    "lm_eval",
-    "matplotlib",
-    "nnsight",
-    "pandas",
-    "scipy",
-    "sklearn",
-    "statsmodels",
-    "torch",
-    "transformers",
-}
-
-
-class Named:
-    """An import finder that finds nothing, and says what is being loaded: each slow library, and on a slow machine
-    the module that has been reached after another second."""
-
-    def __init__(self, say: Callable[[str], None], patience_s: float = 1.0):
-        self._say, self._waiting, self._patience = say, set(SLOW), patience_s
-        self._said = time.monotonic()
-
-    def find_spec(self, name: str, *_: Any) -> None:
-        """Called for each module that is not loaded yet."""
-        if name in self._waiting or time.monotonic() - self._said >= self._patience:
-            self._waiting.discard(name)
-            self._said = time.monotonic()
-            self._say(f"loading {name}")
 
 
 def order(graph: Path = GRAPH) -> dict[str, str]:
@@ -99,7 +69,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
 
-    from pipeline.progress import announce, note
+    from pipeline.progress import Named, announce, note
 
     place, following = _place(arguments.stage, list(stages))
     announce(place, following)
