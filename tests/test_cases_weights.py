@@ -317,13 +317,13 @@ def dtypes(tmp_path):
         assert {value.dtype for value in tensors(exported(folder)).values()} == {dtype}
 
 
-def gguf_file(path, architecture, tokenizer):
-    """A GGUF file of one tensor."""
+def gguf_file(path, architecture, tokens):
+    """A GGUF file of one tensor, with a tokenizer where there are tokens."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(1)
-    if tokenizer:
+    if tokens:
         writer.add_tokenizer_model("gpt2")
-        writer.add_token_list(["a", "b", "ab"])
+        writer.add_token_list(list(tokens))
         writer.add_token_merges(["a b"])
     writer.add_tensor("token_embd.weight", numpy.zeros((2, 32), dtype=numpy.float32))
     writer.write_header_to_file()
@@ -334,14 +334,17 @@ def gguf_file(path, architecture, tokenizer):
 
 
 @cases(
-    "W23", "GGUF: an unknown architecture, no tokenizer, tensors missing, no GGUF; no chat template", "refused, each"
+    "W23",
+    "GGUF: unknown architecture, no tokenizer, a damaged one (its library panics), lacking tensors; no chat template",
+    "refused, each",
 )
 def gguf_kinds(tmp_path):
     from pipeline.artifacts.files import publish_folder
     from pipeline.model.gguf import converted
 
-    files = [gguf_file(tmp_path / f"{i}.gguf", *kind) for i, kind in enumerate([("nope", True), ("qwen2", False)])]
-    files.append(gguf_file(tmp_path / "lacking.gguf", "qwen2", True))
+    whole = ("a", "b", "ab")
+    kinds = [("nope", whole), ("qwen2", ()), ("qwen2", ("a", "b")), ("qwen2", whole)]
+    files = [gguf_file(tmp_path / f"{i}.gguf", *kind) for i, kind in enumerate(kinds)]
     (tmp_path / "text.gguf").write_text("no model")
     for path in (*files, tmp_path / "text.gguf"):
         with refused(r"does not load as a GGUF model|lack"):
@@ -364,7 +367,7 @@ def unequal(tmp_path):
         proof.require_equal(found, True, "float32")
 
 
-@cases("W24", "weights on two names of one folder: a FIFO, a folder, a device", "refused, at once")
+@cases("W24", "a FIFO or a folder where the weights should be", "refused, at once")
 def no_file(tmp_path):
     folder = tiny(tmp_path / "m")
     (folder / SINGLE).unlink()

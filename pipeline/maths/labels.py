@@ -1,6 +1,5 @@
 """What the conditions of the experiment are called, and what their names say: plain values, no library."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 # What an effect is measured on: prompts that a model should refuse, and prompts that it should answer.
@@ -53,11 +52,6 @@ class Label:
 def strength(effect: str, baseline: float, value: float) -> float:
     """Size of an effect on a refusal score or metric, larger is stronger: a fall, or for addition a rise."""
     return value - baseline if effect == "addition" else baseline - value
-
-
-def sources_of(names: Sequence[str], effect: str) -> list[str]:
-    """Sources that were measured under an effect, in the order of the names."""
-    return [label.source for label in map(Label.parse, names) if label.effect == effect]
 
 
 def is_null(source: str) -> bool:

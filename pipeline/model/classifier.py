@@ -8,7 +8,6 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -18,7 +17,7 @@ from pipeline.errors import UserError, first_line
 from pipeline.judges.formats import Format
 from pipeline.model import settings, whole
 from pipeline.model.adapter import add_adapter
-from pipeline.model.foreign import Watch, shown, unwatched
+from pipeline.model.foreign import Watch, explained, shown, tokenizer_of, unwatched
 from pipeline.model.loading import DTYPES, UNLIMITED, contiguous
 from pipeline.model.memory import Memory, plan, scratch, skeleton
 
@@ -92,12 +91,7 @@ def _require_architecture(form: Format, folder: Path) -> None:
 
 
 def _tokenizer(form: Format, folder: Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # damaged files fail anywhere in two libraries
-        raise UserError(
-            f"the tokenizer of judge '{form.name}' does not load from {folder}: {first_line(error)}"
-        ) from None
+    tokenizer = tokenizer_of(f"the tokenizer of judge '{form.name}' does not load from {folder}", folder)
     if form.is_chat and not tokenizer.chat_template:
         raise UserError(f"judge '{form.name}': the tokenizer in {folder} has no chat template, and {form.repo} has one")
     if lacking := [choice for choice in form.choices if choice not in tokenizer.get_vocab()]:
@@ -110,7 +104,7 @@ def _tokenizer(form: Format, folder: Path) -> PreTrainedTokenizerBase:
 
 def _weights(form: Format, folder: Path, dtype: torch.dtype, device: str, memory: Memory) -> PreTrainedModel:
     whole.require_files(form.name, folder)
-    try:
+    with explained(f"judge '{form.name}' does not load from {folder}"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         text = config.get_text_config()
         if getattr(text, "attention_chunk_size", ATTENTION_CHUNK) is None:
@@ -128,10 +122,6 @@ def _weights(form: Format, folder: Path, dtype: torch.dtype, device: str, memory
             output_loading_info=True,
         )
         hf, info = loaded
-    except UserError:
-        raise
-    except Exception as error:  # a damaged configuration fails anywhere in the library
-        raise UserError(f"judge '{form.name}' does not load from {folder}: {first_line(error)}") from None
     if missing := sorted(info["missing_keys"]):
         raise UserError(
             f"judge '{form.name}': {folder} lacks {len(missing)} weights, {missing[0]} first: fetch it again"

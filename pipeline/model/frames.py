@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.bounded import unbounded
 from pipeline.errors import UserError
 from pipeline.model.chatformat import ChatFormat
-from pipeline.model.template import bare, named, printable, text_of, write
+from pipeline.model.template import bare, named, text_of, write
 
 Span = tuple[int, int]
 PLACES = 0xE100  # private-use characters, which stand for turns: no template knows them
@@ -163,7 +163,7 @@ def placed(
         stands = number in found.slots if spans is not None else text.count(own) > written
         if role in KEPT and own and not stands:
             what = "instruction" if role == "user" else "system prompt"
-            raise UserError(printable(f"{named(tokenizer, form)} changes the {what} {own[:40]!r}, or cuts it: mend it"))
+            raise UserError(f"{named(tokenizer, form)} changes the {what} {own[:40]!r}, or cuts it: mend it")
     return None if spans is None else tuple(spans)
 
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
-from pipeline.errors import UserError, first_line
 from pipeline.model import whole
-from pipeline.model.foreign import Watch, shown, unwatched
+from pipeline.model.foreign import Watch, explained, shown, tokenizer_of, unwatched
 
 
 def converted(
@@ -29,8 +28,9 @@ def converted(
 
 def _dequantise(gguf: Path, target: Path, watch: Watch, note: Callable[[str], None]) -> None:
     note(f"converting {gguf.name}, once: reading the tokenizer")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    what = f"{gguf} does not load as a GGUF model"
+    tokenizer = tokenizer_of(what, gguf.parent, gguf.name)
+    with explained(what):
         note(f"converting {gguf.name}: reading the weights")
         with shown(watch, "converting: placing weights", "converting: dequantising"):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -40,8 +40,6 @@ def _dequantise(gguf: Path, target: Path, watch: Watch, note: Callable[[str], No
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # a damaged file fails anywhere in two libraries
-        raise UserError(f"{gguf} does not load as a GGUF model: {first_line(error)}") from None
     hf, report = loaded
     whole.require_loaded(gguf.name, report)
     # Dequantised weights stay marked as quantised, which would make save_pretrained refuse them.

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.artifacts.files import read_object
 from pipeline.errors import UserError, first_line
 from pipeline.model import chat, limits, selfcheck, settings, thoughts, whole
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.family import Family
-from pipeline.model.foreign import Watch, shown, unwatched
+from pipeline.model.foreign import Watch, explained, shown, tokenizer_of, unwatched
 from pipeline.model.memory import Memory, Placement, plan, scratch, skeleton
 from pipeline.model.quantized import BYTES, quantization
 from pipeline.model.sites import Sites, find_sites, input_device
@@ -93,7 +93,7 @@ def load(
         note(remark)
     packing = quantization(folder, DTYPES[dtype], quantize)
     stored = whole.require_files(name, folder)
-    try:
+    with explained(f"model '{name}' does not load from {folder}"):
         empty = skeleton(folder, DTYPES[dtype])
         unread = whole.account(name, empty, stored).unread if stored else ()
         placement = _placement(name, empty, folder, device_of(device), memory, _packing(DTYPES[dtype], quantize), note)
@@ -109,10 +109,6 @@ def load(
                 offload_folder=str(scratch(memory)) if placement.on_disk else None,
                 **({"quantization_config": packing} if packing else {}),
             )
-    except UserError:
-        raise
-    except Exception as error:  # a damaged configuration fails anywhere in the library
-        raise UserError(f"model '{name}' does not load from {folder}: {first_line(error)}") from None
     hf, report = loaded
     whole.require_loaded(name, report)
     if own_code(folder):
@@ -180,10 +176,7 @@ def own_code(folder: Path) -> bool:
 
 def open_tokenizer(name: str, folder: Path, chat_format: ChatFormat = PLAIN) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, padding left. Raises UserError when it does not load or has no template."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # damaged files fail anywhere in two libraries
-        raise UserError(f"the tokenizer of '{name}' does not load from {folder}: {first_line(error)}") from None
+    tokenizer = tokenizer_of(f"the tokenizer of '{name}' does not load from {folder}", folder)
     chat.require_template(tokenizer, name, chat_format)
     tokenizer.padding_side = "left"
     return tokenizer

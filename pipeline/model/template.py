@@ -36,14 +36,14 @@ def text_of(tokenizer: PreTrainedTokenizerBase, form: ChatFormat) -> str:
         if key in found:
             return str(found[key])
         names = ", ".join(map(repr, sorted(found)))
-        raise UserError(printable(f"model '{model}' has no chat template '{key}': set model.chat.template to {names}"))
+        raise UserError(f"model '{model}' has no chat template '{key}': set model.chat.template to {names}")
     if not found:
         raise UserError(
             f"model '{model}' has no chat template, so refusal cannot be measured on it: "
             "use its instruction-tuned version"
         )
     if form.template:
-        raise UserError(printable(f"model '{model}' has one chat template, without a name: unset model.chat.template"))
+        raise UserError(f"model '{model}' has one chat template, without a name: unset model.chat.template")
     return str(found)
 
 
@@ -57,7 +57,7 @@ def write(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, Any]]
         shown = f"{type(error).__name__}: {first_line(error)}"[:200]
         roles = ", ".join(message["role"] for message in messages)
         raise UserError(
-            printable(f"{named(tokenizer, form)} fails on turns of {roles} ({shown}): mend it, or choose another model")
+            f"{named(tokenizer, form)} fails on turns of {roles} ({shown}): mend it, or choose another model"
         ) from None
     most = LONGEST + TIMES * sum(len(str(message["content"])) for message in messages)
     if len(text) > most:
@@ -92,7 +92,3 @@ def _day(iso: str) -> Iterator[None]:
         yield
     finally:
         templates.datetime = original
-
-
-def printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)
