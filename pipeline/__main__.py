@@ -4,17 +4,17 @@ import argparse
 import importlib
 import sys
 
+from pipeline.arguments import Parser
+
 # Verb: the module that does it, and what it is for.
 VERBS = {"check": ("pipeline.check", "does this model work? open it, try everything, say what was found")}
 
 
 def main() -> None:
     """Hand the rest of the command line to the verb's module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline",
-        description="Does a chat model refuse through a single direction of its residual stream?",
+    parser = Parser(
+        "Does a chat model refuse through a single direction of its residual stream?",
         epilog="verbs:\n" + "\n".join(f"  {verb:8} {text}" for verb, (_, text) in VERBS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("verb", choices=VERBS, metavar="VERB", help=f"one of {', '.join(VERBS)}")
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="see python -m pipeline VERB --help")

@@ -4,15 +4,17 @@ A name of conf/model/, or a folder with config.json, tokenizer and safetensors, 
 model_type. Nothing is measured and nothing is kept. Exit status 1 and one line when something is wrong.
 """
 
-import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.arguments import Parser
 from pipeline.config.checks import AUTO
 from pipeline.config.compose import CONF, compose, family
+from pipeline.config.names import HUB_ID, shown
 from pipeline.config.schema import Config
 from pipeline.display import plain
 from pipeline.errors import UserError
@@ -27,6 +29,11 @@ def configuration(target: str, overrides: list[str]) -> Config:
     """The run's configuration for a name or a folder. Raises UserError for a folder whose family is not known."""
     folder = Path(target)
     if not folder.is_dir():
+        if folder.exists() or (os.sep in target and not HUB_ID.fullmatch(target)):
+            raise UserError(
+                f"{shown(target)} is no folder: give one that holds config.json, tokenizer and safetensors, or a name "
+                "of conf/model/"
+            )
         return _composed(target, overrides)
     config = _composed("tiny", overrides)
     config.model.name = config.model.title = folder.resolve().name
@@ -90,7 +97,7 @@ def rows(config: Config) -> Iterator[tuple[str, str]]:
         ),
     )
     note("weights against live ablation")
-    weights, speed = sum(x.nbytes for x in model.hf.parameters()), inspection.speed(model)
+    weights = sum(x.nbytes for x in model.hf.parameters())
     yield (
         "exactness of the edit",
         _exactness(inspection.edited(model), described.exact, proof.bound(described.exact, dtype)),
@@ -98,7 +105,12 @@ def rows(config: Config) -> Iterator[tuple[str, str]]:
     yield "memory", f"{decimal(weights)} of weights in {dtype}, and about 1 GB beside them"
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     yield "disk", f"{decimal(size)} for the export, as much as the model itself"
-    yield f"minutes of profile {PROFILE}", f"about {_minutes(config, model, speed):.0f}, at {speed:,.0f} tokens/s here"
+    running = _running(config, folder, model, dtype)
+    speed = inspection.speed(model, running)
+    yield (
+        f"minutes of profile {PROFILE}",
+        f"about {_minutes(config, model, speed):.0f}, at {speed:,.0f} tokens/s here in {running}",
+    )
 
 
 def _tokens(model: Any, tokens: tuple[int, ...]) -> str:
@@ -129,6 +141,16 @@ def _exactness(edit: Any, exact: bool, limit: Any) -> str:
     return f"{kind}: logits differ by {edit.difference:.1e}, where ablation moves them by {edit.effect:.2g}"
 
 
+def _running(config: Config, folder: Path, model: Any, dtype: str) -> str:
+    """The dtype that a run computes in, which stage `engine` settles; the checks are of float32 where it is free."""
+    from pipeline.model import fastest, surgery
+
+    if config.engine.dtype != AUTO or not surgery.is_editable(model):
+        return dtype
+    speeds = fastest.speeds(folder, config.engine.device)
+    return max(speeds, key=speeds.__getitem__)
+
+
 def _minutes(config: Config, model: Any, speed: float) -> float:
     """A rough count of tokens through the model: metric, candidates, answers."""
     sizes = [config.sizes.harmful, config.sizes.harmless]
@@ -141,10 +163,10 @@ def _minutes(config: Config, model: Any, speed: float) -> float:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("model", help="name of a file in conf/model/, or a folder")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as engine.dtype=bfloat16")
-    arguments = parser.parse_intermixed_args()
+    arguments = parser.parse_args()
 
     def run() -> None:
         from rich.console import Console

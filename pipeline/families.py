@@ -4,7 +4,6 @@ Activations against Hugging Face's hidden states, export against live ablation, 
 against live ones, the streamed export against the in-memory one, and the writers that were edited.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from pipeline.arguments import Parser
 from pipeline.artifacts.files import replacing
 from pipeline.config.compose import CONF, family
 from pipeline.display import plain
@@ -104,7 +104,7 @@ def check(chosen: Sequence[str]) -> int:
 
 def main() -> None:
     """Command line: families to check, all by default."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("families", nargs="*", help="names of files in conf/family/ (default: all)")
     chosen = parser.parse_args().families
     failed = 0

@@ -4,13 +4,13 @@ Needs no data: asks `dvc repro --dry --allow-missing` of each run of dvc.lock, a
 run. Exit 1 names them.
 """
 
-import argparse
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.arguments import Parser
 from pipeline.artifacts.files import read_text
 from pipeline.artifacts.plain import parse_yaml
 from pipeline.config.params import Run, read_params
@@ -67,7 +67,7 @@ def main() -> None:
     if sys.argv[1:2] == [DRY]:
         model, label, *overrides = sys.argv[2:]
         sys.exit(dvc(Run(model, label, tuple(overrides)), "repro", "--dry", "--allow-missing"))
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    Parser(__doc__).parse_args()
 
     def run() -> None:
         read_params()

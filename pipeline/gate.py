@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import Parser
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.params import Run
@@ -94,7 +95,7 @@ def baseline_runs(root: Path = Path()) -> list[Run]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--metrics", type=Path, help="this metrics.json instead of the active run's")
     parser.add_argument("--update", action="store_true", help="make the active run's metrics its baseline")
     return parser.parse_args()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import Parser
 from pipeline.artifacts import files, found, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
@@ -141,7 +142,7 @@ def _facts(config: Config, model: ChatModel) -> dict[str, str]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--model", required=True, help="name of a file in conf/model/, after its activations stage")
     parser.add_argument("--steps", type=int, default=100, help="steps at most (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=30, help="minutes of this run at most (default: %(default)s)")

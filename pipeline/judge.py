@@ -5,13 +5,13 @@ Each input row is a JSON object with `prompt` and `response`; each output row is
 Judges that are models keep what is judged in OUT.partial, so that the same command goes on after an interruption.
 """
 
-import argparse
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import Parser
 from pipeline.artifacts import files
 from pipeline.errors import UserError
 from pipeline.judges.names import NAMES, TEXT_JUDGES
@@ -72,7 +72,7 @@ def _judges(text: str) -> list[str]:
 
 def main() -> None:
     """Read, judge, write, count."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("rows", type=Path, help="JSONL file of rows with prompt and response")
     parser.add_argument("--judges", default="substring", help=f"of {', '.join(NAMES)} (default: %(default)s)")
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSONL file of the same rows with verdicts")

@@ -5,7 +5,6 @@ same thing, refusal or safety, has a confusion table, the share of equal verdict
 a row that either does not know is left out and counted.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import cells
+from pipeline.arguments import Parser
 from pipeline.artifacts import files
 from pipeline.errors import UserError
 from pipeline.judges.verdict import REFUSED, UNSAFE
@@ -87,7 +87,7 @@ def _pair(first: str, second: str, a: Labels, b: Labels, meaning: Mapping[str, b
 
 def main() -> None:
     """Read, compare, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("verdicts", type=Path, help="JSONL file of rows with verdicts")
     parser.add_argument("--labels", default="", metavar="COLUMN", help="column of labels to hold the judges against")
     arguments = parser.parse_args()

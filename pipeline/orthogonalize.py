@@ -6,13 +6,13 @@ The checkpoint is edited tensor by tensor, in the dtype it is stored in. The sam
 what an interrupted one left. Hydra overrides may follow, such as model.source.kind=folder.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.arguments import Parser
 from pipeline.artifacts import card, files, records
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
@@ -57,7 +57,7 @@ def _facts(config: Config, pinned: str, direction: Direction, coverage: Mapping[
 
 def main() -> None:
     """Command line: the model, its direction, where to write, overrides."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("model", help="name of a file in conf/model/")
     parser.add_argument("--direction", type=Path, required=True, help="direction.safetensors of the same model")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; must not be there yet")

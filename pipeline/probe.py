@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Column
 
+from pipeline.arguments import Parser
 from pipeline.artifacts.safety_probe import SHIPPED, SafetyProbe, read_probe, write_probe
 from pipeline.cells import Shown
 from pipeline.config.compose import compose
@@ -86,7 +87,7 @@ def _interval(estimate: Mapping[str, Any] | None) -> str:
 
 def main() -> None:
     """Read the command line, fit, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--spec", type=Path, default=PATH, help="what to fit (default: conf/probe.yaml)")
     parser.add_argument(
         "--profile", default="standard", help="engine settings from conf/profile (default: %(default)s)"

@@ -1,6 +1,5 @@
 """Readable tables of the committed metrics of the run that params.yaml names."""
 
-import argparse
 from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import cells, side_effects, suffix_tables
+from pipeline.arguments import Parser
 from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
 from pipeline.config.params import profile_of, read_params
@@ -313,7 +313,7 @@ def closing(label: str) -> str:
 
 def main() -> None:
     """Print the tables of the run that params.yaml names, or of the metrics files given."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("metrics", nargs="*", type=Path, help="metrics.json files (default: the run of params.yaml)")
     parser.add_argument("--profile", help="this run's (PROFILE or PROFILE-NAME) instead of that of params.yaml")
     arguments = parser.parse_args()

@@ -4,7 +4,6 @@ The same as `dvc repro`, but for a run that params.yaml need not name: its profi
 and the file stays as it is. What a run makes is kept under its own label, so that runs stand side by side.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.arguments import Parser
 from pipeline.artifacts.layout import Layout
 from pipeline.config.names import require_label, require_name
 from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
@@ -151,7 +151,7 @@ def _figures() -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("stages", nargs="*", help="stages of the run, with what they need (default: all)")
     parser.add_argument("--profile", help="PROFILE or PROFILE-NAME instead of that of params.yaml")
     parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")

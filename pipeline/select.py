@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import Parser
 from pipeline.artifacts.records import selection_record
 from pipeline.config.checks import LARGEST_SIZE
 from pipeline.config.names import shown
@@ -82,7 +83,7 @@ def _whole(where: str, name: str, value: Any) -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--scores", type=Path, required=True, help="JSON or CSV file of candidate scores")
     parser.add_argument("--layers", type=int, required=True, help="number of blocks L of the model")
     parser.add_argument("--rule", choices=RULES, default="paper", help="default: %(default)s")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.model.foreign import explained
+from pipeline.model.foreign import library_errors
 from tests.cases import fails
 from tests.conftest import ROOT
 from tests.test_cases_weights import gguf_file
@@ -38,9 +38,9 @@ def test_a_panic_is_one_line_without_a_trace(tmp_path):
 
 def test_what_is_no_error_of_a_library_passes():
     for error in (KeyboardInterrupt, SystemExit, GeneratorExit):
-        with pytest.raises(error), explained("a library"):
+        with pytest.raises(error), library_errors("a library"):
             raise error
-    with pytest.raises(UserError, match=r"^ours$"), explained("a library"):
+    with pytest.raises(UserError, match=r"^ours$"), library_errors("a library"):
         raise UserError("ours")
 
 

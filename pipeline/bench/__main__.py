@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from pipeline.arguments import Parser
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.bench import caching, generation, scaling, selection, stages
@@ -53,7 +54,7 @@ def _holds(row: Row) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--model", help="name of a file in conf/model/ (default: the first of params.yaml)")
     parser.add_argument("--random", type=_size, metavar="WIDTHxLAYERS", help="random weights of a size in its place")

@@ -1,6 +1,7 @@
 """conf/ + one model + a profile + overrides -> one resolved, checked configuration."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.model.family import Family
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+FEW = 8  # names that an error lists
 
 
 def compose(model: str, profile: str, overrides: Sequence[str], conf: Path = CONF) -> DictConfig:
@@ -105,8 +107,10 @@ def _composed(conf: Path, name: str, overrides: Sequence[str]) -> Any:
 def _known(conf: Path, group: str, name: str) -> None:
     require_name(group, name)
     if not (conf / group / f"{name}.yaml").exists():
-        choices = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
-        raise UserError(f"unknown {group} '{name}': conf/{group}/ has {choices}")
+        names = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+        near = get_close_matches(name, names, n=FEW, cutoff=0.5) or names[:FEW]
+        shown = names if len(names) <= FEW else [*near, f"{len(names) - len(near)} more"]
+        raise UserError(f"unknown {group} '{name}': conf/{group}/ has {', '.join(shown)}")
 
 
 def _one_line(error: Exception) -> str:

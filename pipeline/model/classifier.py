@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -17,7 +16,7 @@ from pipeline.errors import UserError, first_line
 from pipeline.judges.formats import Format
 from pipeline.model import settings, whole
 from pipeline.model.adapter import add_adapter
-from pipeline.model.foreign import Watch, explained, shown, tokenizer_of, unwatched
+from pipeline.model.foreign import Watch, config_of, library_errors, shown, tokenizer_of, unwatched
 from pipeline.model.loading import DTYPES, UNLIMITED, contiguous
 from pipeline.model.memory import Memory, plan, scratch, skeleton
 
@@ -104,8 +103,8 @@ def _tokenizer(form: Format, folder: Path) -> PreTrainedTokenizerBase:
 
 def _weights(form: Format, folder: Path, dtype: torch.dtype, device: str, memory: Memory) -> PreTrainedModel:
     whole.require_files(form.name, folder)
-    with explained(f"judge '{form.name}' does not load from {folder}"):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with library_errors(f"judge '{form.name}' does not load from {folder}"):
+        config = config_of(folder)
         text = config.get_text_config()
         if getattr(text, "attention_chunk_size", ATTENTION_CHUNK) is None:
             text.attention_chunk_size = ATTENTION_CHUNK

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig
 
+from pipeline.model.foreign import config_of
 from pipeline.model.loading import DTYPES, device_of
 
 CHOICES = ("bfloat16", "float32")
@@ -15,7 +15,7 @@ SECONDS = 0.6  # of products, of every dtype in turn
 
 def speeds(folder: Path, device: str) -> dict[str, float]:
     """FLOP/s of a block's widest product of the model in `folder`, by dtype, on the device that would run it."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
+    config = config_of(folder).get_text_config()
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     return product_speeds(config.hidden_size, int(inner), device_of(device))
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, modeling_gguf_pytorch_utils
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    modeling_gguf_pytorch_utils,
+)
 from transformers.utils.logging import set_tqdm_hook
 
 from pipeline.errors import UserError, first_line
@@ -24,7 +30,7 @@ def unwatched(step: str, total: float, unit: str) -> AbstractContextManager[Adva
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def library_errors(what: str) -> Iterator[None]:
     """Whatever goes wrong in a library over a damaged file is a UserError that begins with `what`."""
     try:
         yield
@@ -58,10 +64,16 @@ def python_alone() -> Iterator[None]:
         os.close(kept)
 
 
+def config_of(folder: Path) -> PreTrainedConfig:
+    """The configuration of a model's folder. Raises UserError when it does not load."""
+    with library_errors(f"{folder / 'config.json'} does not load"):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def tokenizer_of(what: str, folder: Path, gguf: str = "") -> PreTrainedTokenizerBase:
     """The tokenizer in a folder, or in its GGUF file. Raises UserError when it does not load or encodes nothing."""
     source = {"gguf_file": gguf} if gguf else {}
-    with explained(what), python_alone():
+    with library_errors(what), python_alone():
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **source)
         tokenizer("a")  # some settings are first read here
         return tokenizer

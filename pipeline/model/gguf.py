@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pipeline.model import whole
-from pipeline.model.foreign import Watch, explained, shown, tokenizer_of, unwatched
+from pipeline.model.foreign import Watch, library_errors, shown, tokenizer_of, unwatched
 
 
 def converted(
@@ -30,7 +30,7 @@ def _dequantise(gguf: Path, target: Path, watch: Watch, note: Callable[[str], No
     note(f"converting {gguf.name}, once: reading the tokenizer")
     what = f"{gguf} does not load as a GGUF model"
     tokenizer = tokenizer_of(what, gguf.parent, gguf.name)
-    with explained(what):
+    with library_errors(what):
         note(f"converting {gguf.name}: reading the weights")
         with shown(watch, "converting: placing weights", "converting: dequantising"):
             loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -12,7 +12,7 @@ from pipeline.maths.interventions import DirectionalAblation
 from pipeline.model import chat, decoding, limits, surgery, thoughts, whole
 from pipeline.model.forward import last_logits
 from pipeline.model.intervene import intervene
-from pipeline.model.loading import ChatModel
+from pipeline.model.loading import DTYPES, ChatModel
 
 INSTRUCTIONS = ("Say hello.", "How does bread rise? Answer in two short sentences.", "Name five warm colours.", "x")
 MAX_TOKENS = 4096
@@ -69,8 +69,10 @@ def how_thoughts_end(model: ChatModel) -> str:
     return f"the template opens them; closed by {closed!r}" if closed else "none: the answer begins at once"
 
 
-def speed(model: ChatModel) -> float:
-    """Tokens a second through the model, prompts of a usual length in one batch."""
+def speed(model: ChatModel, dtype: str) -> float:
+    """Tokens a second through the model, prompts of a usual length in one batch; it is of this dtype afterwards."""
+    if model.hf.dtype != DTYPES[dtype]:
+        model.hf.to(DTYPES[dtype])  # type: ignore[arg-type]  # the library hides torch's overloads
     tokens = model.encode([f"{INSTRUCTIONS[1] * 3} {letter}" for letter in "abcd"])
     last_logits(model, tokens, MAX_TOKENS)  # the first pass is slower
     start = time.perf_counter()

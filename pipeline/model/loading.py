@@ -13,7 +13,7 @@ from pipeline.errors import UserError, first_line
 from pipeline.model import chat, limits, selfcheck, settings, thoughts, whole
 from pipeline.model.chatformat import PLAIN, ChatFormat
 from pipeline.model.family import Family
-from pipeline.model.foreign import Watch, explained, shown, tokenizer_of, unwatched
+from pipeline.model.foreign import Watch, library_errors, shown, tokenizer_of, unwatched
 from pipeline.model.memory import Memory, Placement, plan, scratch, skeleton
 from pipeline.model.quantized import BYTES, quantization
 from pipeline.model.sites import Sites, find_sites, input_device
@@ -93,7 +93,7 @@ def load(
         note(remark)
     packing = quantization(folder, DTYPES[dtype], quantize)
     stored = whole.require_files(name, folder)
-    with explained(f"model '{name}' does not load from {folder}"):
+    with library_errors(f"model '{name}' does not load from {folder}"):
         empty = skeleton(folder, DTYPES[dtype])
         unread = whole.account(name, empty, stored).unread if stored else ()
         placement = _placement(name, empty, folder, device_of(device), memory, _packing(DTYPES[dtype], quantize), note)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import get_balanced_memory, infer_auto_device_map
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.artifacts.checkpoint import open_checkpoint
 from pipeline.artifacts.files import explained
 from pipeline.errors import UserError
+from pipeline.model.foreign import config_of, library_errors
 from pipeline.model.machine import free_memory
 from pipeline.model.naming import Naming
 
@@ -57,9 +58,9 @@ class Placement:
 
 
 def skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The model of a folder without weights. Raises OSError or ValueError for a folder that names none."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
+    """The model of a folder without weights. Raises UserError for a folder that names none."""
+    config = config_of(folder)
+    with library_errors(f"{folder} holds no model that loads"), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
 
 

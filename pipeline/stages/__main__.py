@@ -3,14 +3,12 @@
 Says what starts before anything slow is imported, and what it took. No result depends on it.
 """
 
-import argparse
 import importlib
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from pipeline.arguments import Parser
 from pipeline.config.names import require_label, require_name
-from pipeline.display import plain
 from pipeline.errors import UserError
 
 GRAPH = Path("dvc.yaml")
@@ -34,14 +32,6 @@ def _place(name: str, names: list[str]) -> tuple[str, str]:
     return f"{index + 1}/{len(names)} {name}", (*names[index + 1 :], "")[0]
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one line, as of any other mistake."""
-
-    def error(self, message: str) -> NoReturn:
-        """End the process."""
-        sys.exit(f"error: {plain(message)}: see python -m pipeline.stages --help")
-
-
 def _joined(words: list[str]) -> list[str]:
     """`--model=X` for `--model X`, so that a name that begins with a dash is a name, which is refused as one."""
     joined: list[str] = []
@@ -55,7 +45,7 @@ def _joined(words: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the stage named on the command line."""
-    parser = Parser(prog="python -m pipeline.stages", description="Run one stage of a run.")
+    parser = Parser("Run one stage of a run.", prog="python -m pipeline.stages")
     stages = order()
     parser.add_argument("stage", help="a stage of dvc.yaml: " + ", ".join(stages))
     parser.add_argument("--model", required=True, help="name of a file in conf/model/")

@@ -5,7 +5,6 @@ model from its candidates' scores, the direction from the differences in means, 
 success rates, perplexities from losses. Writes a JSON file, and candidates.csv beside it.
 """
 
-import argparse
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from pipeline.arguments import Parser
 from pipeline.artifacts import files
 from pipeline.artifacts.published import DIRECTIONS, RUNS, input_file, read_directions, read_runs
 from pipeline.display import plain
@@ -87,7 +87,7 @@ def write_nothing(folder: Path, out: Path) -> None:
 
 def main() -> None:
     """Read, replay, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--folder", type=Path, required=True, help=f"folder of {RUNS} and {DIRECTIONS}")
     parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
     parser.add_argument("--if-there", action="store_true", help="without the folder, write that nothing was replayed")
