@@ -158,7 +158,8 @@ def _minutes(config: Config, model: Any, speed: float) -> float:
     candidates = len(model.post_instruction) * int(config.select.layer_share * model.n_layers)
     scored = candidates * 2 * config.select.max_val * TOKENS_PER_PROMPT / 8  # few blocks each, and the race ends early
     answers = sum(size.test for size in sizes) * 4 * (TOKENS_PER_PROMPT + 4 * config.generate.max_new_tokens)
-    return (3 * asked * TOKENS_PER_PROMPT + scored + answers) / speed / 60 + 1
+    started = 2.0  # two dozen stages, and the export's files
+    return started + (3 * asked * TOKENS_PER_PROMPT + scored + answers) / speed / 60
 
 
 def main() -> None:

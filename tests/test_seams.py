@@ -18,6 +18,7 @@ PLUMBING = {
     "pipeline/__init__.py",
     "pipeline/artifacts",
     "pipeline/config",
+    "pipeline/arguments.py",
     "pipeline/errors.py",
     "pipeline/progress.py",
     "pipeline/stages",

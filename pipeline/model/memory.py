@@ -60,7 +60,7 @@ class Placement:
 def skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a folder without weights. Raises UserError for a folder that names none."""
     config = config_of(folder)
-    with library_errors(f"{folder} holds no model that loads"), torch.device("meta"):
+    with library_errors(f"the model in {folder} does not load"), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
 
 
