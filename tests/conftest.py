@@ -75,7 +75,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for report in terminalreporter.stats.get(outcome, [])
     }
     rows = [row for cases in every() for row in cases.rows]
-    terminalreporter.section(f"{len(rows)} cases")
+    ran = sum(f"test_cases[{row.name}]" in outcomes for row in rows)
+    terminalreporter.section(f"{ran} of {len(rows)} cases")
     for row in rows:
-        outcome = outcomes.get(f"test_cases[{row.name}]", "not run")
-        terminalreporter.write_line(f"{outcome:8} {row.name:16} {row.given}  ->  {row.sees}")
+        if outcome := outcomes.get(f"test_cases[{row.name}]"):
+            terminalreporter.write_line(f"{outcome:8} {row.name:16} {row.given}  ->  {row.sees}")

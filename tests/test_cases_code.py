@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.errors import UserError
 from pipeline.judges.formats import FORMATS
 from pipeline.model import classifier
@@ -47,14 +49,8 @@ def trapped(tmp_path):
     said: list[str] = []
     model = opened(booby_trapped(tmp_path / "m", tmp_path / "ran"), note=said.append)
     assert any("ships code of its own, which is never run" in line for line in said)
-    model.hf.generate(torch_ones(), max_new_tokens=1)  # type: ignore[operator]
+    model.hf.generate(torch.ones((1, 3), dtype=torch.long), max_new_tokens=1)  # type: ignore[operator]
     assert not (tmp_path / "ran").exists()
-
-
-def torch_ones() -> Any:
-    import torch
-
-    return torch.ones((1, 3), dtype=torch.long)
 
 
 @cases("R02", "an architecture that the library does not have, with code of its own", "refused: names the architecture")

@@ -56,15 +56,17 @@ def test_stage_export_fails_and_publishes_nothing(project, wrong):
 
 
 def test_stage_export_fails_where_the_model_behaves_otherwise(project):
-    """Every tensor is as planned, and the plan is wrong: a writer is called a reader."""
-    code = project.folder / "pipeline/model/proof.py"
+    """Every tensor is as planned, and the plan is wrong: it leaves a writer out."""
+    code = project.folder / "pipeline/model/streaming.py"
     right = code.read_text()
-    code.write_text(right.replace("Bound(1e-3, 0.0)", "Bound(1e-12, 0.0)"))
+    wrong = right.replace("if parameter in planned:", "if parameter in planned and '.0.' not in parameter:")
+    assert wrong != right
+    code.write_text(wrong)
     try:
         line = fails(project.stage("export", check=False), "the export is not equal to live ablation")
     finally:
         code.write_text(right)
-    assert "the bound in float32 is 1e-12" in line
+    assert "the bound in float32 is 0.001" in line
     assert not [path for path in project.at("models").iterdir() if "export" in path.name], "nothing is left"
     project.stage("export")
     assert json.loads((project.at("models") / "export/equivalence.json").read_text())["exported"]
