@@ -55,7 +55,7 @@ families: setup ## check every family file on a random tiny model and print the 
 	@TQDM_DISABLE=1 python -m pipeline.families
 
 golden: setup ## recompute the paper's published results (FOLDER=where they are) and print them beside ours
-	@python -m pipeline.stages.golden --folder $(or $(FOLDER),../shared/golden)
+	@python -m pipeline golden --folder $(or $(FOLDER),../shared/golden)
 
 gate: setup ## fail when a refusal rate of any run moved from its baseline (METRICS=file: hold that against it)
 	@python -m pipeline.gate $(if $(METRICS),--metrics $(METRICS))

@@ -7,7 +7,11 @@ import sys
 from pipeline.arguments import Parser
 
 # Verb: the module that does it, and what it is for.
-VERBS = {"check": ("pipeline.check", "does this model work? open it, try everything, say what was found")}
+VERBS = {
+    "check": ("pipeline.check", "does this model work? open it, try everything, say what was found"),
+    "golden": ("pipeline.commands.golden", "the paper's published results, computed again"),
+    "report": ("pipeline.commands.report", "the tables of a run"),
+}
 
 
 def main() -> None:

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from pipeline import closure
 from pipeline.arguments import Parser
-from pipeline.artifacts.files import read_text
+from pipeline.artifacts.files import read_json, read_text
+from pipeline.artifacts.layout import CODE
 from pipeline.artifacts.plain import parse_yaml
-from pipeline.config.params import Run, read_params
+from pipeline.config.params import LARGEST_LOCK, Run, read_params
 from pipeline.display import plain
 from pipeline.errors import UserError
 from pipeline.repro import dvc, every_run
@@ -34,13 +37,64 @@ def stale_stages(run: Run, root: Path = Path()) -> list[str]:
     return list(dict.fromkeys([*re.findall(r"Running stage '([^']+)'", result.stdout), *given_up]))
 
 
-def missing_results(run: Run, root: Path = Path()) -> list[Path]:
-    """Committed results of a run that are not there: DVC, asked without data, takes them for data left elsewhere."""
+def stale_code(runs: Sequence[Run], root: Path = Path()) -> dict[str, list[str]]:
+    """Stages whose code, or a library that it uses, is another than dvc.lock has, and what changed of it.
+
+    The code is read here and not asked of DVC, which sees no file that .dvcignore hides.
+    """
+    now, before = closure.record(root), read_json(root / CODE)
+    changed = {path for path in now["files"] if now["files"][path] != before.get("files", {}).get(path)}
+    other = {name for name in now["libraries"] if now["libraries"][name] != before.get("libraries", {}).get(name)}
+    locked, found = _locked(root), {}
+    for stage, digest in now["stages"].items():
+        names = [name for name in locked if name == stage or name.startswith(f"{stage}@")]
+        wanted = {stage, *(f"{stage}@{run.model}-{run.label}" for run in runs)}
+        for name in names:
+            recorded = locked[name].get("params", {}).get(str(CODE), {}).get(f"stages.{stage}")
+            if name in wanted and recorded != digest:
+                reached = changed & set(closure.closure(f"{closure.PACKAGE}.stages.{stage}", root))
+                found[name] = [*sorted(reached), *sorted(other)]
+    return found
+
+
+def _locked(root: Path) -> dict[str, Any]:
+    return parse_yaml(read_text(root / "dvc.lock", largest=LARGEST_LOCK), "dvc.lock")["stages"]
+
+
+def broken_graph(root: Path = Path()) -> list[str]:
+    """Stages that dvc.yaml lacks or never runs, and what the stages need that .dvcignore hides."""
+    from dvc.repo import Repo
+
+    graph = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"]
+    ran = {name.split("@")[0] for name in _locked(root)}
+    found = [f"dvc.yaml has no stage '{name}', and dvc.lock has results of it" for name in ran - graph.keys()]
+    found += [f"stage '{name}' of dvc.yaml is frozen" for name, stage in graph.items() if stage.get("frozen")]
+    deps = {dep for stage in graph.values() for dep in stage.get("deps", []) if not dep.startswith("outputs/")}
+    files = [path for dep in deps for path in (root / dep, *(root / dep).rglob("*")) if path.is_file()]
+    with Repo(str(root)) as repo:
+        hidden = [path for path in files if repo.dvcignore.is_ignored_file(str(path.resolve()))]
+    return sorted(found) + [f"{path} is hidden by .dvcignore from the stages that need it" for path in sorted(hidden)]
+
+
+def unwritten(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
+    """Files beside committed results that no stage writes."""
+    outs = {root / path for run in runs for path in committed(run, root)}
+    tops = [root / "outputs" / name for name in ("eval", "figures", "golden")]
+    files = [path for top in tops for path in top.rglob("*") if path.is_file() and path.name != ".gitignore"]
+    return sorted(path for path in files if not outs & {path, *path.parents})
+
+
+def committed(run: Run, root: Path = Path()) -> list[str]:
+    """Paths of a run's results that git has, files and folders."""
     stages = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"].values()
     outs = [out for stage in stages for key in ("outs", "metrics") for out in stage.get(key, ())]
     named = [path for out in outs if isinstance(out, dict) for path, how in out.items() if how.get("cache") is False]
-    paths = {path.replace("${item.model}", run.model).replace("${item.run}", run.label) for path in named}
-    return sorted(root / path for path in paths if not (root / path).exists())
+    return [path.replace("${item.model}", run.model).replace("${item.run}", run.label) for path in named]
+
+
+def missing_results(run: Run, root: Path = Path()) -> list[Path]:
+    """Committed results of a run that are not there: DVC, asked without data, takes them for data left elsewhere."""
+    return sorted(root / path for path in committed(run, root) if not (root / path).exists())
 
 
 def stray_folders(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
@@ -54,11 +108,23 @@ def stray_folders(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
 
 def _problems() -> list[str]:
     runs = every_run()
-    found = [
-        f"{stage} is out of date: run `make repro PROFILE={run.label}`" for run in runs for stage in stale_stages(run)
+    code = stale_code(runs)
+    stale = {stage: run.label for run in runs for stage in stale_stages(run) if stage != "code"}
+    found = [f"{stage} is out of date, by {', '.join(what) or 'its libraries'}" for stage, what in code.items()]
+    found += [
+        f"{stage} is out of date: run `make repro PROFILE={label}`"
+        for stage, label in stale.items()
+        if stage not in code
     ]
+    found += broken_graph()
     found += [f"{path} is missing: check it out again" for run in runs for path in missing_results(run)]
-    found += [f"{folder} is of no run in dvc.lock or params.yaml: delete it" for folder in stray_folders(runs)]
+    stray = stray_folders(runs)
+    found += [f"{folder} is of no run in dvc.lock or params.yaml: delete it" for folder in stray]
+    found += [
+        f"{path} is written by no stage: delete it"
+        for path in unwritten(runs)
+        if not any(folder in path.parents for folder in stray)
+    ]
     return found
 
 

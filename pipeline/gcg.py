@@ -15,8 +15,8 @@ from pipeline.arguments import Parser
 from pipeline.artifacts import files, found, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
-from pipeline.config.compose import load
 from pipeline.config.params import read_params
+from pipeline.config.resolved import load
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.model import chat

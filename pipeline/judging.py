@@ -22,7 +22,7 @@ from pipeline.judges.verdict import Verdict
 from pipeline.progress import progress
 from pipeline.safety.spec import read_spec
 from pipeline.sources.hub import fetch_repo
-from pipeline.stages.entry import cache_folder, mirror_folder
+from pipeline.stages.folders import cache_folder, mirror_folder
 
 if TYPE_CHECKING:
     from pipeline.judges.endpoint import Endpoint

@@ -26,7 +26,8 @@ from pipeline.safety import fitting
 from pipeline.safety.labelled import Reference, read_reference, read_sources
 from pipeline.safety.spec import PATH, read_spec
 from pipeline.sources import fetch
-from pipeline.stages.entry import cache_folder, guarded, mirror_folder
+from pipeline.stages.entry import guarded
+from pipeline.stages.folders import cache_folder, mirror_folder
 from pipeline.stages.models import open_model
 
 RANGES = ("all", "answered", "substring")

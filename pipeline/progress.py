@@ -1,90 +1,28 @@
-"""Progress of long work: what runs, how far it is, how long still. A bar on a terminal, plain lines elsewhere."""
+"""What long work tells of itself: how far it is, and which step it takes. Nobody hears it unless somebody listens.
 
-import sys
+`pipeline.bars` listens and shows it. No word that a user sees is made here, since every stage imports this.
+"""
+
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
-from pipeline.display import plain
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-TERMINAL_S, LINE_S = 0.1, 2.0  # least time between two looks at a count
-STEP = 200  # characters of what is running: a bar is drawn again and again
 Advance = Callable[[float], None]
-SLOW = {  # libraries whose loading takes a part of a second or more
-    "datasets",
-    "lm_eval",
-    "matplotlib",
-    "nnsight",
-    "pandas",
-    "scipy",
-    "sklearn",
-    "statsmodels",
-    "torch",
-    "transformers",
-}
-
-
-@dataclass
-class _Stage:
-    """What runs, and what follows it; empty outside a stage."""
-
-    name: str = ""
-    following: str = ""
-
-    @property
-    def prefix(self) -> str:
-        return f"{self.name}: " if self.name else ""
-
-    @property
-    def suffix(self) -> str:
-        return plain(f", then {self.following}", STEP) if self.following else ""
-
-
-_stage = _Stage()
-
-
-def announce(stage: str, following: str) -> None:
-    """Every later bar and note names the stage that runs, such as `7/23 scores`; bars say what comes next."""
-    _stage.name, _stage.following = stage, following
-
-
-def note(text: str) -> None:
-    """One printable line on standard error about a step that has no count."""
-    print(plain(f"{_stage.prefix}{text}"), file=sys.stderr, flush=True)
-
-
-class Named:
-    """An import finder that finds nothing, and says what is being loaded: each slow library, and on a slow machine
-    the module that has been reached after another second."""
-
-    def __init__(self, say: Callable[[str], None], patience_s: float = 1.0):
-        self._say, self._waiting, self._patience = say, set(SLOW), patience_s
-        self._said = time.monotonic()
-
-    def find_spec(self, name: str, *_: Any) -> None:
-        """Called for each module that is not loaded yet."""
-        if name in self._waiting or time.monotonic() - self._said >= self._patience:
-            self._waiting.discard(name)
-            self._said = time.monotonic()
-            self._say(f"loading {name}")
 
 
 class Bar:
     """Work done out of a total. Called with what has just been done, which may be a fraction.
 
-    A negative number takes back what has to be done again.
+    A negative number takes back what has to be done again. `name`: the step that runs; `done`, `whole`: in units
+    of `unit`, where a `whole` of 0 is not known; `start`: what was done before; `began`: seconds of a clock.
     """
 
     def __init__(self, step: str, total: float, unit: str, done: float):
         self.name, self.unit = step, unit
-        self._total, self._done = float(total), float(done)
-        self._start, self._began = self._done, time.monotonic()
+        self.whole, self.done = float(total), float(done)
+        self.start, self.began = self.done, time.monotonic()
         self._show: Callable[[bool], None] = lambda at_once: None
 
     def watch(self, show: Callable[[bool], None]) -> None:
@@ -92,7 +30,7 @@ class Bar:
         self._show = show
 
     def __call__(self, n: float) -> None:
-        self._done += n
+        self.done += n
         self._show(False)
 
     def step(self, name: str) -> None:
@@ -103,139 +41,60 @@ class Bar:
 
     def total(self, n: float, done: float | None = None) -> None:
         """The work is of another size; `done`: so much of it was there before, and counts for no speed."""
-        self._total = float(n)
+        self.whole = float(n)
         if done is not None:
-            self._done = self._start = float(done)
-            self._began = time.monotonic()
+            self.done = self.start = float(done)
+            self.began = time.monotonic()
         self._show(False)
 
-    @property
-    def title(self) -> str:
-        """Stage and step, on one printable line."""
-        return plain(_stage.prefix + self.name, STEP)
 
-    @property
-    def shown(self) -> tuple[float, float | None]:
-        """Done and total as they are shown: never below nothing or past the total; None where it is not known."""
-        done = max(self._done, 0.0)
-        return (min(done, self._total), self._total) if self._total > 0 else (done, None)
-
-    @property
-    def count(self) -> str:
-        """Such as `12,345/80,000 tokens`."""
-        done, total = self.shown
-        if self.unit == "B":
-            return "/".join(_bytes(value) for value in (done, total) if value is not None)
-        numbers = [self._number(value) for value in (done, total) if value is not None]
-        return f"{'/'.join(numbers)} {self.unit}s"
-
-    def _number(self, value: float) -> str:
-        # Of tokens there are many: parts of one say nothing. Of anything slower they are what moves.
-        whole = abs(value - round(value)) < 1e-3
-        return f"{round(value):,}" if whole else f"{int(value):,}" if self.unit == "token" else f"{value:,.1f}"
-
-    @property
-    def rest(self) -> str:
-        """Time left at the bar's speed so far, and the speed of bytes; empty before there is one."""
-        done, total = self.shown
-        seconds, gained = time.monotonic() - self._began, done - self._start
-        if gained <= 0 or seconds < 0.5:
-            return ""
-        speed = f"{_bytes(gained / seconds)}/s" if self.unit == "B" else ""
-        left = "" if total is None else f"{clock((total - done) * seconds / gained)} left"
-        return ", ".join(part for part in (speed, left) if part)
-
-    @property
-    def elapsed(self) -> str:
-        """Time since the bar was opened."""
-        return clock(time.monotonic() - self._began)
-
-
-def clock(seconds: float) -> str:
-    """Such as `1:12`, or `2:01:12`."""
-    minutes, rest = divmod(int(seconds + 0.5), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _bytes(value: float) -> str:
-    from rich.filesize import decimal
-
-    return decimal(int(value))
-
-
-class _Lines:
-    """A line at once for a new step, later ones when the count has changed, and one at the end."""
-
-    def __init__(self, bar: Bar):
-        self._bar, self._at, self._last = bar, 0.0, ""
-        self.show(True)
+class View(Protocol):
+    """A bar as it is shown."""
 
     def show(self, at_once: bool) -> None:
-        if at_once or time.monotonic() - self._at >= LINE_S:
-            self._print(self._bar.rest)
-
-    def _print(self, time_of_it: str) -> None:
-        text = f"{self._bar.title} {self._bar.count}"
-        if text != self._last:
-            self._last, self._at = text, time.monotonic()
-            print(text + (f", {time_of_it}" if time_of_it else "") + _stage.suffix, file=sys.stderr, flush=True)
+        """Something has changed; `at_once`: the step."""
 
     def close(self) -> None:
-        self._print(f"in {self._bar.elapsed}")
+        """The work has ended, or failed."""
 
 
-class _Terminal:
-    """One line that is drawn again and again, by a thread of its own between two counts."""
-
-    def __init__(self, bar: Bar):
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = ["{task.description}", "{task.fields[count]}", "{task.fields[rest]}"]
-        title, count, rest = (TextColumn(text, markup=False) for text in columns)
-        self._bar, self._at = bar, time.monotonic()
-        self._rich = Progress(title, BarColumn(bar_width=24), count, TimeElapsedColumn(), rest, console=_console())
-        fields = self._fields()
-        self._task = self._rich.add_task(fields.pop("description"), **fields)
-        self._rich.start()
-
-    def _fields(self) -> dict[str, Any]:
-        done, total = self._bar.shown
-        rest = self._bar.rest + _stage.suffix
-        return {
-            "description": self._bar.title,
-            "completed": done,
-            "total": total,
-            "count": self._bar.count,
-            "rest": rest.removeprefix(", "),
-        }
+class Unseen:
+    """A bar that nobody sees."""
 
     def show(self, at_once: bool) -> None:
-        if at_once or time.monotonic() - self._at >= TERMINAL_S:
-            self._at = time.monotonic()
-            self._rich.update(self._task, **self._fields())
+        """Do nothing."""
 
     def close(self) -> None:
-        self.show(True)
-        self._rich.stop()
+        """Do nothing."""
 
 
-@cache
-def _console() -> "Console":
-    """One for all bars, so that one inside another is drawn below it."""
-    from rich.console import Console
+@dataclass
+class _Listener:
+    note: Callable[[str], None] = lambda text: None
+    view: Callable[[Bar], View] = lambda bar: Unseen()
 
-    return Console(stderr=True, markup=False, highlight=False)
+
+_listener = _Listener()
+
+
+def listen(note: Callable[[str], None], view: Callable[[Bar], View]) -> None:
+    """From now on notes and bars of this process are given to these."""
+    _listener.note, _listener.view = note, view
+
+
+def note(text: str) -> None:
+    """A step that has no count."""
+    _listener.note(text)
 
 
 @contextmanager
 def progress(step: str, total: float, unit: str = "token", done: float = 0) -> Iterator[Bar]:
-    """A bar on standard error, of which `done` was there before; call what it yields with the work just done.
+    """A count of work, of which `done` was there before; call what it yields with the work just done.
 
     A `total` of 0 is not known yet.
     """
     bar = Bar(step, total, unit, done)
-    view = _Terminal(bar) if sys.stderr.isatty() else _Lines(bar)
+    view = _listener.view(bar)
     bar.watch(view.show)
     try:
         yield bar
@@ -244,10 +103,10 @@ def progress(step: str, total: float, unit: str = "token", done: float = 0) -> I
 
 
 def byte_progress(description: str, total: int) -> AbstractContextManager[Bar]:
-    """A bar that counts bytes."""
+    """A count of bytes."""
     return progress(description, total, unit="B")
 
 
 def download_bar(name: str, total: int | None, done: int = 0) -> AbstractContextManager[Bar]:
-    """A bar of a download: size, speed and time left; `done` bytes are there already."""
+    """A count of a download's bytes, of which `done` are there already."""
     return progress(name, total or 0, unit="B", done=done)

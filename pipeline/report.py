@@ -9,14 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import cells, side_effects, suffix_tables
-from pipeline.arguments import Parser
 from pipeline.artifacts.files import read_json
-from pipeline.artifacts.layout import Layout
-from pipeline.config.params import profile_of, read_params
+from pipeline.config.params import profile_of
 from pipeline.maths.labels import Label
 from pipeline.maths.names import ESTIMATOR_NAMES
 from pipeline.maths.selection import FOUND
-from pipeline.stages.entry import guarded
 
 STANDARD_TOOK = "35 minutes on two cores of a CPU with AMX, longer on one without"
 METRIC = {
@@ -309,26 +306,3 @@ def closing(label: str) -> str:
         "This was profile quick: the verdict with its controls. Everything else that is measured: "
         f"make repro PROFILE=standard ({STANDARD_TOOK})\n"
     )
-
-
-def main() -> None:
-    """Print the tables of the run that params.yaml names, or of the metrics files given."""
-    parser = Parser(__doc__)
-    parser.add_argument("metrics", nargs="*", type=Path, help="metrics.json files (default: the run of params.yaml)")
-    parser.add_argument("--profile", help="this run's (PROFILE or PROFILE-NAME) instead of that of params.yaml")
-    arguments = parser.parse_args()
-
-    def run() -> None:
-        params = read_params()
-        label = arguments.profile or params.label
-        paths = arguments.metrics or [Layout(model, label).metrics for model in params.models]
-        for path in paths:
-            print(text(path), end="")
-        if not arguments.metrics:
-            print(closing(label), end="")
-
-    guarded(run)
-
-
-if __name__ == "__main__":
-    main()

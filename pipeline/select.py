@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.arguments import Parser
+from pipeline.artifacts.published import PUBLISHED_NAMES
 from pipeline.artifacts.records import selection_record
 from pipeline.config.checks import LARGEST_SIZE
 from pipeline.config.names import shown
@@ -21,7 +22,6 @@ from pipeline.maths.selection import FILTERS, Baselines, CandidateScores, select
 from pipeline.prompts.load import read_rows
 from pipeline.stages.entry import guarded
 
-PUBLISHED_NAMES = {"refusal_score": "bypass", "steering_score": "induce", "kl_div_score": "kl"}
 COLUMNS = ["position", "layer", "bypass", "induce", "kl"]
 COUNTS = ("n_harmful", "n_harmless")
 NOTHING = ("", "nan", "na", "n/a", "null", "none")  # how tables write that there is no value

@@ -22,10 +22,11 @@ from rich.console import Console
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.cells import Shown
-from pipeline.config.compose import ROOT, checked, named, resolved
+from pipeline.config.compose import ROOT, named, resolved
 from pipeline.config.names import require_label, require_name
 from pipeline.config.overrides import require_overrides
 from pipeline.config.params import ONE_RUN
+from pipeline.config.resolved import checked
 from pipeline.errors import UserError
 from pipeline.stages.entry import guarded
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline import bars
 from pipeline.config.compose import family
 from pipeline.maths.directions import Direction
 from pipeline.model import loading
 from pipeline.model.random_model import write_random_model
 
+bars.show()  # as in every command
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 FAMILY = dataclasses.replace(family("llama"), model_types=["llama", "qwen2"])

@@ -22,12 +22,13 @@ from rich.console import Console
 from pipeline import cells, figures, further_figures, gate, golden, judge_report, report, suffix_figures, suffix_tables
 from pipeline.artifacts import card, files
 from pipeline.artifacts.provenance import stamp
+from pipeline.bars import announce, title
 from pipeline.bench.__main__ import table as bench_table
 from pipeline.bench.timing import Row
 from pipeline.display import LINE, TITLE, code, markdown, mathless, plain
 from pipeline.errors import UserError, first_line
 from pipeline.maths.selection import CandidateScores
-from pipeline.progress import Bar, announce, note, progress
+from pipeline.progress import Bar, note, progress
 from pipeline.stages.entry import guarded, quiet_libraries
 from tests.cases import Cases, fails, quietly
 from tests.conftest import ROOT
@@ -268,7 +269,7 @@ def _():
         try:
             printed = quietly(lambda text=text: note(text))
             bar = quietly(lambda text=text: _count(text))
-            one_printable(Bar(text, 1, "token", 0).title)
+            one_printable(title(Bar(text, 1, "token", 0)))
         finally:
             announce("", "")
         assert printed.endswith("\n")

@@ -15,9 +15,10 @@ from omegaconf import OmegaConf
 
 from pipeline.artifacts import files
 from pipeline.artifacts.found import read_list
-from pipeline.config.compose import CONF, compose, load
+from pipeline.config.compose import CONF, compose
 from pipeline.config.names import require_label, require_name
 from pipeline.config.params import read_params, recorded_runs
+from pipeline.config.resolved import load
 from pipeline.errors import UserError
 from pipeline.prompts.load import load as load_prompts
 from pipeline.prompts.spec import FileSpec

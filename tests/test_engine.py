@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.model import fastest
 from pipeline.stages import engine as stage
 from pipeline.stages import models
-from pipeline.stages.entry import settled
+from pipeline.stages.given import settled
 
 
 def test_a_product_has_a_speed_in_every_choice():

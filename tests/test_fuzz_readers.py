@@ -13,6 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.config import compose as composing
+from pipeline.config import resolved
 from pipeline.config.overrides import require_overrides
 from pipeline.config.params import read_params, recorded_runs
 from pipeline.prompts.load import load as load_prompts
@@ -61,7 +62,7 @@ def reader_of(name: str, path: Path) -> Callable[[Path], Any]:
         "scores": read_candidates,
         "params": read_params,
         "dvc": recorded_runs,
-        "config": composing.load,
+        "config": resolved.load,
         "overrides": lambda path: require_overrides(path.read_bytes().decode("utf-8", "surrogateescape").split("\n")),
     }
     return readers[kind]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.commands import golden as golden_command
 from pipeline.maths.replay import length, replay_choice, replay_direction, replay_losses, replay_rate
 from pipeline.maths.selection import FILTERS, CandidateScores
 from pipeline.stages import entry, golden
@@ -103,7 +104,7 @@ def command(monkeypatch):
     def run(folder, out) -> int | str:
         monkeypatch.setattr(sys, "argv", ["golden", "--folder", str(folder), "--out", str(out)])
         with pytest.raises(SystemExit) as stopped:
-            golden.main()
+            golden_command.main()
         code = stopped.value.code
         assert code is not None
         return code
@@ -359,7 +360,7 @@ def test_a_bad_out_is_one_line_and_leaves_nothing(tmp_path, command):
 
 
 def test_a_missing_folder_is_one_line_on_the_command_line(tmp_path):
-    command = [sys.executable, "-m", "pipeline.stages.golden", "--folder", str(tmp_path / "nowhere")]
+    command = [sys.executable, "-m", "pipeline", "golden", "--folder", str(tmp_path / "nowhere")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     _one_line(result.stderr.strip(), "--folder must hold")
@@ -379,7 +380,7 @@ def _one_line(error: int | str, message: str):
 def replayed(shared, tmp_path_factory):
     """golden.json and candidates.csv of the published files."""
     out = tmp_path_factory.mktemp("golden") / "golden.json"
-    command = [sys.executable, "-m", "pipeline.stages.golden", "--folder", str(shared / "golden"), "--out", str(out)]
+    command = [sys.executable, "-m", "pipeline", "golden", "--folder", str(shared / "golden"), "--out", str(out)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return json.loads(out.read_text()), pd.read_csv(out.with_name("candidates.csv"), keep_default_na=False)

@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.graph import RUN, Project
 
-STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+STAGES = [name for name in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if name != "code"]
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_what_is_not_asked_for_is_not_measured_nor_shown(project):
     assert {name.split("_")[0] for name in metrics["refusal_score"]} == {"harmful", "harmless"}
     figures = {path.stem for path in (project.at("figures")).iterdir()}
     assert figures == {"refusal", "selection", "length", "stability"}
-    shown = project.module("pipeline.report").stdout
+    shown = project.module("pipeline", "report").stdout
     assert "refusal score [substring]" in shown
     assert not any(title in shown for title in ("estimators:", "capability, lm-eval", "greedy answers of"))
     project.params()
@@ -201,7 +201,7 @@ def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
     assert list(capability["tasks"]["toy_sequences"]["score"]) == ["baseline"]
     assert [path.name for path in (project.at("models") / "export").iterdir()] == ["equivalence.json"]
     assert not (project.at("models") / "direction/direction.safetensors").exists()
-    assert "no_refusal_behaviour" in project.module("pipeline.report").stdout
+    assert "no_refusal_behaviour" in project.module("pipeline", "report").stdout
     project.params()
     project.repro()
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from pipeline import progress
+from pipeline import bars, progress
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
 from pipeline.maths.racing import Prompts, Race, race, shuffled
@@ -58,7 +58,7 @@ def prompts(model):
 @pytest.fixture(autouse=True)
 def unannounced():
     yield
-    progress.announce("", "")
+    bars.announce("", "")
 
 
 def passes(model, prompts, direction):
@@ -254,7 +254,7 @@ def lines(capsys):
 def test_lines_name_stage_step_count_time_left_and_what_follows(capsys, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    progress.announce("7/23 scores", "direction")
+    bars.announce("7/23 scores", "direction")
     with progress.progress("unchanged model", 80_000) as bar:
         bar(1000.4)
         now[0] += 1
@@ -292,13 +292,13 @@ def test_a_slow_thing_shows_parts(capsys):
 
 def test_notes_name_the_stage(capsys):
     progress.note("opening the model [x]")
-    progress.announce("1/23 engine", "prompts")
+    bars.announce("1/23 engine", "prompts")
     progress.note("fetching")
     assert lines(capsys) == ["opening the model [x]", "1/23 engine: fetching"]
 
 
 def test_clock():
-    assert [progress.clock(s) for s in (0, 59.6, 72, 7272)] == ["0:00", "1:00", "1:12", "2:01:12"]
+    assert [bars.clock(s) for s in (0, 59.6, 72, 7272)] == ["0:00", "1:00", "1:12", "2:01:12"]
 
 
 class Terminal:
@@ -316,7 +316,7 @@ class Terminal:
 
 def on_terminal(monkeypatch):
     console = Console(stderr=True, force_terminal=True, width=160, markup=False, highlight=False)
-    monkeypatch.setattr(progress, "_console", lambda: console)
+    monkeypatch.setattr(bars, "_console", lambda: console)
     monkeypatch.setattr(sys, "stderr", Terminal(sys.stderr))
 
 
@@ -325,7 +325,7 @@ def test_brackets_are_shown_as_they_are(monkeypatch, capsys):
         bar(1)
     assert "heads [red]x[/red] 0/10 tokens" in lines(capsys)
     on_terminal(monkeypatch)
-    progress.announce("3/23 [x]", "[bold]")
+    bars.announce("3/23 [x]", "[bold]")
     with progress.progress("heads [red]x[/red]", 12_000) as bar:
         bar(3000)
         bar.step("then [/y]")

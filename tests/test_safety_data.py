@@ -22,7 +22,7 @@ from pipeline.safety import fitting
 from pipeline.safety.labelled import Reference, read_reference, read_sources
 from pipeline.safety.spec import PATH, LabelledFiles, read_spec
 from pipeline.sources import fetch
-from pipeline.stages.entry import cache_folder
+from pipeline.stages.folders import cache_folder
 from pipeline.stages.models import open_model
 from tests.conftest import ROOT
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pipeline.progress import Named
+from pipeline.bars import Named
 from pipeline.stages import __main__ as stages
 from tests.graph import RUN, Project
 

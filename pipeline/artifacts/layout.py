@@ -7,6 +7,7 @@ from pipeline.maths.labels import Label
 
 SETS = ("harmful_train", "harmful_val", "harmful_test", "harmless_train", "harmless_val", "harmless_test")
 TEXTS = ("plain_text", "instruction_answers")
+CODE = Path("outputs/code.json")  # what code each stage depends on
 
 
 @dataclass(frozen=True)

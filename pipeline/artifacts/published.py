@@ -9,7 +9,6 @@ from pipeline.artifacts import files
 from pipeline.artifacts.tensors import read_tensors
 from pipeline.errors import UserError, first_line
 from pipeline.maths.selection import CandidateScores
-from pipeline.select import PUBLISHED_NAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 RUNS = "published_runs.json"
 DIRECTIONS = "published_directions.safetensors"
+# What is published as, and our name of it.
+PUBLISHED_NAMES = {"refusal_score": "bypass", "steering_score": "induce", "kl_div_score": "kl"}
 # 1 minus the published rate is the score of that judge.
 SCORES = {
     "substring_matching_success_rate": "refusal_score [substring]",

@@ -24,7 +24,8 @@ from pipeline.config.params import read_params
 from pipeline.config.schema import DTYPES
 from pipeline.display import plain
 from pipeline.errors import UserError
-from pipeline.stages.entry import guarded, settled
+from pipeline.stages.entry import guarded
+from pipeline.stages.given import settled
 
 # What needs the model's stages to have run, and what random weights of any size serve as well.
 ON_MODEL: Mapping[str, Callable[[Material, argparse.Namespace], Iterator[Row]]] = {

@@ -5,15 +5,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.config.checks import require_no_resolvers, require_short_references
 from pipeline.config.names import require_name
 from pipeline.config.overrides import require_overrides
-from pipeline.config.reading import merged, read_settings, require_conf
-from pipeline.config.schema import Config
+from pipeline.config.reading import merged, require_conf
+from pipeline.config.resolved import checked, one_line
 from pipeline.errors import UserError
 from pipeline.model.family import Family
 
@@ -30,7 +30,7 @@ def compose(model: str, profile: str, overrides: Sequence[str], conf: Path = CON
         require_overrides(overrides)
         values = _composed(conf, "config", [f"model={model}", f"profile={profile}", *overrides])
     except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"conf/ does not compose for model '{model}': {_one_line(error)}") from None
+        raise UserError(f"conf/ does not compose for model '{model}': {one_line(error)}") from None
     return checked(named(values, model), f"conf/ for model '{model}'")
 
 
@@ -45,7 +45,7 @@ def resolved(config: DictConfig, where: str) -> Any:
         require_short_references(values)
         return OmegaConf.to_container(config, resolve=True)
     except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"{where}: {_one_line(error)}") from None
+        raise UserError(f"{where}: {one_line(error)}") from None
 
 
 def named(values: Any, model: str) -> Any:
@@ -61,31 +61,9 @@ def family(name: str, conf: Path = CONF) -> Family:
     try:
         loaded = OmegaConf.to_object(merged(Family, _composed(conf, f"family/{name}", [])["family"]))
     except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"conf/family/{name}.yaml: {_one_line(error)}") from None
+        raise UserError(f"conf/family/{name}.yaml: {one_line(error)}") from None
     assert isinstance(loaded, Family)
     return loaded
-
-
-def checked(raw: Any, where: str) -> DictConfig:
-    """Hold values against the schema: unknown keys, wrong types, missing values, ranges."""
-    try:
-        config = merged(Config, raw)
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise UserError(f"{where}: no value for {', '.join(missing)}: set it in conf/")
-        OmegaConf.to_object(config)
-    except (OmegaConfBaseException, MissingMandatoryValue, ValueError) as error:
-        raise UserError(f"{where}: {_one_line(error)}") from None
-    assert isinstance(config, DictConfig)
-    return config
-
-
-def load(path: Path) -> Config:
-    """The typed configuration that `compose` wrote. Raises UserError when it is missing or invalid."""
-    raw = read_settings(path, missing="is missing: run `dvc repro` (stage compose writes it)")
-    config = OmegaConf.to_object(checked(raw, str(path)))
-    assert isinstance(config, Config)
-    return config
 
 
 def _composed(conf: Path, name: str, overrides: Sequence[str]) -> Any:
@@ -111,10 +89,3 @@ def _known(conf: Path, group: str, name: str) -> None:
         near = get_close_matches(name, names, n=FEW, cutoff=0.5) or names[:FEW]
         shown = names if len(names) <= FEW else [*near, f"{len(names) - len(near)} more"]
         raise UserError(f"unknown {group} '{name}': conf/{group}/ has {', '.join(shown)}")
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # OmegaConf adds the key and the object type on lines of their own; only the key helps a user.
-    keep = lines[:1] + [line for line in lines[1:] if line.startswith(("full_key", "Key ", "Could not"))]
-    return "; ".join(dict.fromkeys(keep))

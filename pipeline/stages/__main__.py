@@ -59,7 +59,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
 
-    from pipeline.progress import Named, announce, note
+    from pipeline.bars import Named, announce, note
 
     place, following = _place(arguments.stage, list(stages))
     announce(place, following)

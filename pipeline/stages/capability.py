@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.maths.capability import summary
 from pipeline.prompts.questions import find_files, read_questions
 from pipeline.sources import Artefact, fetch
-from pipeline.stages.entry import cache_folder, mirror_folder
+from pipeline.stages.folders import cache_folder, mirror_folder
 from pipeline.stages.models import open_model
 
 if TYPE_CHECKING:

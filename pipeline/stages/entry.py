@@ -1,4 +1,4 @@
-"""How every stage starts: its model, its configuration, its paths, and its errors on one line."""
+"""How every stage and command starts: quiet libraries, progress that is shown, and errors on one line."""
 
 import ctypes
 import json
@@ -11,22 +11,19 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
 import psutil
 
-from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
-from pipeline.config.checks import AUTO
-from pipeline.config.compose import load
-from pipeline.config.schema import Config
+from pipeline.bars import show
 from pipeline.errors import UserError
+from pipeline.stages.given import given
 
-COMPOSES, SETTLES = "compose", "engine"  # stages that make the configuration, and the dtype it leaves open
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
 
 
 def guarded(main: Callable[[], None]) -> None:
     """Run `main`; a UserError ends the process with one line and status 1, no traceback."""
+    show()
     quiet_libraries()
     keep_freed_memory()
     try:
@@ -44,11 +41,7 @@ def run_stage(stage: Callable[..., None], model: str, run: str) -> float:
     """
     layout = Layout(model, run)
     name = Path(sys.modules[stage.__module__].__file__ or "").stem
-    if name == COMPOSES:
-        stage(layout)
-    else:
-        config = load(layout.config)
-        stage(config if name == SETTLES else settled(config, layout), layout)
+    stage(*given(name, layout))
     torch = sys.modules.get("torch")  # not imported for this: many stages do without
     seconds = time.time() - psutil.Process().create_time()  # imports are part of what a user waits for
     cost = {
@@ -61,23 +54,6 @@ def run_stage(stage: Callable[..., None], model: str, run: str) -> float:
     with layout.costs.open("a") as file:
         file.write(json.dumps(cost) + "\n")
     return seconds
-
-
-def settled(config: Config, layout: Layout) -> Config:
-    """The configuration in the dtype that stage `engine` settled for this run."""
-    if config.engine.dtype == AUTO and layout.engine.exists():
-        config.engine.dtype = read_json(layout.engine)["dtype"]
-    return config
-
-
-def cache_folder(config: Config) -> Path:
-    """Where downloads and converted models are kept between runs and clones."""
-    return Path(config.fetch.cache or platformdirs.user_cache_dir("refusal-direction")).expanduser()
-
-
-def mirror_folder(config: Config) -> Path | None:
-    """A local folder tried before any network place."""
-    return Path(config.fetch.mirror).expanduser() if config.fetch.mirror else None
 
 
 def keep_freed_memory() -> None:

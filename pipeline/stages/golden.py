@@ -1,9 +1,4 @@
-"""golden: the paper's published results computed again; exit status 1 when a number is not the published one.
-
-Reads published_runs.json and published_directions.safetensors from --folder. Recomputes the choice of every
-model from its candidates' scores, the direction from the differences in means, refusal and safety scores from
-success rates, perplexities from losses. Writes a JSON file, and candidates.csv beside it.
-"""
+"""golden: the paper's published results computed again, and whether each number is the published one."""
 
 import sys
 from dataclasses import asdict
@@ -13,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from pipeline.arguments import Parser
 from pipeline.artifacts import files
 from pipeline.artifacts.published import DIRECTIONS, RUNS, input_file, read_directions, read_runs
 from pipeline.display import plain
 from pipeline.errors import UserError
-from pipeline.stages.entry import guarded
 
 if TYPE_CHECKING:
     from pipeline.golden import Replayed
@@ -85,36 +78,23 @@ def write_nothing(folder: Path, out: Path) -> None:
     print(plain(f"golden: not replayed, {reason}"))
 
 
-def main() -> None:
-    """Read, replay, print, write."""
-    parser = Parser(__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help=f"folder of {RUNS} and {DIRECTIONS}")
-    parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
-    parser.add_argument("--if-there", action="store_true", help="without the folder, write that nothing was replayed")
-    arguments = parser.parse_args()
+def golden(folder: Path, out: Path = OUT, if_there: bool = False) -> int:
+    """Read, replay, print, write; the number of checks that failed, each of them printed."""
+    if if_there and not folder.exists():
+        write_nothing(folder, out)
+        return 0
+    from pipeline.golden import checks_table, choices_table, replayed, shown
 
-    def run() -> None:
-        if arguments.if_there and not arguments.folder.exists():
-            write_nothing(arguments.folder, arguments.out)
-            return
-        from pipeline.golden import checks_table, choices_table, replayed, shown
-
-        inputs = [input_file(arguments.folder, name) for name in (RUNS, DIRECTIONS)]
-        runs = read_runs(inputs[0])
-        pairs = read_directions(inputs[1], runs)
-        results = [replayed(published, pairs.get(published.name)) for published in runs]
-        write(results, inputs, arguments.out)
-        # Wide enough for the widest row, also when the output is a file or a log.
-        for table in (checks_table(results), choices_table(results)):
-            Console(width=170, highlight=False).print(table)
-        failed = [(result, check) for result in results for check in result.checks() if not check.holds]
-        for result, check in failed:
-            what = f"{result.published.name}: {check.what} is {shown(check.recomputed)}"
-            print(plain(f"error: {what}, published {shown(check.published)}"), file=sys.stderr)
-        sys.exit(min(len(failed), 1))
-
-    guarded(run)
-
-
-if __name__ == "__main__":
-    main()
+    inputs = [input_file(folder, name) for name in (RUNS, DIRECTIONS)]
+    runs = read_runs(inputs[0])
+    pairs = read_directions(inputs[1], runs)
+    results = [replayed(published, pairs.get(published.name)) for published in runs]
+    write(results, inputs, out)
+    # Wide enough for the widest row, also when the output is a file or a log.
+    for table in (checks_table(results), choices_table(results)):
+        Console(width=170, highlight=False).print(table)
+    failed = [(result, check) for result in results for check in result.checks() if not check.holds]
+    for result, check in failed:
+        what = f"{result.published.name}: {check.what} is {shown(check.recomputed)}"
+        print(plain(f"error: {what}, published {shown(check.published)}"), file=sys.stderr)
+    return len(failed)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.config.schema import Config
 from pipeline.prompts.spec import FileSpec
 from pipeline.sources import local_path
-from pipeline.stages.entry import cache_folder, mirror_folder
+from pipeline.stages.folders import cache_folder, mirror_folder
 
 
 def opener(config: Config) -> Callable[[FileSpec], Path]:

@@ -7,7 +7,7 @@ from pipeline.config.checks import AUTO
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.progress import note, progress
-from pipeline.stages.entry import cache_folder, mirror_folder
+from pipeline.stages.folders import cache_folder, mirror_folder
 
 if TYPE_CHECKING:  # imported where a model is opened: loading the library takes seconds
     from pipeline.model import loading

@@ -10,7 +10,7 @@ from pipeline.report import closing, text
 
 
 def report(_config: Config, layout: Layout) -> None:
-    """Write what `python -m pipeline.report` shows, and show it; copy what a clone needs to have without data."""
+    """Write what `python -m pipeline report` shows, and show it; copy what a clone needs to have without data."""
     shutil.rmtree(layout.found_folder, ignore_errors=True)
     for source in filter(Path.exists, layout.found):
         with replacing(layout.found_folder / source.name) as path:

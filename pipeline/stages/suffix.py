@@ -12,7 +12,7 @@ from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.judges.registry import JUDGES
 from pipeline.sources import Artefact, fetch
-from pipeline.stages.entry import cache_folder, mirror_folder
+from pipeline.stages.folders import cache_folder, mirror_folder
 from pipeline.stages.models import open_model
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pipeline.config.schema import Config
 from pipeline.prompts.spec import FileSpec, TextSpec
 from pipeline.prompts.texts import draw
 from pipeline.sources import local_path
-from pipeline.stages.entry import cache_folder, mirror_folder
+from pipeline.stages.folders import cache_folder, mirror_folder
 
 OTHERWISE = "check the network, or use text=builtin, for which a package index is enough"
 
