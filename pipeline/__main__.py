@@ -10,6 +10,7 @@ from pipeline.arguments import Parser
 VERBS = {
     "check": ("pipeline.check", "does this model work? open it, try everything, say what was found"),
     "golden": ("pipeline.commands.golden", "the paper's published results, computed again"),
+    "readme": ("pipeline.commands.readme", "make the README's tables again from the committed results"),
     "report": ("pipeline.commands.report", "the tables of a run"),
 }
 

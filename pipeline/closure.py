@@ -9,6 +9,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,26 +27,37 @@ PINNED = ("requirements.lock", "pyproject.toml")  # the second has what the firs
 REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
-def record(root: Path = Path()) -> dict[str, Any]:
-    """{stages: {stage: hash}, files: {path: hash}, libraries: {name: version}}, each in order.
+def reached(root: Path = Path()) -> dict[str, dict[str, dict[str, str]]]:
+    """{stage: {files: {path: hash}, libraries: {name: version}}}, each in order: all that its results depend on.
 
     Raises UserError for a file of the package that is no Python, and for a stage without a module.
     """
     closures = {stage: closure(f"{PACKAGE}.stages.{stage}", root) for stage in stages(root)}
     files = {path: _hash(root / path) for path in sorted(set().union(*closures.values()))}
     pins = pinned(root)
-    needed = {path: _libraries(_tree(root / path), pins) for path in files}
-    rows = {
+    needed = {path: _libraries(root / path, pins) for path in files}
+    return {
         stage: {
             "files": {path: files[path] for path in paths},
             "libraries": {name: pins[name] for name in sorted(set().union(*(needed[path] for path in paths)))},
         }
         for stage, paths in closures.items()
     }
+
+
+def record(root: Path = Path()) -> dict[str, Any]:
+    """What outputs/code.json holds: {stages: {stage: hash}, files: {path: hash}, libraries: {name: version}}.
+
+    Raises UserError as `reached` does.
+    """
+    return summary(reached(root))
+
+
+def summary(rows: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[str, Any]:
+    """A hash for each stage, and what they were made of."""
     return {
         "stages": {stage: content_hash(row)[:16] for stage, row in rows.items()},
-        "files": files,
-        "libraries": {name: pins[name] for name in sorted(set().union(*needed.values()))},
+        **{kind: dict(item for row in rows.values() for item in row[kind].items()) for kind in ("files", "libraries")},
     }
 
 
@@ -64,7 +76,7 @@ def closure(entry: str, root: Path) -> list[str]:
     new = own | set(files_of(GIVEN, root))
     while new:
         found |= new
-        names = {name for path in new for name in imports(_tree(path)) if name.split(".")[0] == PACKAGE}
+        names = {name for path in new for name in _imported(path) if name.split(".")[0] == PACKAGE}
         new = {path for name in names for path in files_of(name, root)} - found
     return sorted(str(path.relative_to(root)) for path in found)
 
@@ -99,9 +111,9 @@ def pinned(root: Path) -> dict[str, str]:
     return {_normal(name): version for name, version in found}
 
 
-def _libraries(tree: ast.AST, pins: Mapping[str, str]) -> set[str]:
+def _libraries(path: Path, pins: Mapping[str, str]) -> set[str]:
     """Locked libraries that a module imports, with what they require in turn."""
-    tops = {name.split(".")[0] for name in imports(tree)} - sys.stdlib_module_names - {PACKAGE}
+    tops = {name.split(".")[0] for name in _imported(path)} - sys.stdlib_module_names - {PACKAGE}
     new = {_normal(name) for top in tops for name in DISTRIBUTIONS.get(top, [top])} & pins.keys()
     found: set[str] = set()
     while new:
@@ -113,25 +125,30 @@ def _libraries(tree: ast.AST, pins: Mapping[str, str]) -> set[str]:
 DISTRIBUTIONS = metadata.packages_distributions()
 
 
-def _required(name: str) -> Iterator[str]:
+@cache
+def _required(name: str) -> tuple[str, ...]:
     try:
         lines = metadata.requires(name) or []
     except metadata.PackageNotFoundError:  # of another platform
-        return
-    for line in lines:
-        if "extra ==" not in line and (found := REQUIREMENT.match(line)):
-            yield _normal(found[0])
+        return ()
+    names = [REQUIREMENT.match(line) for line in lines if "extra ==" not in line]
+    return tuple(_normal(found[0]) for found in names if found)
 
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _tree(path: Path) -> ast.AST:
+def _imported(path: Path) -> tuple[str, ...]:
     try:
-        return ast.parse(path.read_bytes(), str(path))
+        return _parsed(path.read_bytes())
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{path} is no Python ({error})") from None
+
+
+@cache
+def _parsed(content: bytes) -> tuple[str, ...]:
+    return tuple(imports(ast.parse(content)))
 
 
 def _hash(path: Path) -> str:

@@ -13,12 +13,14 @@ from typing import Any
 
 from pipeline import closure
 from pipeline.arguments import Parser
-from pipeline.artifacts.files import read_json, read_text
-from pipeline.artifacts.layout import CODE
+from pipeline.artifacts.files import read_object, read_text
+from pipeline.artifacts.layout import CODE, Layout
 from pipeline.artifacts.plain import parse_yaml
+from pipeline.artifacts.seal import broken, sealed
 from pipeline.config.params import LARGEST_LOCK, Run, read_params
 from pipeline.display import plain
 from pipeline.errors import UserError
+from pipeline.readme import README, edited
 from pipeline.repro import dvc, every_run
 from pipeline.stages.entry import guarded
 
@@ -42,18 +44,16 @@ def stale_code(runs: Sequence[Run], root: Path = Path()) -> dict[str, list[str]]
 
     The code is read here and not asked of DVC, which sees no file that .dvcignore hides.
     """
-    now, before = closure.record(root), read_json(root / CODE)
-    changed = {path for path in now["files"] if now["files"][path] != before.get("files", {}).get(path)}
-    other = {name for name in now["libraries"] if now["libraries"][name] != before.get("libraries", {}).get(name)}
+    rows, before = closure.reached(root), read_object(root / CODE)
     locked, found = _locked(root), {}
-    for stage, digest in now["stages"].items():
+    for stage, digest in closure.summary(rows)["stages"].items():
         names = [name for name in locked if name == stage or name.startswith(f"{stage}@")]
         wanted = {stage, *(f"{stage}@{run.model}-{run.label}" for run in runs)}
         for name in names:
             recorded = locked[name].get("params", {}).get(str(CODE), {}).get(f"stages.{stage}")
             if name in wanted and recorded != digest:
-                reached = changed & set(closure.closure(f"{closure.PACKAGE}.stages.{stage}", root))
-                found[name] = [*sorted(reached), *sorted(other)]
+                items = [(kind, *item) for kind in ("files", "libraries") for item in rows[stage][kind].items()]
+                found[name] = [key for kind, key, value in items if before.get(kind, {}).get(key) != value]
     return found
 
 
@@ -81,7 +81,12 @@ def unwritten(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
     outs = {root / path for run in runs for path in committed(run, root)}
     tops = [root / "outputs" / name for name in ("eval", "figures", "golden")]
     files = [path for top in tops for path in top.rglob("*") if path.is_file() and path.name != ".gitignore"]
-    return sorted(path for path in files if not outs & {path, *path.parents})
+    seals = _seals(runs, root)
+    known = {*seals, *(path for seal in seals for path in sealed(seal))}
+    covered = {path.parent for path in known}
+    return sorted(
+        path for path in files if not outs & {path, *path.parents} or path not in known and path.parent in covered
+    )
 
 
 def committed(run: Run, root: Path = Path()) -> list[str]:
@@ -90,6 +95,16 @@ def committed(run: Run, root: Path = Path()) -> list[str]:
     outs = [out for stage in stages for key in ("outs", "metrics") for out in stage.get(key, ())]
     named = [path for out in outs if isinstance(out, dict) for path, how in out.items() if how.get("cache") is False]
     return [path.replace("${item.model}", run.model).replace("${item.run}", run.label) for path in named]
+
+
+def edited_results(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
+    """Committed results that are not those that were sealed: edited by hand, perhaps together with dvc.lock."""
+    return sorted(path for seal in _seals(runs, root) for path in broken(seal))
+
+
+def _seals(runs: Sequence[Run], root: Path) -> list[Path]:
+    seals = [Layout(run.model, run.label, root).seal for run in runs] + [root / "outputs" / "golden" / "seal.json"]
+    return [seal for seal in seals if seal.exists()]
 
 
 def missing_results(run: Run, root: Path = Path()) -> list[Path]:
@@ -106,11 +121,12 @@ def stray_folders(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
     return sorted([folder for folder in folders if (folder.parent.name, folder.name) not in wanted] + alone)
 
 
-def _problems() -> list[str]:
+def problems() -> list[str]:
+    """All that does not belong together, a line each."""
     runs = every_run()
     code = stale_code(runs)
     stale = {stage: run.label for run in runs for stage in stale_stages(run) if stage != "code"}
-    found = [f"{stage} is out of date, by {', '.join(what) or 'its libraries'}" for stage, what in code.items()]
+    found = [f"{stage} is out of date, by {', '.join(what) or 'its code'}" for stage, what in code.items()]
     found += [
         f"{stage} is out of date: run `make repro PROFILE={label}`"
         for stage, label in stale.items()
@@ -118,6 +134,9 @@ def _problems() -> list[str]:
     ]
     found += broken_graph()
     found += [f"{path} is missing: check it out again" for run in runs for path in missing_results(run)]
+    found += [f"{path} is not what was sealed: check it out again, or make it again" for path in edited_results(runs)]
+    parts = edited() if README.exists() else []
+    found += [f"{README}: part '{name}' is not what the results make: `python -m pipeline readme`" for name in parts]
     stray = stray_folders(runs)
     found += [f"{folder} is of no run in dvc.lock or params.yaml: delete it" for folder in stray]
     found += [
@@ -125,7 +144,7 @@ def _problems() -> list[str]:
         for path in unwritten(runs)
         if not any(folder in path.parents for folder in stray)
     ]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def main() -> None:
@@ -137,10 +156,10 @@ def main() -> None:
 
     def run() -> None:
         read_params()
-        problems = _problems()
-        for line in problems:
+        found = problems()
+        for line in found:
             print(plain(f"FAIL {line}"))
-        if problems:
+        if found:
             sys.exit(1)
         print(
             "fresh: dvc.lock, configuration, code and results belong together, of " + "; ".join(map(str, every_run()))

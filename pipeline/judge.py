@@ -11,12 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from pipeline.arguments import Parser
 from pipeline.artifacts import files
+from pipeline.config.compose import compose
+from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.judges.names import NAMES, TEXT_JUDGES
 from pipeline.judges.registry import JUDGES
 from pipeline.judges.verdict import Verdict
+from pipeline.safety.spec import read_spec
 from pipeline.stages.entry import guarded
 
 COLUMNS = ("prompt", "response")
@@ -45,10 +50,21 @@ def verdicts_on(
     """Verdicts of every judge on every text. Judges that are models keep theirs in `partial` as they come."""
     if all(name in TEXT_JUDGES for name in judges):
         return {name: {text: JUDGES[name](*text) for text in texts} for name in judges}
-    from pipeline.judging import Panel, settings  # loads torch: seconds that judges of text need not wait
+    from pipeline.judging import Panel  # loads torch: seconds that judges of text need not wait
 
     panel = Panel(settings(overrides), lambda key: partial / f"{key}.jsonl")
     return {name: panel.verdicts(name, texts) for name in judges}
+
+
+def settings(overrides: Sequence[str]) -> Config:
+    """The settings of conf/ for judging outside a run, with KEY=VALUE changes.
+
+    Raises UserError for one that the schema does not have.
+    """
+    changed = [text if text.startswith(("+", "~")) else f"++{text}" for text in overrides]
+    found = OmegaConf.to_object(compose(read_spec().model, "standard", changed))
+    assert isinstance(found, Config)
+    return found
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -4,23 +4,20 @@ What only judges that are models need is imported where they begin: judges of te
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from omegaconf import OmegaConf
 
 from pipeline.artifacts import files
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.records import PartialRows
 from pipeline.artifacts.safety_probe import SHIPPED, SafetyProbe, read_probe
-from pipeline.config.compose import compose
 from pipeline.config.schema import Config, EndpointConfig
 from pipeline.judges.formats import FORMATS, Format
 from pipeline.judges.names import PROBE, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.judges.registry import JUDGES
 from pipeline.judges.verdict import Verdict
 from pipeline.progress import progress
-from pipeline.safety.spec import read_spec
 from pipeline.sources.hub import fetch_repo
 from pipeline.stages.folders import cache_folder, mirror_folder
 
@@ -149,19 +146,7 @@ def endpoint_of(settings: EndpointConfig) -> "Endpoint":
     return Endpoint(**{key: getattr(settings, key) for key in Endpoint.__dataclass_fields__})
 
 
-def settings(overrides: Sequence[str]) -> Config:
-    """The settings of conf/ for judging outside a run, with KEY=VALUE changes.
-
-    Raises UserError for one that the schema does not have.
-    """
-    changed = [text if text.startswith(("+", "~")) else f"++{text}" for text in overrides]
-    found = OmegaConf.to_object(compose(read_spec().model, "standard", changed))
-    assert isinstance(found, Config)
-    return found
-
-
 def reader_config(config: Config) -> Config:
-    """Configuration of the model that the probe reads, in the probe's dtype, with this run's places and memory."""
-    found = settings([f"engine.dtype={read_spec().dtype}"])
-    found.fetch, found.memory, found.engine.device = config.fetch, config.memory, config.judge.device
-    return found
+    """The configuration as if the probe's reader were its model, on the judges' device."""
+    engine = replace(config.reader.engine, device=config.judge.device)
+    return replace(config, model=config.reader.model, engine=engine)

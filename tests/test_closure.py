@@ -102,6 +102,16 @@ def test_code_is_found_by_no_other_way():
         assert not {"__import__", "import_module", "importlib", "exec", "eval"} & names, path
 
 
+def test_one_stage_composes_and_the_others_read_what_it_wrote():
+    assert {stage for stage in STAGES if "pipeline/config/compose.py" in CLOSURES[stage]} == {"compose"}
+    assert not [path for path in REACHED if "conf" in constants(path) and path not in CLOSURES["compose"]]
+
+
+def constants(path: str) -> set[str]:
+    nodes = ast.walk(ast.parse((ROOT / path).read_bytes()))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
 def test_a_closure_holds_every_module_of_ours_that_python_loads():
     """Against Python itself: whatever importing a stage's module loads."""
     for stage in ("direction", "completions", "figures", "suffix"):

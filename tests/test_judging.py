@@ -13,8 +13,9 @@ import pytest
 from pipeline.artifacts import files
 from pipeline.config.compose import compose
 from pipeline.errors import UserError
+from pipeline.judge import settings
 from pipeline.judges.verdict import Verdict
-from pipeline.judging import Panel, endpoint_of, settings
+from pipeline.judging import Panel, endpoint_of
 from pipeline.model import random_model
 from tests.conftest import ROOT
 from tests.test_classifiers import TEMPLATE, judge_tokenizer

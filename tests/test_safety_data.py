@@ -203,6 +203,13 @@ def test_the_shipped_probe_is_what_the_specification_says():
     assert SHIPPED.stat().st_size < 100_000
 
 
+def test_the_reader_of_a_run_is_the_model_that_the_probe_was_fitted_on():
+    spec = read_spec()
+    run = compose("tiny", "smoke", ["engine.dtype=float32"])
+    alone = compose(spec.model, "standard", [f"engine.dtype={spec.dtype}"])
+    assert (run.reader.model, run.reader.engine) == (alone.model, alone.engine)
+
+
 @pytest.mark.slow
 def test_no_fitted_prompt_is_like_an_evaluation_prompt(shared):
     spec = read_spec()

@@ -235,6 +235,16 @@ class Layout:
         return self.evaluation / "report.txt"
 
     @property
+    def committed(self) -> tuple[Path, Path]:
+        """The run's folders of committed results: numbers with tables, and figures."""
+        return self.evaluation, self.figure("any").parent
+
+    @property
+    def seal(self) -> Path:
+        """{path: sha256} of every committed result of the run."""
+        return self.evaluation / "seal.json"
+
+    @property
     def gate_baseline(self) -> Path:
         """What the gate holds this run against."""
         return self.root / "regression" / self.model / f"{self.run}.json"

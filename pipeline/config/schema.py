@@ -95,6 +95,14 @@ class EngineConfig:
 
 
 @dataclass
+class ReaderConfig:
+    """The model whose residual stream the embedded judge of safety reads, whichever model wrote the texts."""
+
+    model: ModelConfig = MISSING
+    engine: EngineConfig = MISSING
+
+
+@dataclass
 class SelectConfig:
     rule: str = MISSING
     kl_threshold: float = MISSING
@@ -400,6 +408,7 @@ class Config:
     generate: GenerateConfig = MISSING
     evaluate: EvaluateConfig = MISSING
     judge: JudgeConfig = MISSING
+    reader: ReaderConfig = MISSING
     loss: LossConfig = MISSING
     capability: CapabilityConfig = MISSING
     export: ExportConfig = MISSING

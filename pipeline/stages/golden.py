@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pipeline.artifacts import files
 from pipeline.artifacts.published import DIRECTIONS, RUNS, input_file, read_directions, read_runs
+from pipeline.artifacts.seal import write_seal
 from pipeline.display import plain
 from pipeline.errors import UserError
 
@@ -67,6 +68,7 @@ def write(results: "list[Replayed]", inputs: list[Path], out: Path) -> None:
     with files.replacing(out.with_name(CANDIDATES)) as temporary:
         candidates(results).to_csv(temporary, index=False, lineterminator="\n")
         files.write_json(out, record(results, inputs))
+    _seal(out)
 
 
 def write_nothing(folder: Path, out: Path) -> None:
@@ -75,7 +77,12 @@ def write_nothing(folder: Path, out: Path) -> None:
     with files.replacing(out.with_name(CANDIDATES)) as temporary:
         temporary.write_text("model,position,layer,bypass,induce,kl,rejected_by\n")
         files.write_json(out, {"verdict": "not_replayed", "reason": reason})
+    _seal(out)
     print(plain(f"golden: not replayed, {reason}"))
+
+
+def _seal(out: Path) -> None:
+    write_seal(out.with_name("seal.json"), [out, out.with_name(CANDIDATES)])
 
 
 def golden(folder: Path, out: Path = OUT, if_there: bool = False) -> int:

@@ -1,0 +1,139 @@
+"""What `make fresh` must see, each on a copy of what is committed, and what it must not."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline import fresh
+from pipeline.config.params import Run
+from tests.conftest import ROOT
+
+MODEL = "qwen2_5_coder_0_5b"
+RUNS = [Run(MODEL, "quick"), Run(MODEL, "standard")]
+COPIED = ("pipeline", "conf", ".dvc/config", ".dvcignore", "dvc.yaml", "dvc.lock", "params.yaml", "README.md")
+COPIED += ("requirements.lock", "pyproject.toml", *(f"outputs/{name}" for name in ("code.json", "eval", "figures")))
+COPIED += ("outputs/golden", "outputs/families")
+EVAL = f"outputs/eval/{MODEL}"
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch) -> Path:
+    for name in COPIED:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert re.search(before, text), before
+    path.write_text(re.sub(before, after, text, count=1))
+
+
+def another_rate(path: Path) -> None:
+    metrics = json.loads(path.read_text())
+    metrics["refusal_score"]["harmful_ablation"]["value"] = 0.02
+    path.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+
+
+def test_what_is_committed_belongs_together(copy):
+    assert fresh.problems() == []
+    edit(copy / "pipeline/fresh.py", "^", "# a comment in a file that no stage imports\n")
+    edit(copy / "pipeline/bars.py", "left", "to go")
+    assert fresh.problems() == []
+
+
+def test_metrics_edited_with_and_without_the_lock(copy):
+    for label in ("quick", "standard"):
+        path = copy / EVAL / label / "metrics.json"
+        before = path.read_bytes()
+        another_rate(path)
+        assert any(f"metrics@{MODEL}-{label} is out of date" in line for line in fresh.problems())
+        old, new = (_md5(data) for data in (before, path.read_bytes()))
+        lock = copy / "dvc.lock"
+        locked = lock.read_text()
+        assert locked.count(old) >= 3
+        lock.write_text(re.sub(rf"(md5: ){old}(\n\s*size: )\d+", rf"\g<1>{new}\g<2>{path.stat().st_size}", locked))
+        found = fresh.problems()
+        assert f"{EVAL}/{label}/metrics.json is not what was sealed" in "\n".join(found)
+        assert not any("is out of date" in line for line in found), "the lock agrees: only the seal tells"
+        path.write_bytes(before)
+        lock.write_text(locked)
+
+
+def _md5(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["outputs/eval", "outputs/figures", f"{EVAL}/standard/metrics.json", f"{EVAL}/quick/seal.json", "outputs/golden"],
+)
+def test_what_is_deleted_is_named(copy, name):
+    path = copy / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    missing = [str(file) for run in RUNS for file in fresh.missing_results(run)]
+    assert any(file.startswith(name) for file in missing)
+
+
+def test_an_edited_table_of_the_readme_is_named(copy):
+    assert fresh.edited() == []
+    edit(copy / "README.md", r"harmful, direction ablated \| 1%", "harmful, direction ablated | 0%")
+    assert fresh.edited() == ["refusal"]
+    edit(copy / "README.md", "qwen3 \\| 6", "qwen3 | 5")
+    assert fresh.edited() == ["refusal", "families"]
+
+
+def test_a_stage_that_is_removed_or_frozen_and_files_that_are_hidden_are_named(copy):
+    graph = (copy / "dvc.yaml").read_text()
+    without = re.sub(r"(?s)\n  stability:\n.*?(?=\n  invariance:)", "", graph)
+    (copy / "dvc.yaml").write_text(without)
+    assert "dvc.yaml has no stage 'stability', and dvc.lock has results of it" in fresh.broken_graph()
+    assert copy / EVAL / "quick/stability.json" in fresh.unwritten(RUNS, copy)
+    (copy / "dvc.yaml").write_text(graph.replace("  scores:\n", "  scores:\n    frozen: true\n"))
+    assert "stage 'scores' of dvc.yaml is frozen" in fresh.broken_graph()
+    (copy / "dvc.yaml").write_text(graph)
+    edit(copy / ".dvcignore", "^", "conf/select\npipeline\n")
+    assert "conf/select/paper.yaml is hidden by .dvcignore from the stages that need it" in fresh.broken_graph()
+    edit(copy / "pipeline/artifacts/samples.py", "^import", "# a control is cut out\nimport")
+    assert f"controls@{MODEL}-quick" in fresh.stale_code(RUNS), "code is seen though .dvcignore hides it"
+
+
+def test_results_that_no_stage_writes_and_strays_are_named(copy):
+    for name in (f"{EVAL}/quick/extra.json", f"{EVAL}/standard/found/extra", f"outputs/figures/{MODEL}/quick/x.png"):
+        (copy / name).write_text("{}")
+    stray = copy / EVAL / "paper"
+    stray.mkdir()
+    (stray / "metrics.json").write_text("{}")
+    found = "\n".join(fresh.problems())
+    assert f"{EVAL}/quick/extra.json is written by no stage" in found
+    assert f"{EVAL}/paper is of no run in dvc.lock or params.yaml" in found
+    assert f"{EVAL}/standard/found/extra is written by no stage" in found
+    assert f"outputs/figures/{MODEL}/quick/x.png is written by no stage" in found
+
+
+def test_another_locked_version_is_named(copy):
+    edit(copy / "pyproject.toml", r"torch==2\.", "torch==9.")
+    found = fresh.stale_code(RUNS)
+    assert found[f"activations@{MODEL}-standard"] == ["torch"]
+    assert f"report@{MODEL}-quick" not in found
+
+
+def test_code_is_compared_with_what_the_results_were_made_with(copy):
+    """Not with a record that was made again."""
+    edit(copy / "pipeline/maths/directions.py", "^", "# changed\n")
+    from pipeline import closure
+    from pipeline.artifacts.files import write_json
+
+    write_json(copy / "outputs/code.json", closure.record(copy))
+    assert f"direction@{MODEL}-quick" in fresh.stale_code(RUNS)
