@@ -85,7 +85,7 @@ def unwritten(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
     known = {*seals, *(path for seal in seals for path in sealed(seal))}
     covered = {path.parent for path in known}
     return sorted(
-        path for path in files if not outs & {path, *path.parents} or path not in known and path.parent in covered
+        path for path in files if not outs & {path, *path.parents} or (path not in known and path.parent in covered)
     )
 
 
