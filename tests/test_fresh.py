@@ -16,6 +16,7 @@ RUNS = [Run(MODEL, "quick"), Run(MODEL, "standard")]
 COPIED = ("pipeline", "conf", ".dvc/config", ".dvcignore", "dvc.yaml", "dvc.lock", "params.yaml", "README.md")
 COPIED += ("requirements.lock", "pyproject.toml", *(f"outputs/{name}" for name in ("code.json", "eval", "figures")))
 COPIED += ("outputs/golden", "outputs/families")
+COPIED += tuple(f"outputs/models/{MODEL}/{label}/config.yaml" for label in ("quick", "standard"))
 EVAL = f"outputs/eval/{MODEL}"
 
 
@@ -105,7 +106,7 @@ def test_a_stage_that_is_removed_or_frozen_and_files_that_are_hidden_are_named(c
     (copy / "dvc.yaml").write_text(graph)
     edit(copy / ".dvcignore", "^", "conf/select\npipeline\n")
     assert "conf/select/paper.yaml is hidden by .dvcignore from the stages that need it" in fresh.broken_graph()
-    edit(copy / "pipeline/artifacts/samples.py", "^import", "# a control is cut out\nimport")
+    edit(copy / "pipeline/artifacts/samples.py", "\nfrom pathlib", "\n# a control is cut out\nfrom pathlib")
     assert f"controls@{MODEL}-quick" in fresh.stale_code(RUNS), "code is seen though .dvcignore hides it"
 
 
