@@ -1,0 +1,149 @@
+"""The faults. Each runs a stage of a world under it, mends it, runs the stage again, and says what happened."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults.world import Ended, World, address_space, ended
+
+PAGE = 4096
+LOW = 3 * 2**29  # bytes: less than the libraries of a stage that opens a model need
+SAID = 90  # characters of an error that the table shows
+
+Fault = Callable[[World, str, random.Random], str]
+
+
+class Wrong(Exception):
+    """Something was lost, silently wrong, or said in more than a line."""
+
+
+def kill(world: World, stage: str, draw: random.Random) -> str:
+    """`kill -9` at a moment drawn between the start and the end."""
+    after = draw.uniform(0.3, 0.95) * _seconds(world, stage)
+    process = world.start(stage)
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    return f"killed after {after:.1f} s" if ended(process).status else f"ended before {after:.1f} s"
+
+
+def two_at_once(world: World, stage: str, draw: random.Random) -> str:
+    """Two processes on the same stage, both killed; then two that may end."""
+    both = [world.start(stage), world.start(stage)]
+    time.sleep(draw.uniform(0.6, 1.2) * _seconds(world, stage))
+    for process in both:
+        process.send_signal(signal.SIGKILL)
+    for process in both:
+        ended(process)
+    world.clear(stage)
+    for process in [world.start(stage), world.start(stage)]:
+        found = ended(process)
+        if found.status and not found.line:
+            raise Wrong(f"of two at once: {found}")
+    return "both killed, then both run to their end"
+
+
+def full_disk(world: World, stage: str, _: random.Random) -> str:
+    """No page is left of the workspace's disk."""
+    filler = world.folder / "filler"
+    _fill(filler)
+    try:
+        return _refused(world.run(stage))
+    finally:
+        filler.unlink()
+
+
+def read_only(world: World, stage: str, _: random.Random) -> str:
+    """outputs/ can be read and not written, by root either."""
+    outputs = str(world.folder / "outputs")
+    subprocess.run(["mount", "--bind", outputs, outputs], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", outputs], check=True)
+        return _refused(world.run(stage))
+    finally:
+        subprocess.run(["umount", outputs], check=True)
+
+
+def damaged_input(world: World, stage: str, draw: random.Random) -> str:
+    """A file that the stage reads is cut short."""
+    files = world.inputs(stage)
+    if not files:
+        return "reads no file"
+    path = draw.choice(files)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: draw.randrange(len(whole))])
+    found = world.run(stage)
+    path.write_bytes(whole)
+    name = path.relative_to(world.folder)
+    if found.status == 0 and not world.differing():
+        return f"{name} cut short: nothing of it is read"
+    return f"{name} cut short: {_refused(found)}"
+
+
+def low_memory(world: World, stage: str, _: random.Random) -> str:
+    """Less address space than a model's libraries need."""
+    found = world.run(stage, before=address_space(LOW))
+    return "enough for this stage" if found.status == 0 else _refused(found)
+
+
+def locale(world: World, stage: str, _: random.Random) -> str:
+    """An ASCII locale that nothing coerces to UTF-8, another time zone, no terminal, and files for one user alone."""
+    surroundings = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Asia/Kathmandu"}
+    return _went_on(world.run(stage, surroundings={**surroundings, "LANG": "C"}, before=lambda: _umask(0o077)))
+
+
+def no_home(world: World, stage: str, _: random.Random) -> str:
+    """No HOME, nor what stands for it."""
+    unset = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "USER", "LOGNAME"))
+    return _went_on(world.run(stage, surroundings=unset))
+
+
+FAULTS: dict[str, Fault] = {
+    "kill": kill,
+    "two at once": two_at_once,
+    "full disk": full_disk,
+    "read-only": read_only,
+    "damaged input": damaged_input,
+    "low memory": low_memory,
+    "locale": locale,
+    "no HOME": no_home,
+}
+
+
+def _umask(mask: int) -> None:
+    os.umask(mask)
+
+
+def _seconds(world: World, stage: str) -> float:
+    """What the stage took in this world, as a whole process; measured once."""
+    if stage not in world.seconds:
+        begin = time.monotonic()
+        world.run(stage)
+        world.seconds[stage] = time.monotonic() - begin
+        world.clear(stage)
+    return world.seconds[stage]
+
+
+def _refused(found: Ended) -> str:
+    if not found.line:
+        raise Wrong(str(found))
+    return found.line.removeprefix("error: ")[:SAID]
+
+
+def _went_on(found: Ended) -> str:
+    if found.status:
+        raise Wrong(str(found))
+    return "as ever"
+
+
+def _fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as out:
+        for size in (2**20, PAGE, 1):
+            try:
+                while out.write(bytes(size)):
+                    pass
+            except OSError:
+                continue
