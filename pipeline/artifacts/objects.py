@@ -2,21 +2,23 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.files import read_text
 from pipeline.artifacts.plain import parse_yaml
-from pipeline.artifacts.space import Held, at_rest, inodes
+from pipeline.artifacts.space import Held, at_rest, inodes, same_bytes
 from pipeline.config.params import LARGEST_LOCK
 from pipeline.errors import UserError
 
-WHAT = "DVC's cache"
+WHAT, PARTIAL, COPIED = "DVC's cache", "outputs/partial", "second copies"
+OF_PROJECT = (WHAT, PARTIAL, COPIED)  # left alone while a process makes results here
+KEPT = "outputs/models/"  # where the outs that DVC keeps are
 OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
 SMALL = 2**20  # bytes of an out that has no row of its own
-PARTIAL = "outputs/partial"
 PARTS = {"completions": ("completions", "further")}  # stages whose unfinished work begins so, where not its own name
+COPIES = "DVC's cache has the same bytes: one copy will do"
 NOBODY = "neither dvc.lock nor the workspace has it"
 
 
@@ -37,7 +39,7 @@ def held(root: Path, cache: Path) -> Iterator[Held]:
         job = "" if project == root else f", job {project.name}"
         small: dict[str, list[Path]] = {}
         for out, digest in _outs(project / "dvc.lock"):
-            paths = tuple(objects.pop(key) for key in _parts(digest, objects) if key in objects)
+            paths = tuple(objects.pop(key) for _, key in _parts(digest, objects) if key in objects)
             *_, model, run, name = ("", "", *Path(out).parts)
             if sum(path.stat().st_size for path in paths) < SMALL:
                 small.setdefault(f"{model}, {run}{job}", []).extend(paths)
@@ -53,6 +55,27 @@ def held(root: Path, cache: Path) -> Iterator[Held]:
     if rest:
         use = "of another project, or of nobody" if shared else ""
         yield Held(cache, WHAT, f"{len(rest)} objects", tuple(rest), use, "" if shared else NOBODY)
+
+
+def second_copies(root: Path, cache: Path) -> Iterator[Held]:
+    """Outs that lie beside their objects instead of being them, where the file system has files with several names.
+
+    DVC links what it puts into its cache, and leaves a copy where a stage made again what the cache had already.
+    """
+    objects = {path.parent.name + path.name: path for path in _objects(cache)}
+    for project in (root, *jobs(root)):
+        outs = [(project / path, objects[key]) for path, key in _files(project, objects) if key in objects]
+        pairs = [(path, twin) for path, twin in outs if path.is_file() and same_bytes(path, twin)]
+        if pairs:
+            paths, twins = zip(*pairs, strict=True)
+            yield Held(root, COPIED, f"{len(pairs)} files", paths, unneeded=COPIES, twins=twins)
+
+
+def _files(project: Path, objects: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
+    """(path, md5) of every file of the outs that DVC keeps for a project; others are in git."""
+    kept = (row for row in _outs(project / "dvc.lock") if row[0].startswith(KEPT))
+    for out, digest in kept:
+        yield from ((f"{out}{name}", key) for name, key in _parts(digest, objects))
 
 
 def _objects(cache: Path) -> Iterator[Path]:
@@ -74,15 +97,15 @@ def _outs(lock: Path) -> Iterator[tuple[str, str]]:
         raise UserError(f"{lock} is not what DVC writes ({error}): check it out again") from None
 
 
-def _parts(digest: str, objects: dict[str, Path]) -> Iterator[str]:
-    """The objects of an out: itself, and of a folder every file, named by its object."""
+def _parts(digest: str, objects: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
+    """(path below the out, object) of an out: of itself, and of a folder of every file, as its object lists them."""
     if digest.endswith(".dir") and digest in objects:
         try:
             rows: Any = json.loads(objects[digest].read_text())
-            yield from [row["md5"] for row in rows]
+            yield from [("/" + row["relpath"], row["md5"]) for row in rows]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{objects[digest]} is damaged: delete it, and run the stage again") from None
-    yield digest
+    yield "", digest
 
 
 def unfinished(root: Path, finished: Collection[str]) -> Iterator[Held]:

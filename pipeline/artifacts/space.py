@@ -1,11 +1,14 @@
 """What lies on the disk, what it is for, and removing it. A file with several names is counted once."""
 
+import filecmp
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,7 +24,8 @@ class Held:
     """Files or folders below `root` that belong together.
 
     `what`: their sort; `use`: who needs them, or why they stay; `unneeded`: why nobody does, or "". `lock`: the file
-    that a process holds while it writes or reads them.
+    that a process holds while it writes or reads them. `twins`: for each path a file with the same bytes, a
+    second name of which takes its place.
     """
 
     root: Path
@@ -31,6 +35,7 @@ class Held:
     use: str = ""
     unneeded: str = ""
     lock: Path | None = None
+    twins: tuple[Path, ...] = ()
 
 
 class Ruler:
@@ -83,23 +88,41 @@ def locked(lock: Path | None) -> bool:
         return not free
 
 
-def remove(held: Held) -> bool:
-    """Remove the files and folders; False, and nothing removed, where another process holds their lock.
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two regular files on one file system, no links, are two copies of the same."""
+    left, right = one.lstat(), other.lstat()
+    if not (stat.S_ISREG(left.st_mode) and stat.S_ISREG(right.st_mode) and left.st_dev == right.st_dev):
+        return False
+    return left.st_ino != right.st_ino and filecmp.cmp(one, other, shallow=False)
 
-    Never follows a link: one inside a folder is removed as such, what lies behind one stays.
+
+def remove(held: Held) -> bool:
+    """Remove the files and folders, or put links to their twins in their place.
+
+    False, and nothing removed, where another process holds their lock. Never follows a link: one inside a folder is
+    removed as such, what lies behind one stays.
     """
     with _holding(held.lock) as free:
-        for path in held.paths if free else ():
+        for path, twin in zip_longest(held.paths, held.twins) if free else ():
             assert held.root in path.parents, (held.root, path)
             between = path.relative_to(held.root).parents
             if any((held.root / parent).is_symlink() for parent in between):
                 continue
             with explained(path):
-                if path.is_dir() and not path.is_symlink():
+                if twin:
+                    _link(path, twin)
+                elif path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)
     return free
+
+
+def _link(path: Path, twin: Path) -> None:
+    if same_bytes(path, twin):  # asked again: it may have been written to since
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.hardlink_to(twin)
+        temporary.replace(path)
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 Lists the user's cache folder (downloads, converted and random models, hub files, weights that went to disk), DVC's
 cache of this project, and unfinished work under outputs/partial, each with its size and the runs that need it. A file
-with several names is counted once. With --prune what no run of params.yaml and dvc.lock needs is removed, after a
-question or with --yes: models converted by another version of transformers, downloads of no configured run (they come
-again when they are asked for), what killed processes left, and objects that neither dvc.lock nor the workspace has,
-those of results that were replaced. What another process holds or wrote to within the hour stays, and so does what is
+with several names is counted once.
+
+With --prune, what no run of params.yaml and dvc.lock needs is removed, after a question or with --yes: models converted
+by another version of transformers, downloads of no configured run (they come again when they are asked for), what
+killed processes left, objects that neither dvc.lock nor the workspace has (those of results that were replaced), and
+second copies of what DVC's cache has. What another process holds or wrote to within the hour stays, and so does what is
 not ours; links are not followed.
 """
 
@@ -43,15 +45,19 @@ def listed(root: Path) -> Iterator[Held]:
     wanted = needed(configs, transformers)
     for folder in sorted({cache_folder(config).resolve() for config in configs.values()}):
         yield from sources.held(folder, wanted, transformers)
-    yield from objects.held(root, _dvc_cache(root))
+    cache, linked = _dvc_cache(root)
+    yield from objects.held(root, cache)
+    yield from objects.second_copies(root, cache) if linked else ()
     yield from objects.unfinished(root, finished(runs, root))
 
 
-def _dvc_cache(root: Path) -> Path:
+def _dvc_cache(root: Path) -> tuple[Path, bool]:
+    """DVC's cache, and whether the workspace is to be linked to it."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        return Path(repo.cache.local.path).parents[1].resolve()
+        local = repo.cache.local
+        return Path(local.path).parents[1].resolve(), local.cache_types[0] == "hardlink"
 
 
 def running(root: Path) -> bool:
@@ -97,7 +103,7 @@ def prune(rows: Sequence[tuple[Held, int]], root: Path, agreed: bool) -> None:
     going = [(held, size) for held, size in rows if held.unneeded]
     if running(root):
         note("another process makes results here: DVC's cache and outputs/partial stay as they are")
-        going = [(held, size) for held, size in going if held.what not in (objects.WHAT, objects.PARTIAL)]
+        going = [(held, size) for held, size in going if held.what not in objects.OF_PROJECT]
     if not going:
         print("nothing to remove")
         return

@@ -1,4 +1,4 @@
-"""What the cache folder holds and who needs it: downloads, converted and random models, hub files, offloaded weights."""
+"""What the cache folder holds and who needs it: downloads, models made from them, hub files, offloaded weights."""
 
 import re
 from collections.abc import Iterator, Mapping
