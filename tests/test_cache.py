@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from pipeline.artifacts import objects, space
 from pipeline.artifacts.space import Held, Ruler
+from pipeline.commands import cache as command
 from pipeline.sources.held import Needed, held
 from tests.graph import RUN, Project
 
@@ -107,6 +108,17 @@ def test_pruning_removes_what_it_says_and_the_run_misses_nothing(project, cache)
     project.module("dvc", "checkout", f"export@tiny-{RUN}", f"scores@tiny-{RUN}", f"prompts@tiny-{RUN}")
     assert project.repro(f"export@tiny-{RUN}") == ["compose"], "everything else comes back"
     assert project.outs() == outs
+
+
+def test_what_was_removed_is_made_again_when_it_is_asked_for(project):
+    outs = project.outs()
+    project.params()
+    assert project.repro(f"export@tiny-{RUN}") == ["compose", "export"]
+    assert (project.at("models") / "export/model.safetensors").exists()
+    project.params(overrides="export.keep=proof")
+    assert project.repro(f"export@tiny-{RUN}") == ["compose"], "the proof is in DVC's cache"
+    assert project.outs() == outs
+    prune(project, "--yes")
 
 
 def test_runs_that_params_yaml_does_not_name_and_jobs_of_sweeps_keep_their_objects(project):
@@ -226,6 +238,18 @@ def test_removing_goes_through_no_link_and_waits_for_no_lock(tmp_path):
         assert inside.exists()
     assert space.remove(Held(root, "", "", (inside,), lock=inside.parent / space.LOCK))
     assert not inside.exists()
+
+
+@pytest.mark.parametrize(("answer", "gone"), [("y", True), ("n", False), ("", False)])
+def test_on_a_terminal_it_asks(tmp_path, monkeypatch, capsys, answer, gone):
+    path = aged(tmp_path / "folder" / "file")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    command.prune([(Held(tmp_path, "download", "file", (path,), unneeded="of no run"), 1500)], tmp_path, False)
+    assert path.exists() != gone
+    said = capsys.readouterr().out
+    assert "of no run" in said
+    assert ("removed, 1.5 kB" in said) == gone
 
 
 def test_a_file_with_two_names_is_counted_once(tmp_path):

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from pipeline.artifacts import records
 from pipeline.artifacts.headers import SINGLE, SUMS
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.provenance import identity
+from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.orthogonalize import again
@@ -77,6 +77,19 @@ def test_a_proof_has_no_weights_the_same_numbers_and_leaves_nothing_behind(proje
     assert not list((project.folder / "outputs/partial").iterdir())
 
 
+def test_no_result_depends_on_what_is_kept(project, proof, tmp_path):
+    found, layout = set(), Layout("tiny", RUN, project.folder)
+    text = layout.config.read_text()
+    for kept in ("  keep: proof\n", "  keep: model\n", ""):  # configurations of before have no such value
+        copy = Layout("tiny", RUN, tmp_path)
+        shutil.copytree(layout.folder, copy.folder, dirs_exist_ok=True)
+        copy.config.write_text(text.replace("  keep: proof\n", kept))
+        found.add(provenance(tiny_config(), copy, "m", ("export", "model"))["config"])
+    assert len(found) == 1
+    copy.config.write_text(text.replace("n_tokens: 8", "n_tokens: 9"))
+    assert provenance(tiny_config(), copy, "m", ("export", "model"))["config"] not in found
+
+
 def test_the_recipe_makes_every_byte_again(project, whole, proof, tmp_path):
     arguments = ("tiny", "--recipe", str(proof), "--out", str(tmp_path / "out"))
     said = project.module("pipeline.orthogonalize", *arguments).stdout
@@ -119,6 +132,7 @@ CHANGED = {
     "NaN": ("recipe.json", row(lambda r: r["direction"].__setitem__(0, float("nan"))), "no list of numbers"),
     "text": ("recipe.json", row(lambda r: r.update(direction="x")), "is no recipe of an export"),
     "layer": ("recipe.json", row(lambda r: r.update(layer="2")), "of no layer and position"),
+    "overflow": ("recipe.json", row(lambda r: r["direction"].__setitem__(0, 10**400)), "is no recipe of an export"),
     "no object": ("recipe.json", lambda text: "[]", "holds no JSON object"),
 }
 

@@ -75,11 +75,11 @@ def read_recipe(folder: Path, pinned: str, family: Mapping[str, Any]) -> Recipe:
         )
     except KeyError as error:
         raise UserError(f"{path} is no recipe of an export: it has no {error}") from None
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise UserError(f"{path} is no recipe of an export: {first_line(error)}") from None
     if found.pinned != pinned:
         raise UserError(f"{path} belongs to model '{found.pinned}', not '{pinned}': name the model that it was made of")
-    if found.family != family:
+    if files.content_hash(found.family) != files.content_hash(family):
         raise UserError(
             f"{path} was made with another family file: use the version of conf/family/ that it was made of"
         )
