@@ -227,7 +227,7 @@ def test_removing_goes_through_no_link_and_waits_for_no_lock(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     (root / "link").symlink_to(outside.parent)
-    for path in (root / "link", root / "link" / "file"):
+    for path in (root / "link" / "file", root / "link"):
         space.remove(Held(root, "", "", (path,)))
         assert outside.exists()
     with pytest.raises(AssertionError):
