@@ -31,6 +31,7 @@ from pipeline.errors import UserError
 from pipeline.stages.entry import guarded
 
 JOBS = ROOT / ".sweep" / "jobs"
+LEAN = ("export.keep", "proof")  # of every job that does not set it: a full copy of the model each adds up
 RECORD = "job.json"
 COLUMNS = {
     "harmful, baseline": "harmful_baseline",
@@ -56,10 +57,17 @@ def prepare(folder: Path, params: Mapping[str, Any], source: Path = ROOT) -> Non
             shutil.copy2(source / relative, target)
     (folder / ONE_RUN).touch()
     with files.replacing(folder / "params.yaml") as path:
-        OmegaConf.save(OmegaConf.create(dict(params)), path)
+        OmegaConf.save(OmegaConf.create(lean(params)), path)
     cache = source / ".dvc" / "cache"
     with files.replacing(folder / ".dvc" / "config.local") as path:
         path.write_text(f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n")
+
+
+def lean(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's params.yaml, where it keeps of its export the proof alone unless an override says otherwise."""
+    key, value = LEAN
+    given = {row.partition("=")[0].lstrip("+") for row in params["overrides"]}
+    return {**params, "overrides": [*params["overrides"], *([] if key in given else [f"{key}={value}"])]}
 
 
 def _project_files(source: Path) -> list[Path]:

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import files, headers
-from pipeline.artifacts.headers import AGAIN, INDEX, SINGLE, Stored
+from pipeline.artifacts.headers import AGAIN, INDEX, SINGLE, SUMS, Stored
 from pipeline.errors import UserError
 
-SUMS = "SHA256SUMS"
 FINISHED = ".finished.json"
 # What travels with weights: configuration, tokenizer, template, generation settings. Never code or other weights.
 COMPANIONS = {".json", ".txt", ".model", ".jinja", ".tiktoken"}
@@ -112,7 +111,8 @@ def rewrite(
             done[INDEX] = files.file_hash(folder / INDEX)
         with files.replacing(folder / SUMS) as path:
             path.write_text("".join(f"{done[file]}  {file}\n" for file in sorted(done)))
-        (folder / FINISHED).unlink(missing_ok=True)
+        for path in folder.glob(".*"):  # FINISHED, and what interrupted calls left half written
+            path.unlink(missing_ok=True)
 
 
 def n_bytes(source: Checkpoint, change: Rewriting) -> int:

@@ -78,6 +78,7 @@ def provenance(config: Config, layout: Layout, model: str, keys: Sequence[str]) 
 def _composed(layout: Layout, keys: Sequence[str]) -> dict[str, Any]:
     """Values as `compose` wrote them, which know nothing of the machine: a dtype left open is still open there."""
     values: Any = OmegaConf.to_container(read_settings(layout.config))
+    values.get("export", {}).pop("keep", None)  # which files stay: no result depends on it
     return {key: values[key] for key in keys}
 
 

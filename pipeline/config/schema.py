@@ -18,6 +18,7 @@ from pipeline.prompts.spec import DataConfig, SplitSizes, TextConfig
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 QUANTIZED = ("8bit", "4bit")
 TOKEN_SOURCES = ("family", "auto")
+KEPT = ("model", "proof")  # of an export
 
 
 @dataclass
@@ -372,11 +373,13 @@ class CapabilityConfig:
 
 @dataclass
 class ExportConfig:
+    keep: str = MISSING
     dtype: str = MISSING
     n_prompts: int = MISSING
     n_tokens: int = MISSING
 
     def __post_init__(self):
+        check(self.keep in KEPT, "export.keep", self.keep, f"use one of {', '.join(KEPT)}")
         check(self.dtype in DTYPES, "export.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")
         check(self.n_prompts >= 1, "export.n_prompts", self.n_prompts, "use at least 1")
         check(self.n_tokens >= 1, "export.n_tokens", self.n_tokens, "use at least 1")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import get_balanced_memory, infer_auto_device_map
+from filelock import FileLock
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.artifacts.checkpoint import open_checkpoint
 from pipeline.artifacts.files import explained
+from pipeline.artifacts.space import LOCK
 from pipeline.errors import UserError
 from pipeline.model.foreign import config_of, library_errors
 from pipeline.model.machine import free_memory
@@ -139,10 +141,14 @@ def _is_converted(model: PreTrainedModel, folder: Path) -> bool:
 def scratch(memory: Memory) -> Path:
     """A folder of this process's own for weights written to disk, removed when it ends.
 
-    Not shared: a second model's tensors have the same names.
+    Not shared: a second model's tensors have the same names. Locked for as long as the process lives, which tells the
+    folder from one that a killed process left.
     """
     with explained(memory.offload):
         memory.offload.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=memory.offload, prefix="offload-"))
+        lock = FileLock(folder / LOCK)
+        lock.acquire()
+    atexit.register(lock.release)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -8,6 +8,7 @@ import transformers
 
 from pipeline.artifacts.files import publish_folder
 from pipeline.artifacts.provenance import random_recipe
+from pipeline.artifacts.recipe import RECIPE
 from pipeline.errors import UserError
 from pipeline.model import gguf, random_model
 from pipeline.model.foreign import Watch, unwatched
@@ -36,6 +37,11 @@ def hub_folder(repo: str, revision: str, cache: Path, mirror: Path | None) -> Pa
 
 def local_folder(path: Path) -> Path:
     """A folder that already holds a model. Raises UserError when it does not."""
+    if (path / RECIPE).exists():
+        raise UserError(
+            f"{path} holds the proof of an export and no weights: make them with "
+            f"`python -m pipeline.orthogonalize NAME --recipe {path} --out FOLDER`"
+        )
     if not (path / "config.json").exists():
         raise UserError(f"{path} holds no model (no config.json): set model.source.path to a model folder")
     return path

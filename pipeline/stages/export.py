@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import card, files, records
+from pipeline.artifacts import card, files, recipe, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
@@ -22,16 +22,19 @@ QUANTIZED = (
 
 
 def export(config: Config, layout: Layout) -> None:
-    """A folder that plain `from_pretrained` loads; without a direction, only the reason why not."""
+    """A folder that plain `from_pretrained` loads, or its proof; without a direction, only the reason why not."""
     pinned = identity(config.model.source)
     direction = records.read_direction(layout.direction, layout.selection, pinned)
     if direction is None or config.engine.quantize:
         reason = QUANTIZED if direction else files.read_json(layout.selection)["reason"]
         files.write_json(layout.equivalence, {"exported": False, "reason": reason})
         return
-    recipe = [pinned, direction.vector.tolist(), asdict(config.model.family)]
-    partial = layout.partial_export(files.content_hash(recipe))
+    made_by = [pinned, direction.vector.tolist(), asdict(config.model.family)]
+    partial = layout.partial_export(files.content_hash(made_by))
     _export(config, layout, direction, partial)
+    if config.export.keep == "proof":
+        recipe.write_recipe(partial, pinned, direction, asdict(config.model.family))
+        recipe.keep_proof(partial)
     files.move_folder(partial, layout.export)
 
 
