@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.arguments import Parser
 from pipeline.artifacts import files
+from pipeline.artifacts.locks import only_writer
 from pipeline.errors import UserError
 from pipeline.judges.names import NAMES, TEXT_JUDGES
 from pipeline.judges.registry import JUDGES
@@ -89,9 +90,10 @@ def main() -> None:
         judges = _judges(arguments.judges)
         rows = read_rows(arguments.rows)
         partial = Path(f"{arguments.out}.partial")
-        rows = judged(rows, verdicts_on(texts_of(rows), judges, arguments.set, partial))
-        files.write_jsonl(arguments.out, rows)
-        shutil.rmtree(partial, ignore_errors=True)
+        with only_writer(Path(f"{arguments.out}.lock"), f"writes {arguments.out}"):
+            rows = judged(rows, verdicts_on(texts_of(rows), judges, arguments.set, partial))
+            files.write_jsonl(arguments.out, rows)
+            shutil.rmtree(partial, ignore_errors=True)
         for name in judges:
             counts = Counter(row["verdicts"][name]["label"] for row in rows)
             print(f"{name}: " + ", ".join(f"{label} {count}" for label, count in sorted(counts.items())))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import files
+from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
-from pipeline.artifacts.records import PartialRows
 from pipeline.artifacts.safety_probe import SHIPPED, SafetyProbe, read_probe
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config, EndpointConfig

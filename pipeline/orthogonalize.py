@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from pipeline.arguments import Parser
 from pipeline.artifacts import card, files, records
+from pipeline.artifacts.locks import only_writer
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
@@ -27,7 +28,15 @@ from pipeline.stages.models import model_folder
 
 
 def orthogonalize(config: Config, direction_file: Path, out: Path) -> dict[str, Any]:
-    """Write the edited checkpoint with its card; the coverage report. Raises UserError when `out` is there."""
+    """Write the edited checkpoint with its card; the coverage report. Raises UserError when `out` is there.
+
+    Another process that writes to `out` is waited for.
+    """
+    with only_writer(out.with_name(f".{out.name}.lock"), f"writes {out}"):
+        return _orthogonalize(config, direction_file, out)
+
+
+def _orthogonalize(config: Config, direction_file: Path, out: Path) -> dict[str, Any]:
     if out.exists():
         raise UserError(f"{out} is there already: remove it, or name another folder")
     source, pinned = model_folder(config), identity(config.model.source)

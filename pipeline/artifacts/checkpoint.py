@@ -143,10 +143,14 @@ def _size(rows: list[Row]) -> int:
 
 
 def _finished(folder: Path) -> dict[str, str]:
-    if (folder / SUMS).exists():
-        noted = {file: sha for sha, file in (line.split("  ") for line in (folder / SUMS).read_text().splitlines())}
-    else:
-        noted = files.read_json(folder / FINISHED) if (folder / FINISHED).exists() else {}
+    try:
+        if (folder / SUMS).exists():
+            lines = files.read_text(folder / SUMS).splitlines()
+            noted = {file: sha for sha, file in (line.split("  ") for line in lines)}
+        else:
+            noted = files.read_object(folder / FINISHED) if (folder / FINISHED).exists() else {}
+    except (UserError, ValueError):  # a damaged note: nothing counts as finished
+        noted = {}
     there = {file: sha for file, sha in noted.items() if (folder / file).exists()}
     return {file: sha for file, sha in there.items() if files.file_hash(folder / file) == sha}
 
