@@ -98,6 +98,9 @@ def rewrite(
     plan = _plan(source, change)
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*"):
+            if left.name != FINISHED:  # half a file of a process that was killed
+                left.unlink()
         done = _finished(folder)
         _require_space(folder, sum(_size(rows) for file, rows in plan.items() if file not in done))
         for file, rows in plan.items():
