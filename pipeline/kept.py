@@ -1,5 +1,6 @@
 """What DVC keeps, held against its hashes before it is used; and what a killed DVC leaves in the way.
 
+`python -m pipeline.kept`, which stage `code` runs, does so for a plain `dvc repro`; `pipeline.repro` does by itself.
 DVC trusts its cache: an object that is write-protected is not read before it stands in the workspace, and a file whose
 size and time are the same counts as the same.
 """
@@ -7,12 +8,15 @@ size and time are the same counts as the same.
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock, Timeout
 
+from pipeline.arguments import Parser
+from pipeline.artifacts.layout import WORKSPACE
 from pipeline.progress import note
 
 RWLOCK = Path(".dvc/tmp/rwlock")
@@ -89,3 +93,35 @@ def _lives(pid: int, at: float) -> bool:
         return psutil.Process(pid).create_time() <= at
     except (psutil.Error, ValueError, TypeError):
         return False
+
+
+def verify() -> None:
+    """Hold what the runs of params.yaml have made against its hashes, in the workspace and in DVC's cache.
+
+    A damaged object is removed, and of a damaged file DVC learns that it has changed: `dvc repro` makes both again.
+    """
+    from dvc.repo import Repo
+
+    from pipeline.repro import shown_hashes
+
+    with shown_hashes(), verified(), Repo() as repo:
+        for out in repo.index.outs:
+            if out.use_cache and out.hash_info:
+                out.status()
+
+
+def main() -> None:
+    """Command line."""
+    Parser(__doc__).parse_args()
+
+    from pipeline.stages.entry import guarded
+
+    def run() -> None:
+        with suppress(Timeout), FileLock(WORKSPACE, timeout=0):  # held: `pipeline.repro` verifies by itself
+            verify()
+
+    guarded(run)
+
+
+if __name__ == "__main__":
+    main()
