@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 
 from pipeline.arguments import Parser
 from pipeline.artifacts.layout import WORKSPACE
+from pipeline.artifacts.locks import is_held
 from pipeline.progress import note
 
 RWLOCK = Path(".dvc/tmp/rwlock")
@@ -101,12 +101,15 @@ def verify() -> None:
     A damaged object is removed, and of a damaged file DVC learns that it has changed: `dvc repro` makes both again.
     """
     from dvc.repo import Repo
+    from dvc_objects.errors import ObjectFormatError
 
     from pipeline.repro import shown_hashes
 
     with shown_hashes(), verified(), Repo() as repo:
         for out in repo.index.outs:
             if out.use_cache and out.hash_info:
+                with suppress(ObjectFormatError, FileNotFoundError):
+                    out.cache.check(out.hash_info.value)  # the list of a folder, which may be no JSON any more
                 out.status()
 
 
@@ -117,7 +120,7 @@ def main() -> None:
     from pipeline.stages.entry import guarded
 
     def run() -> None:
-        with suppress(Timeout), FileLock(WORKSPACE, timeout=0):  # held: `pipeline.repro` verifies by itself
+        if not is_held(WORKSPACE):  # else `pipeline.repro` runs the graph, and verifies by itself
             verify()
 
     guarded(run)

@@ -1,5 +1,6 @@
 """What has changed by itself is seen before it is used: rows of partial files, DVC's cache, the workspace."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -89,7 +90,7 @@ def test_a_note_of_dvc_stays_while_one_who_stands_in_it_lives(tmp_path):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     built = Project(tmp_path_factory.mktemp("rot"))
-    built.repro(f"refusal_tokens@tiny-{RUN}")
+    built.repro(f"prompts@tiny-{RUN}", f"engine@tiny-{RUN}")
     return built
 
 
@@ -104,40 +105,50 @@ def flip(path):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def held(project, md5):
-    return project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+def objects(project, stage):
+    """The objects of a stage's out in DVC's cache by path; that of a folder's list is `list`."""
+
+    def held(md5):
+        return project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+
+    [out] = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"][f"{stage}@tiny-{RUN}"]["outs"]
+    if not out["md5"].endswith(".dir"):
+        return {"file": held(out["md5"])}
+    listed = json.loads(held(out["md5"]).read_text())
+    return {"list": held(out["md5"]), **{row["relpath"]: held(row["md5"]) for row in listed}}
 
 
-def objects(project):
-    """The objects of DVC's cache of stage `prompts`: that of the folder, and one of its files by its path."""
-    [out] = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"][f"prompts@tiny-{RUN}"]["outs"]
-    listed = json.loads(held(project, out["md5"]).read_text())
-    [md5] = [row["md5"] for row in listed if row["relpath"] == "harmless_val.jsonl"]
-    return held(project, out["md5"]), held(project, md5)
+@pytest.mark.parametrize("command", [("pipeline.repro",), ("dvc", "repro")])
+def test_flipped_bits_are_seen_before_they_are_used_and_mended(project, command):
+    names = ["prompts", "engine"] if command == ("pipeline.repro",) else [f"prompts@tiny-{RUN}", f"engine@tiny-{RUN}"]
+    made, outs, kept = project.at("models") / "prompts", project.outs(), objects(project, "prompts")
+    engine = objects(project, "engine")["file"]
+    whole = {path: path.read_bytes() for path in (*kept.values(), engine)}
+    path = made / "harmless_val.jsonl"
+    shutil.copy2(path, made / "copy")  # no link into the cache, whose object stays whole
+    os.replace(made / "copy", path)
+    flip(path)
+    flip(kept["harmful_val.jsonl"])
+    flip(engine)
+    (project.at("models") / "engine.json").unlink()  # would be checked out again
+    result = project.module(*command, *names)
+    assert project.outs().keys() == outs.keys()
+    assert [name for name in outs if project.outs()[name] != outs[name] and "engine.json" not in name] == []
+    assert {path: path.read_bytes() for path in kept.values()} == {path: whole[path] for path in kept.values()}
+    for bad in (kept["harmful_val.jsonl"], engine):
+        line = f"{bad.relative_to(project.folder)} is damaged: removed, and what made it runs again"
+        assert result.stderr.count(line) == 1
+    assert hashlib.md5(objects(project, "engine")["file"].read_bytes()).hexdigest() == engine_md5(project)
 
 
-@pytest.mark.parametrize("how", ["pipeline.repro", "dvc repro"])
-@pytest.mark.parametrize("what", ["workspace", "object", "listing", "both", "object, to be checked out"])
-def test_a_flipped_bit_is_seen_before_it_is_used_and_mended(project, what, how):
-    made, outs = project.at("models") / "prompts", project.outs()
-    listing, kept = objects(project)
-    whole = [listing.read_bytes(), kept.read_bytes()]
-    if what in ("workspace", "both"):
-        path = made / "harmless_val.jsonl"
-        shutil.copy2(path, made / "copy")  # no link into the cache, so that one of the two is damaged
-        os.replace(made / "copy", path)
-        flip(path)
-    if what in ("object", "both", "object, to be checked out"):
-        flip(kept)
-    if what == "listing":
-        flip(listing)
-    if what == "object, to be checked out":
-        shutil.rmtree(made)
-    command = ("pipeline.repro", "prompts") if how == "pipeline.repro" else ("dvc", "repro", f"prompts@tiny-{RUN}")
-    result = project.module(*command)
-    assert project.outs() == outs
-    assert [listing.read_bytes(), kept.read_bytes()] == whole
-    bad = listing if what == "listing" else kept
-    line = f"{bad.relative_to(project.folder)} is damaged: removed, and what made it runs again"
-    assert (line in result.stderr) == (what != "workspace")
-    assert f"Running stage 'prompts@tiny-{RUN}'" in result.stdout or "is cached" in result.stdout
+def engine_md5(project):
+    path = objects(project, "engine")["file"]
+    return path.parent.name + path.name
+
+
+def test_the_damaged_list_of_a_folder_is_removed_and_what_is_whole_stays(project):
+    kept = objects(project, "prompts")
+    flip(kept["list"])
+    said = project.module("pipeline.kept").stderr
+    assert said.count("is damaged: removed, and what made it runs again") == 1
+    assert [name for name, path in kept.items() if not path.exists()] == ["list"]

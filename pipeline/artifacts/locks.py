@@ -37,6 +37,16 @@ def only_writer(lock: Path, doing: str) -> Iterator[bool]:
         held.release()
 
 
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds a lock file."""
+    try:
+        if lock.exists():
+            FileLock(lock).acquire(timeout=0).lock.release()
+    except Timeout:
+        return True
+    return False
+
+
 def _holder(lock: Path) -> str:
     try:
         return f"process {int(lock.read_text())}"
