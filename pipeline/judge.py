@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from pipeline.arguments import Parser
 from pipeline.artifacts import files
+from pipeline.artifacts.locks import only_writer
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
@@ -105,9 +106,10 @@ def main() -> None:
         judges = _judges(arguments.judges)
         rows = read_rows(arguments.rows)
         partial = Path(f"{arguments.out}.partial")
-        rows = judged(rows, verdicts_on(texts_of(rows), judges, arguments.set, partial))
-        files.write_jsonl(arguments.out, rows)
-        shutil.rmtree(partial, ignore_errors=True)
+        with only_writer(Path(f"{arguments.out}.lock"), f"writes {arguments.out}"):
+            rows = judged(rows, verdicts_on(texts_of(rows), judges, arguments.set, partial))
+            files.write_jsonl(arguments.out, rows)
+            shutil.rmtree(partial, ignore_errors=True)
         for name in judges:
             counts = Counter(row["verdicts"][name]["label"] for row in rows)
             print(f"{name}: " + ", ".join(f"{label} {count}" for label, count in sorted(counts.items())))

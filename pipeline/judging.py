@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files
+from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
-from pipeline.artifacts.records import PartialRows
 from pipeline.artifacts.safety_probe import SHIPPED, SafetyProbe, read_probe
 from pipeline.config.schema import Config, EndpointConfig
 from pipeline.judges.formats import FORMATS, Format

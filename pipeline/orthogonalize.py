@@ -11,6 +11,7 @@ against the hashes that the run recorded.
 
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from omegaconf import OmegaConf
 
 from pipeline.arguments import Parser
 from pipeline.artifacts import card, files, recipe, records
+from pipeline.artifacts.locks import only_writer
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
@@ -32,14 +34,18 @@ from pipeline.stages.models import model_folder
 
 
 def orthogonalize(config: Config, direction_file: Path, out: Path) -> dict[str, Any]:
-    """Write the edited checkpoint with its card; the coverage report. Raises UserError when `out` is there."""
-    source, pinned = _opened(config, out)
-    direction = records.read_saved_direction(direction_file, pinned)
-    partial = _partial(out, pinned, direction)
-    coverage = proof.export(source, partial, config.model.family, direction, byte_progress).coverage
-    files.write_json(partial / "coverage.json", dict(coverage))
-    card.write(partial / "README.md", _facts(config, pinned, direction, coverage))
-    files.move_folder(partial, out)
+    """Write the edited checkpoint with its card; the coverage report. Raises UserError when `out` is there.
+
+    Another process that writes to `out` is waited for.
+    """
+    with _alone(out):
+        source, pinned = _opened(config, out)
+        direction = records.read_saved_direction(direction_file, pinned)
+        partial = _partial(out, pinned, direction)
+        coverage = proof.export(source, partial, config.model.family, direction, byte_progress).coverage
+        files.write_json(partial / "coverage.json", dict(coverage))
+        card.write(partial / "README.md", _facts(config, pinned, direction, coverage))
+        files.move_folder(partial, out)
     return dict(coverage)
 
 
@@ -47,17 +53,23 @@ def again(config: Config, folder: Path, out: Path) -> int:
     """Write the export whose recipe and hashes are in `folder`, byte for byte; how many files have recorded hashes.
 
     Raises UserError when `out` is there, for a recipe of another source, and when a file is not the recorded one.
+    Another process that writes to `out` is waited for.
     """
-    source, pinned = _opened(config, out)
-    found = recipe.read_recipe(folder, pinned, asdict(config.model.family))
-    partial = _partial(out, pinned, found.direction)
-    proof.export(source, partial, config.model.family, found.direction, byte_progress)
-    with proof.discarded(partial):
-        n_files = recipe.require_recorded(partial, folder, found)
-        for name in recipe.ABOUT:
-            shutil.copyfile(folder / name, partial / name)
-    files.move_folder(partial, out)
+    with _alone(out):
+        source, pinned = _opened(config, out)
+        found = recipe.read_recipe(folder, pinned, asdict(config.model.family))
+        partial = _partial(out, pinned, found.direction)
+        proof.export(source, partial, config.model.family, found.direction, byte_progress)
+        with proof.discarded(partial):
+            n_files = recipe.require_recorded(partial, folder, found)
+            for name in recipe.ABOUT:
+                shutil.copyfile(folder / name, partial / name)
+        files.move_folder(partial, out)
     return n_files
+
+
+def _alone(out: Path) -> AbstractContextManager[bool]:
+    return only_writer(out.with_name(f".{out.name}.lock"), f"writes {out}")
 
 
 def _opened(config: Config, out: Path) -> tuple[Path, str]:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.arguments import Parser
-from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.layout import WORKSPACE, Layout
+from pipeline.artifacts.locks import only_writer
 from pipeline.config.names import require_label, require_name
 from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
 from pipeline.errors import UserError
+from pipeline.kept import forget_the_dead, verified
 
 PARAMS = "params.yaml"
 LARGE = 2**27  # bytes
@@ -110,7 +112,7 @@ def dvc(run: Run, *command: str) -> int:
 
     # Stages are started as `python`: the one that runs this.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    with as_if([run.model], run.label, run.overrides), shown_hashes(), shown_keeping():
+    with as_if([run.model], run.label, run.overrides), shown_hashes(), shown_keeping(), verified():
         return main(list(command))
 
 
@@ -160,7 +162,12 @@ def main() -> None:
 
     from pipeline.stages.entry import guarded
 
-    guarded(lambda: _figures() if arguments.figures else _repro(arguments.profile, arguments.stages, arguments.force))
+    def run() -> None:
+        with only_writer(WORKSPACE, "runs the graph here"):
+            forget_the_dead()
+            _figures() if arguments.figures else _repro(arguments.profile, arguments.stages, arguments.force)
+
+    guarded(run)
 
 
 if __name__ == "__main__":

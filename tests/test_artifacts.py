@@ -9,8 +9,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import files, records, samples, tensors
+from pipeline.artifacts import files, locks, records, samples, tensors
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import provenance
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
@@ -52,7 +53,7 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path):
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError):
-        files.publish_folder(tmp_path / "model", broken)
+        locks.publish_folder(tmp_path / "model", broken)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,13 +100,13 @@ def test_scores_survive_a_file_with_their_missing_values(tmp_path):
 
 def test_a_torn_line_is_cut_off_before_going_on(tmp_path):
     path = tmp_path / "partial.jsonl"
-    first = records.PartialRows(path)
+    first = PartialRows(path)
     first.append([{"row": 0, "text": "é"}, {"row": 1, "text": "b"}])
     path.write_bytes(path.read_bytes() + '{"row": 2, "text": "é'.encode()[:-1])
-    second = records.PartialRows(path)
+    second = PartialRows(path)
     assert [row["row"] for row in second.rows] == [0, 1]
     second.append([{"row": 2, "text": "c"}])
-    assert [row["row"] for row in records.PartialRows(path).rows] == [0, 1, 2]
+    assert [row["row"] for row in PartialRows(path).rows] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("phrase", REFUSAL_PHRASES)

@@ -339,7 +339,7 @@ def gguf_file(path, architecture, tokens):
     "refused, each",
 )
 def gguf_kinds(tmp_path):
-    from pipeline.artifacts.files import publish_folder
+    from pipeline.artifacts.locks import publish_folder
     from pipeline.model.gguf import converted
 
     whole = ("a", "b", "ab")

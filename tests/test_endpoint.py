@@ -20,7 +20,7 @@ import openai
 import pytest
 
 from pipeline.artifacts import files
-from pipeline.artifacts.records import PartialRows
+from pipeline.artifacts.partial import PartialRows
 from pipeline.errors import UserError
 from pipeline.judges.client import Endpoint, Pace, Style
 from pipeline.judges.endpoint import Judgement, Template, judge_rows, resume_key

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from torch.testing import assert_close
 
 from pipeline import families
-from pipeline.artifacts import records
+from pipeline.artifacts.partial import PartialRows
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
 from pipeline.maths.directions import Direction
@@ -151,7 +151,7 @@ def test_a_sweep_that_was_interrupted_goes_on_and_scores_the_same(model, tmp_pat
     monkeypatch.setattr(scoring, "score_directions", lambda *a: scored.append(len(a[1])) or plain(*a))
 
     def sweep(path):
-        partial = records.PartialRows(path)
+        partial = PartialRows(path)
         budget = Budget(scoring.Work(model, validation.split, 2), found)
         with progress("candidates x prompts", budget.total) as bar:
             measure = stage._measured(config, model, validation, found, partial, bar, budget)

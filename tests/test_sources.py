@@ -20,9 +20,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from tenacity import wait_none
 
 from pipeline import progress
+from pipeline.artifacts import locks
 from pipeline.errors import UserError
 from pipeline.sources import Artefact, fetch, fetch_repo, https, hub, wheel
-from pipeline.sources import cache as cache_module
 from pipeline.sources.places import HubFile, LocalFile, Url, WheelMember, WheelParts, parse
 
 BODY = bytes(range(256)) * 4000
@@ -273,7 +273,7 @@ def test_an_interrupted_fetch_leaves_nothing_that_looks_whole(good, cache, monke
 
 def test_a_second_process_waits_and_then_finds_the_file(good, cache, monkeypatch):
     said = threading.Event()
-    monkeypatch.setattr(cache_module, "print", lambda *words, **_: said.set(), raising=False)
+    monkeypatch.setattr(locks, "note", lambda words: said.set())
     folder = partial_in(cache).parent
     folder.mkdir(parents=True)
     found = []

@@ -3,7 +3,9 @@
 import json
 import shutil
 import struct
+import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -12,7 +14,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from pipeline.artifacts import checkpoint, files, records
+from pipeline.artifacts import checkpoint, files, locks, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose, family
@@ -174,6 +176,19 @@ def test_a_finished_file_that_was_damaged_since_is_written_again(tmp_path, direc
     assert f"{files.file_hash(victim)}  {victim.name}" in sums
 
 
+@pytest.mark.parametrize("name", [checkpoint.SUMS, checkpoint.FINISHED])
+@pytest.mark.parametrize("text", ["no note", "[1]", '{"a": '])
+def test_half_a_file_and_a_damaged_note_of_a_killed_export_do_not_stay(tmp_path, direction, name, text):
+    folder, export = source(tmp_path / "source", shard=SHARD), tmp_path / "export"
+    streaming.export(folder, export, family("qwen2"), direction, byte_progress)
+    whole = {path.name: path.read_bytes() for path in export.iterdir()}
+    (export / checkpoint.SUMS).unlink()
+    (export / ".model.safetensors.k1l2").write_bytes(b"half")
+    (export / name).write_text(text)
+    streaming.export(folder, export, family("qwen2"), direction, byte_progress)
+    assert {path.name: path.read_bytes() for path in export.iterdir()} == whole
+
+
 def test_too_little_disk_is_refused_before_anything_is_written(tmp_path, direction, monkeypatch):
     folder = source(tmp_path / "source")
     usage = namedtuple("usage", "total used free")
@@ -276,6 +291,23 @@ def test_the_command_writes_a_model_that_loads_with_its_coverage_and_card(tmp_pa
     assert not list(tmp_path.glob(".out*")), "nothing unfinished is left"
     with pytest.raises(UserError, match="is there already: remove it, or name another folder"):
         command(folder, direction, tmp_path)
+
+
+def test_of_two_commands_that_write_one_folder_the_second_waits_and_says_that_it_is_there(tmp_path, direction):
+    folder = source(tmp_path / "source")
+    with ThreadPoolExecutor() as pool:
+        with locks.only_writer(tmp_path / ".out.lock", "tests"):
+            both = [pool.submit(command, folder, direction, tmp_path) for _ in range(2)]
+            time.sleep(2)
+            assert not any(one.done() for one in both)
+            assert not (tmp_path / "out").exists()
+            assert not list(tmp_path.glob(".out.partial*"))
+        errors = [one.exception(120) for one in both]
+    [refused] = [error for error in errors if error]
+    assert isinstance(refused, UserError)
+    assert "is there already" in str(refused)
+    assert (tmp_path / "out" / checkpoint.SUMS).exists()
+    assert not list(tmp_path.glob(".out*"))
 
 
 @pytest.mark.parametrize(

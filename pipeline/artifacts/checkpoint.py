@@ -97,6 +97,9 @@ def rewrite(
     plan = _plan(source, change)
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*"):
+            if left.name != FINISHED:  # half a file of a process that was killed
+                left.unlink()
         done = _finished(folder)
         _require_space(folder, sum(_size(rows) for file, rows in plan.items() if file not in done))
         for file, rows in plan.items():
@@ -143,10 +146,14 @@ def _size(rows: list[Row]) -> int:
 
 
 def _finished(folder: Path) -> dict[str, str]:
-    if (folder / SUMS).exists():
-        noted = {file: sha for sha, file in (line.split("  ") for line in (folder / SUMS).read_text().splitlines())}
-    else:
-        noted = files.read_json(folder / FINISHED) if (folder / FINISHED).exists() else {}
+    try:
+        if (folder / SUMS).exists():
+            lines = files.read_text(folder / SUMS).splitlines()
+            noted = {file: sha for sha, file in (line.split("  ") for line in lines)}
+        else:
+            noted = files.read_object(folder / FINISHED) if (folder / FINISHED).exists() else {}
+    except (UserError, ValueError):  # a damaged note: nothing counts as finished
+        noted = {}
     there = {file: sha for file, sha in noted.items() if (folder / file).exists()}
     return {file: sha for file, sha in there.items() if files.file_hash(folder / file) == sha}
 

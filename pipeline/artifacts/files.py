@@ -4,10 +4,9 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,20 +53,6 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def publish_folder(folder: Path, write: Callable[[Path], None]) -> Path:
-    """Fill a temporary folder with `write`, then give it its name: whole or not there."""
-    with explained(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            write(temporary)
-            temporary.chmod(0o755)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
 
 
 def move_folder(folder: Path, target: Path) -> None:

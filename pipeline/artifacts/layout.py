@@ -8,6 +8,7 @@ from pipeline.maths.labels import Label
 SETS = ("harmful_train", "harmful_val", "harmful_test", "harmless_train", "harmless_val", "harmless_test")
 TEXTS = ("plain_text", "instruction_answers")
 CODE = Path("outputs/code.json")  # what code each stage depends on
+WORKSPACE = Path("outputs/partial/workspace.lock")  # held while the graph is run
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,10 @@ class Layout:
     def partial(self, key: str) -> Path:
         """Rows of unfinished work, by the hash of all that makes them; not an artefact."""
         return self.root / "outputs" / "partial" / f"{key}.jsonl"
+
+    def lock(self, stage: str) -> Path:
+        """Held by the process that runs a stage, whatever its run: two runs may share what is unfinished."""
+        return self.root / "outputs" / "partial" / f"{stage}.lock"
 
     def judgements(self, condition: str) -> Path:
         """Rows {id, verdicts by judge, by_length} of one condition."""

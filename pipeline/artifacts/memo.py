@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.records import PartialRows
+from pipeline.artifacts.partial import PartialRows
 
 
 class Memo:

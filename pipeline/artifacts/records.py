@@ -1,6 +1,5 @@
 """Rows and tables of each artefact: values in, files out, and back."""
 
-import json
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -240,34 +239,6 @@ def read_saved_direction(path: Path, model: str) -> "Direction":
         raise UserError(f"{path} holds no direction (NaN, infinity or zero): make it again with `dvc repro`")
     metadata = tensors.read_metadata(path)
     return Direction(vector, int(metadata["layer"]), int(metadata["position"]))
-
-
-class PartialRows:
-    """Rows appended batch by batch under a name that is not the artefact's, for resume."""
-
-    def __init__(self, path: Path):
-        """Read what an interrupted run left; a line torn by the interruption is cut off."""
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        for line in whole:
-            self.rows.append(json.loads(line))
-        if path.exists():
-            with files.replacing(path) as temporary:
-                temporary.write_bytes(b"".join(line + b"\n" for line in whole))
-
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Put a batch of rows on disk."""
-        rows = [dict(row) for row in rows]
-        self.rows.extend(rows)
-        with files.explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write("".join(map(files.jsonl_line, rows)))
-
-    def discard(self) -> None:
-        """Remove the file once its rows stand in an artefact."""
-        self.path.unlink(missing_ok=True)
 
 
 def condition_names(layout: Layout) -> list[str]:

@@ -7,7 +7,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
 
 from pipeline.artifacts import files
-from pipeline.artifacts.records import PartialRows
+from pipeline.artifacts.partial import PartialRows
 from pipeline.errors import UserError
 from pipeline.judges.client import Client, Endpoint, Question, Reply, Style
 from pipeline.judges.formats import Format, Prompt

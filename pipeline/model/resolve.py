@@ -6,7 +6,7 @@ from typing import Any
 
 import transformers
 
-from pipeline.artifacts.files import publish_folder
+from pipeline.artifacts.locks import publish_folder
 from pipeline.artifacts.provenance import random_recipe
 from pipeline.artifacts.recipe import RECIPE
 from pipeline.errors import UserError

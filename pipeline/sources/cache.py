@@ -1,13 +1,10 @@
-"""The cache folder: what it holds, one writer at a time, and what stops a write."""
+"""The cache folder: what it holds, and what stops a write."""
 
 import errno
 import hashlib
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from pipeline.errors import UserError
 
@@ -24,21 +21,6 @@ def sha256_of(path: Path) -> str:
 def holds(path: Path, sha256: str) -> bool:
     """Whether the file is there and has these bytes."""
     return path.is_file() and sha256_of(path) == sha256
-
-
-@contextmanager
-def one_at_a_time(folder: Path, name: str) -> Iterator[None]:
-    """Hold the folder's lock; a second process says on standard error that it waits."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{name}: waiting for another process that fetches it", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline.artifacts.locks import only_writer
 from pipeline.errors import UserError
 from pipeline.sources import https, hub, wheel
-from pipeline.sources.cache import WORK, holds, one_at_a_time, sha256_of, writing_to
+from pipeline.sources.cache import WORK, holds, sha256_of, writing_to
 from pipeline.sources.places import HubFile, LocalFile, Place, PlaceError, Url, WheelParts, parse
 
 
@@ -46,7 +47,7 @@ def fetch(artefact: Artefact, cache: Path, mirror: Path | None = None) -> Path:
         if holds(target, artefact.sha256):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        with one_at_a_time(target.parent, artefact.name):
+        with only_writer(target.parent / ".lock", f"fetches {artefact.name}"):
             if not holds(target, artefact.sha256):  # the process that this one waited for may have fetched it
                 target.unlink(missing_ok=True)
                 _fill(target, artefact, [*_mirrored(artefact, mirror), *places])

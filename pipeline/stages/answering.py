@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.experiment import Condition, Group, groups
@@ -22,7 +23,7 @@ class Work:
     group: Group
     prompts: Sequence[Any]
     tokens: Sequence[Sequence[int]]
-    partial: records.PartialRows
+    partial: PartialRows
 
     @property
     def jobs(self) -> list[tuple[int, int]]:
@@ -69,7 +70,7 @@ def _prepared(
     ]
     key = files.content_hash([recipe, asdict(config.model.chat), vars(config.engine), vars(config.generate)])
     tokens = model.encode([prompt.instruction for prompt in prompts], thoughts=True, system=system)
-    return Work(group, prompts, tokens, records.PartialRows(layout.partial(f"completions-{key}")))
+    return Work(group, prompts, tokens, PartialRows(layout.partial(f"completions-{key}")))
 
 
 def _n_tokens(config: Config, model: ChatModel, work: Work, leave_out_done: bool) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import answers, files, records, samples
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import CapabilityTask, Config
 from pipeline.errors import UserError
@@ -87,7 +88,7 @@ def _edit(config: Config, layout: Layout, model: "ChatModel") -> str:
 
 def _run(
     config: Config, layout: Layout, model: "ChatModel", tasks: "list[Task]", name: str, intervention: "Intervention"
-) -> records.PartialRows:
+) -> PartialRows:
     """A row per task. `export` runs on edited weights; its intervention says only what they were edited by."""
     from pipeline.model.capability import run
     from pipeline.model.intervene import intervene
@@ -96,7 +97,7 @@ def _run(
     made_by = [HARNESS, identity(config.model.source), name, samples.intervention_recipe(intervention), config.seed]
     asked = [[asdict(task) for task in tasks], settings.dtype, settings.limit, settings.batch_size]
     key = files.content_hash([made_by, asked, vars(config.engine)])
-    partial = records.PartialRows(layout.partial(f"capability-{key}"))
+    partial = PartialRows(layout.partial(f"capability-{key}"))
     done = {row["task"] for row in partial.rows}
     for task in tasks:
         if task.name not in done:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import TEXTS, Layout
+from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.losses import EFFECTS, EXPORT, agreement, summary
@@ -37,7 +38,7 @@ def loss(config: Config, layout: Layout) -> None:
     tokens = {name: [[row.context, row.targets] for row in rows.passages] for name, rows in sets.items()}
     recipe = {name: samples.intervention_recipe(condition) for name, condition in conditions.items()}
     key = files.content_hash([pinned, vars(config.engine), tokens, recipe])
-    partial = records.PartialRows(layout.partial(f"loss-{key}"))
+    partial = PartialRows(layout.partial(f"loss-{key}"))
     max_tokens, sizes = config.engine.max_batch_tokens, {name: n_tokens(rows.passages) for name, rows in sets.items()}
     total = (len(conditions) + 1) * sum(sizes.values())
     with progress("loss", total, done=sum(sizes[row["set"]] for row in partial.rows)) as bar:
@@ -93,7 +94,7 @@ def _measure(
     model: "ChatModel",
     condition: str,
     sets: "Mapping[str, Documents]",
-    partial: records.PartialRows,
+    partial: PartialRows,
     max_tokens: int,
     bar: Bar,
 ) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.artifacts import files, records, samples, tensors
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.maths.racing import Prompts, Race, in_order, race, shuffled
@@ -53,7 +54,7 @@ def _sweep(
     todo = {place: c for place, c in every.items() if not is_zero(c.vector, means["harmful_mean"][place])}
     tokens = work(layout, model)
     budget = Budget(tokens, todo, tokens.unchanged)
-    partial = records.PartialRows(layout.partial(_key(config, layout)))
+    partial = PartialRows(layout.partial(_key(config, layout)))
     with progress("unchanged model", budget.total) as bar:
         prompts = validation(config, layout, model, bar)
         bar.step("candidates x prompts")
@@ -74,7 +75,7 @@ def _measured(
     model: "ChatModel",
     prompts: "scoring.Validation",
     candidates: "Mapping[samples.Place, Direction]",
-    partial: records.PartialRows,
+    partial: PartialRows,
     bar: Bar,
     budget: "Budget",
 ) -> Callable[[Sequence[samples.Place], Prompts], Scored]:
@@ -84,19 +85,21 @@ def _measured(
     """
     from pipeline.model import scoring
 
-    max_tokens, kept = config.engine.max_batch_tokens, iter(list(partial.rows))
+    max_tokens = config.engine.max_batch_tokens
+    kept = {row["batch"]: row["scores"] for row in partial.rows}
 
     def measure(places: Sequence[samples.Place], part: Prompts) -> Scored:
         found: dict[samples.Place, PromptScores] = {}
         for batch in scoring.groups(places, prompts, part, max_tokens):
-            rows = next(kept, {}).get("scores")
+            key = files.content_hash([batch, part.harmful, part.harmless])[:16]
+            rows = kept.get(key)
             budget.take(batch, part)
             bar.total(budget.total, done=None if rows is None else budget.spent)
             if rows is None:
                 directions = [candidates[place] for place in batch]
                 scored = scoring.score_directions(model, directions, prompts, ADDED, max_tokens, part, bar)
                 rows = [samples.prompt_scores_record(row) for row in scored]
-                partial.append([{"scores": rows}])
+                partial.append([{"batch": key, "scores": rows}])
             found |= {place: samples.prompt_scores(row) for place, row in zip(batch, rows, strict=True)}
         return found
 
