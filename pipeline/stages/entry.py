@@ -16,6 +16,7 @@ import psutil
 from pipeline.artifacts.layout import Layout
 from pipeline.bars import show
 from pipeline.errors import UserError
+from pipeline.stages.deps import note_written, require_as_written
 from pipeline.stages.given import given
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
@@ -37,11 +38,13 @@ def guarded(main: Callable[[], None]) -> None:
 def run_stage(stage: Callable[..., None], model: str, run: str) -> float:
     """Run one stage of a run, and return its seconds; notes what it cost where `make bench` finds it.
 
-    A stage that fails notes nothing.
+    A stage that fails notes nothing. Raises UserError for an input that is not what an earlier stage wrote.
     """
     layout = Layout(model, run)
     name = Path(sys.modules[stage.__module__].__file__ or "").stem
+    require_as_written(name, layout)
     stage(*given(name, layout))
+    note_written(name, layout)
     torch = sys.modules.get("torch")  # not imported for this: many stages do without
     seconds = time.time() - psutil.Process().create_time()  # imports are part of what a user waits for
     cost = {

@@ -9,6 +9,7 @@ from pipeline import suffix_figures
 from pipeline.artifacts import files, records, tables
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
+from pipeline.artifacts.shape import as_written
 from pipeline.config.schema import Config
 from pipeline.figures import estimates
 from pipeline.maths.evaluation import is_control
@@ -19,6 +20,11 @@ from pipeline.maths.statistics import Estimate
 
 def figures(config: Config, layout: Layout) -> None:
     """Write every figure of one model as PNG."""
+    with as_written(layout.metrics, layout.stability, layout.suffix):
+        _figures(config, layout)
+
+
+def _figures(config: Config, layout: Layout) -> None:
     metrics, stability = files.read_json(layout.metrics), files.read_json(layout.stability)
     title, judge = config.model.title, metrics["judge"]
     scores = estimates(metrics["refusal_score"])

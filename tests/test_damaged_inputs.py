@@ -1,0 +1,183 @@
+"""Every stage with every input damaged in every way: one line that names the file, or the same bytes as before.
+
+All stages, inputs and ways are far too many for one run: DAMAGE_N sets how many are drawn (`all` for every one), and
+FUZZ_SEED repeats a draw.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.damage import ways
+from tests.fuzz import SEED
+from tests.graph import RUN, Project
+
+N = os.environ.get("DAMAGE_N") or "150"
+GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = {name: stage for name, stage in GRAPH.items() if "matrix" in stage}
+NO_FILE = ("missing", "a folder")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One input of one stage, and what happens to it."""
+
+    stage: str
+    path: str
+    way: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`kind`: one line, equal bytes, silent or traceback; `text` is what was said, or which outs differ."""
+
+    cell: Cell
+    kind: str
+    text: str
+
+
+def _here(path: str) -> str:
+    return path.replace("${item.model}", "tiny").replace("${item.run}", RUN)
+
+
+def inputs(stage: dict[str, Any], folder: Path) -> list[str]:
+    """Files that a stage of dvc.yaml depends on, in a project that has run."""
+    keyed = [path for params in stage["params"] if isinstance(params, dict) for path in params]
+    named = [_here(path) for path in (*stage.get("deps", ()), *keyed) if path not in ("conf", "outputs/code.json")]
+    files = [path for name in named for path in (folder / name, *sorted((folder / name).rglob("*")))]
+    return [str(path.relative_to(folder)) for path in files if path.is_file() and path.suffix not in (".md", ".py")]
+
+
+def outs(stage: dict[str, Any]) -> list[str]:
+    """Files and folders that a stage writes."""
+    listed = [*stage.get("outs", ()), *stage.get("metrics", ())]
+    return [_here(out if isinstance(out, str) else next(iter(out))) for out in listed]
+
+
+class Bench:
+    """A project that has run, and a process in it that runs single stages; every damage is undone."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.healthy = folder, folder.with_name(f"{folder.name}-healthy")
+        shutil.copytree(folder / "outputs", self.healthy, dirs_exist_ok=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
+        server = str(ROOT / "tests" / "stage_server.py")
+        self.process = subprocess.Popen(
+            [sys.executable, server, "tiny", RUN, *STAGES],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+    def cells(self) -> list[Cell]:
+        return [
+            Cell(name, path, way)
+            for name, stage in STAGES.items()
+            for path in inputs(stage, self.folder)
+            for way in (*NO_FILE, *ways(Path(path).suffix))
+        ]
+
+    def run(self, stage: str, readers_alone: bool = False) -> dict[str, str]:
+        """A stage as after DVC has removed what it wrote."""
+        for out in outs(STAGES[stage]):
+            _remove(self.folder / out)
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps({"stage": stage, "readers_alone": readers_alone}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def outcome(self, cell: Cell, seed: int, readers_alone: bool = False) -> Outcome | None:
+        """What a stage makes of one damaged input; None where the damage changes nothing."""
+        path = self.folder / cell.path
+        before = path.read_bytes()
+        try:
+            if cell.way in NO_FILE:
+                path.unlink()
+                if cell.way == "a folder":
+                    path.mkdir()
+            else:
+                after = ways(path.suffix)[cell.way](before, random.Random(f"{seed} {cell}"))
+                if after == before:
+                    return None
+                path.write_bytes(after)
+            said = self.run(cell.stage, readers_alone)
+            if text := said.get("error"):
+                return Outcome(cell, "one line", text)
+            if text := said.get("traceback"):
+                return Outcome(cell, "traceback", text)
+            differ = [out for out in outs(STAGES[cell.stage]) if self.content(out) != self.expected(out)]
+            return Outcome(cell, "silent" if differ else "equal bytes", ", ".join(differ))
+        finally:
+            _remove(path)
+            path.write_bytes(before)
+            self.restore(cell.stage)
+
+    def restore(self, stage: str) -> None:
+        for out in outs(STAGES[stage]):
+            _remove(self.folder / out)
+            source = self.healthy / Path(out).relative_to("outputs")
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, self.folder / out)
+        shutil.rmtree(self.folder / "outputs" / "partial", ignore_errors=True)
+
+    def content(self, out: str) -> dict[str, bytes]:
+        return _content(self.folder / out)
+
+    def expected(self, out: str) -> dict[str, bytes]:
+        return _content(self.healthy / Path(out).relative_to("outputs"))
+
+
+def _content(path: Path) -> dict[str, bytes]:
+    files = [file for file in (path, *path.rglob("*")) if file.is_file()]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.repro()
+    built = Bench(project.folder)
+    yield built
+    built.close()
+
+
+def test_a_healthy_project_gives_the_same_bytes_here(bench):
+    for stage in STAGES:
+        assert bench.run(stage) == {}, stage
+        assert [out for out in outs(STAGES[stage]) if bench.content(out) != bench.expected(out)] == [], stage
+        bench.restore(stage)
+
+
+def test_no_damaged_input_ends_in_a_traceback_or_in_another_result(bench):
+    every = bench.cells()
+    drawn = every if N == "all" else random.Random(SEED).sample(every, min(int(N), len(every)))
+    print(f"FUZZ_SEED={SEED}: {len(drawn)} of {len(every)} damaged inputs", file=sys.stderr)
+    found = [outcome for cell in drawn if (outcome := bench.outcome(cell, SEED))]
+    print(Counter(outcome.kind for outcome in found), file=sys.stderr)
+    assert [outcome for outcome in found if outcome.kind == "traceback"] == []
+    assert [outcome for outcome in found if outcome.kind == "silent"] == []
