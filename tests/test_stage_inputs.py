@@ -5,9 +5,12 @@ import json
 
 import pytest
 
+from pipeline.artifacts.files import SUMS, file_hash
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
+from pipeline.sources import local_path
 from pipeline.stages import deps
+from tests.conftest import ROOT
 
 GRAPH = """stages:
   first:
@@ -127,3 +130,20 @@ def test_a_project_without_a_graph_notes_nothing_and_refuses_nothing(layout, tmp
     deps.note_written("first", layout)
     deps.require_as_written("second", layout)
     assert not layout.written("first").exists()
+
+
+def test_a_local_list_of_prompts_is_read_only_as_noted_beside_it(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("{}\n")
+    assert local_path(str(path), "", [], tmp_path) == path  # nothing is noted
+    (tmp_path / SUMS).write_text(f"{file_hash(path)}  prompts.jsonl\n")
+    assert local_path(str(path), "", [], tmp_path) == path
+    path.write_text("{}\n{}\n")
+    with pytest.raises(UserError, match=r"prompts.jsonl is not what .*SHA256SUMS notes: check it out again"):
+        local_path(str(path), "", [], tmp_path)
+
+
+def test_both_lists_of_prompts_are_noted_as_they_are():
+    folder = ROOT / "pipeline/data"
+    lines = [line.split("  ") for line in (folder / SUMS).read_text().splitlines()]
+    assert {name: digest for digest, name in lines} == {path.name: file_hash(path) for path in folder.glob("*.jsonl")}

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import files, headers
+from pipeline.artifacts.files import SUMS
 from pipeline.artifacts.headers import AGAIN, INDEX, SINGLE, Stored
 from pipeline.errors import UserError
 
-SUMS = "SHA256SUMS"
 FINISHED = ".finished.json"
 # What travels with weights: configuration, tokenizer, template, generation settings. Never code or other weights.
 COMPANIONS = {".json", ".txt", ".model", ".jinja", ".tiktoken"}

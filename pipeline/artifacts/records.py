@@ -41,7 +41,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     audit = path.with_name(AUDIT)
     if audit.exists():
         with shape.as_written(audit):
-            hashes = files.read_json(audit)["hashes"]
+            hashes = shape.read_record(audit, dict[str, Any])["hashes"]
             name = path.stem if path.stem in hashes else path.stem.removesuffix("_test")
             noted = hashes[name]
         if noted != words_hash(prompts):
@@ -140,7 +140,8 @@ def read_scores(path: Path) -> list[CandidateScores]:
     """Candidate scores as written by `write_scores`. Raises UserError for a file that it did not write."""
     import pandas as pd
 
-    text = StringIO(files.read_text(path))
+    with shape.made_again():
+        text = StringIO(files.read_text(path))
     with shape.as_written(path):
         table = pd.read_csv(text, keep_default_na=False, na_values={name: [""] for name in ("bypass", "induce", "kl")})
         if list(table.columns) != list(SCORE_COLUMNS):
@@ -196,8 +197,8 @@ def write_selection(
 
 def read_selection(path: Path) -> dict[str, Any]:
     """What was chosen, as `write_selection` or `write_no_selection` wrote it. Raises UserError for anything else."""
-    record = files.read_json(path)
-    scored = isinstance(record, dict) and "thresholds" in record
+    record = shape.read_record(path, dict[str, Any])
+    scored = "thresholds" in record
     shape.held(kinds.Chosen if scored else kinds.NothingToChoose, record, str(path))
     if (record["verdict"] == FOUND) != bool(record["chosen"]):
         raise UserError(f"{path} has verdict '{record['verdict']}' and another choice: {shape.AGAIN}")

@@ -14,6 +14,16 @@ AGAIN = "run `dvc repro` to make it again"
 WRONG = (KeyError, TypeError, IndexError, AttributeError, ValueError, AssertionError)  # of values that do not fit
 
 
+@contextmanager
+def made_again() -> Iterator[None]:
+    """Say of a file that cannot be read what makes it again, unless its line says so."""
+    try:
+        yield
+    except UserError as error:
+        remedy = "" if "dvc repro" in str(error) else f"; {AGAIN}"
+        raise UserError(f"{error}{remedy}") from None
+
+
 def held(kind: Any, value: Any, where: str) -> Any:
     """The value as it is, of exactly the keys and types of a kind of record. Raises UserError for any other."""
     try:
@@ -28,12 +38,14 @@ def held(kind: Any, value: Any, where: str) -> Any:
 
 def read_record(path: Path, kind: Any) -> Any:
     """A JSON file of a kind of record. Raises UserError for one that is missing, damaged or of another kind."""
-    return held(kind, files.read_json(path), str(path))
+    with made_again():
+        return held(kind, files.read_json(path), str(path))
 
 
 def read_rows(path: Path, kind: Any, key: Sequence[str] = ("id",)) -> list[Any]:
     """Rows of a JSONL file, of a kind, each key once. Raises UserError for a file that is not so."""
-    rows = held(list[kind], files.read_jsonl(path), str(path))
+    with made_again():
+        rows = held(list[kind], files.read_jsonl(path), str(path))
     seen = set()
     for number, row in enumerate(rows, start=1):
         if (name := tuple(row[part] for part in key)) in seen:
