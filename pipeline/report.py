@@ -293,7 +293,7 @@ def text(metrics: Path) -> str:
     console = Console(width=140, file=StringIO(), color_system=None)
     beside = [metrics.with_name(name) for name in ("stability.json", "invariance.json", "suffix.json")]
     with made_again():
-        main, *extra = (read_json(path) if path == metrics or path.exists() else None for path in (metrics, *beside))
+        main, extra = read_json(metrics), [read_json(other) if other.exists() else None for other in beside]
     with as_written(metrics, *filter(Path.exists, beside)):
         for table in tables(main, *extra):
             console.print(table)

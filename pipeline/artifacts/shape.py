@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,18 @@ def made_again() -> Iterator[None]:
 def held(kind: Any, value: Any, where: str) -> Any:
     """The value as it is, of exactly the keys and types of a kind of record. Raises UserError for any other."""
     try:
-        TypeAdapter(kind).validate_python(value, strict=True)
+        _adapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         at = ".".join(map(str, found["loc"]))
         reason = f"{at}: {found['msg']}" if at else found["msg"]
         raise UserError(f"{where} is not what this version of the project writes ({reason}): {AGAIN}") from None
     return value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
 
 
 def read_record(path: Path, kind: Any) -> Any:
