@@ -40,6 +40,11 @@ def read_means(path: Path, model: str) -> "dict[str, Tensor]":
     return means
 
 
+def require_width(path: Path, vector: "Tensor", means: "Mapping[str, Tensor]") -> None:
+    """Raises UserError for the direction of a file that is not as wide as the means."""
+    tensors.require(path, len(vector) == means["harmful_mean"].shape[2], "is of another width than the means")
+
+
 def write_baseline(path: Path, baseline: Iterable[Mapping[str, Any]], kept: Mapping[str, list[str]]) -> None:
     """Refusal metric of every train and val prompt, and whether the filter kept it."""
     ids = {name: set(rows) for name, rows in kept.items()}

@@ -190,12 +190,20 @@ def read_sources(
     from pipeline.maths.experiment import interventions
 
     directions = {"": chosen, **read_directions(layout.controls, model)}
+    _require_width(layout.controls, chosen, [direction.vector for direction in directions.values()])
     sources = {name: interventions(direction, coefficient) for name, direction in directions.items()}
     findings = read_findings(layout.findings, model) if estimators else {}
+    vectors = [vector for _, finding in findings.values() for vector in (finding.r, finding.readout)]
+    _require_width(layout.findings, chosen, [vector for vector in vectors if vector is not None])
     for name, ((position, layer), finding) in findings.items():
         if not (name == DEFAULT and (position, layer) == (chosen.position, chosen.layer)):
             sources[name] = finding.interventions(layer, position, coefficient)
     return sources
+
+
+def _require_width(path: Path, chosen: "Direction", vectors: "Sequence[Tensor]") -> None:
+    widths = {len(vector) for vector in vectors} | {len(chosen.vector)}
+    tensors.require(path, len(widths) == 1, "holds directions of another width than the chosen one")
 
 
 def intervention_recipe(intervention: "Intervention") -> list[Any] | None:

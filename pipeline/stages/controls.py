@@ -37,6 +37,7 @@ def controls(config: Config, layout: Layout) -> None:
     with progress("resid_pre", sum(n_tokens_run(model, rows, n_positions) for rows in train.values())) as bar:
         rows = {kind: _rows(config, model, kind, train[kind], place, bar) for kind in KINDS}
     means = class_means.read_means(layout.activations, pinned)
+    class_means.require_width(layout.direction, chosen.vector, means)
     found = control_directions(
         chosen,
         difference_in_means(means["harmful_mean"], means["harmless_mean"]),

@@ -108,7 +108,7 @@ def _locked(name: str) -> Sums | None:
     try:
         stages = parse_yaml(read_text(LOCK, largest=LARGEST_LOCK), str(LOCK))["stages"]
         return {file: md5 for out in stages[name]["outs"] for file, md5 in _listed(out["path"], out["md5"])}
-    except (UserError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError, AttributeError):
         return None
 
 
