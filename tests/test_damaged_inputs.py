@@ -111,8 +111,8 @@ class Bench:
         path = self.folder / cell.path
         before = path.read_bytes()
         try:
+            path.unlink()  # it may be one file with DVC's copy
             if cell.way in NO_FILE:
-                path.unlink()
                 if cell.way == "a folder":
                     path.mkdir()
             else:

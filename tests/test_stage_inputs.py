@@ -97,6 +97,22 @@ def test_dvc_lock_knows_what_was_checked_out_since(layout, tmp_path, note):
             deps.require_as_written(stage, layout)
 
 
+@pytest.mark.parametrize("name", ["config", "config.local"])
+def test_a_cache_elsewhere_is_looked_into(layout, tmp_path, name):
+    (tmp_path / FOLDER / "rows/used.yaml").write_text("older")
+    deps.note_written("first", layout)
+    (tmp_path / FOLDER / "rows/used.yaml").write_text("rows/used.yaml")
+    lock(tmp_path)
+    (tmp_path / ".dvc/cache").rename(tmp_path / "elsewhere")
+    (tmp_path / ".dvc" / name).write_text(
+        "[core]\n    no_scm = true\n['remote \"a\"']\n[cache]\n    dir = ../elsewhere\n"
+    )
+    deps.require_as_written("second", layout)
+    (tmp_path / ".dvc" / name).write_text("[cache\n")
+    with pytest.raises(UserError, match=r"rows/used.yaml is not what stage first wrote"):
+        deps.require_as_written("second", layout)
+
+
 def test_a_stage_run_by_hand_is_ahead_of_dvc_lock(layout, tmp_path):
     lock(tmp_path)
     (tmp_path / FOLDER / "rows/used.yaml").write_text("by hand")

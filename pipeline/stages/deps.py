@@ -6,6 +6,7 @@ which knows what DVC checked out since. Where neither knows it, the checks of wh
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from configparser import ConfigParser, Error
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.config.params import LARGEST_LOCK
 from pipeline.errors import UserError
 
 GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
-LISTINGS = Path(".dvc/cache/files/md5")  # where DVC keeps what is in a folder, by the folder's hash
+DVC = Path(".dvc")
 
 Sums = Mapping[str, str]  # md5 of a file, by path
 
@@ -108,7 +109,7 @@ def _locked(name: str) -> Sums | None:
     try:
         stages = parse_yaml(read_text(LOCK, largest=LARGEST_LOCK), str(LOCK))["stages"]
         return {file: md5 for out in stages[name]["outs"] for file, md5 in _listed(out["path"], out["md5"])}
-    except (UserError, KeyError, TypeError, AttributeError):
+    except (UserError, KeyError, TypeError, AttributeError, Error):
         return None
 
 
@@ -116,5 +117,12 @@ def _listed(path: str, md5: str) -> Iterator[tuple[str, str]]:
     if not md5.endswith(".dir"):
         yield path, md5
         return
-    for row in read_json(LISTINGS / md5[:2] / md5[2:]):
+    for row in read_json(_cache() / "files" / "md5" / md5[:2] / md5[2:]):  # what is in a folder, by the folder's hash
         yield f"{path}/{row['relpath']}", row["md5"]
+
+
+def _cache() -> Path:
+    """DVC's cache of this project, wherever it is set to be."""
+    settings = ConfigParser(interpolation=None, strict=False)
+    settings.read([DVC / "config", DVC / "config.local"])
+    return DVC / settings.get("cache", "dir", fallback="cache")
