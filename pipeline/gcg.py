@@ -117,8 +117,7 @@ def _tensor(tokens: list[int]) -> gcg.Suffix:
 
 def _prompts(layout: Layout, settings: Settings) -> tuple[list[str], list[str]]:
     """Instructions and ids of the first train prompts that the refusal filter kept."""
-    kept = records.read_kept(layout.baseline)["harmful_train"]
-    prompts = [prompt for prompt in records.read_prompts(layout.prompts("harmful_train")) if prompt.id in kept]
+    prompts = records.read_kept(layout, "harmful_train")
     if len(prompts) < settings.prompts:
         raise UserError(f"{len(prompts)} harmful train prompts are refused: use --prompts {len(prompts)} or fewer")
     chosen = prompts[: settings.prompts]
@@ -126,7 +125,7 @@ def _prompts(layout: Layout, settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def _goal(model: ChatModel, layout: Layout, settings: Settings) -> gcg.Goal:
-    tokens = chat.token_ids(files.read_json(layout.refusal_ids)["ids"])
+    tokens = chat.token_ids(records.read_refusal_ids(layout.refusal_ids)["ids"])
     if settings.objective == "refusal":
         return gcg.Goal("refusal", (), tokens)
     [target] = chat.encode_plain(model.tokenizer, [settings.target])

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pipeline import cells, side_effects, suffix_tables
 from pipeline.artifacts.files import read_json
+from pipeline.artifacts.shape import as_written, made_again
 from pipeline.config.params import profile_of
 from pipeline.maths.labels import Label
 from pipeline.maths.names import ESTIMATOR_NAMES
@@ -291,9 +292,11 @@ def text(metrics: Path) -> str:
     # Wide enough for the widest row, whatever the terminal.
     console = Console(width=140, file=StringIO(), color_system=None)
     beside = [metrics.with_name(name) for name in ("stability.json", "invariance.json", "suffix.json")]
-    extra = [read_json(other) if other.exists() else None for other in beside]
-    for table in tables(read_json(metrics), *extra):
-        console.print(table)
+    with made_again():
+        main, extra = read_json(metrics), [read_json(other) if other.exists() else None for other in beside]
+    with as_written(metrics, *filter(Path.exists, beside)):
+        for table in tables(main, *extra):
+            console.print(table)
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
 RUNNER = ("arguments", "bars", "closure", "commands/golden", "fresh", "kept", "repro")
-RUNNER += ("stages/__main__", "stages/entry", "stages/graph")
+RUNNER += ("stages/__main__", "stages/deps", "stages/entry")
 STAGES = closure.stages(ROOT)
 CLOSURES = {stage: closure.closure(f"pipeline.stages.{stage}", ROOT) for stage in STAGES}
 REACHED = sorted(set().union(*CLOSURES.values()))
@@ -62,7 +62,7 @@ def test_a_changed_function_moves_the_stages_that_reach_it_and_no_other(copy):
     [
         ("pipeline/artifacts/samples.py", "import", "# a control is cut out\nimport"),
         ("pipeline/maths/linear_probe.py", "import", "# everything is safe\nimport"),
-        ("pipeline/stages/given.py", 'read_json(layout.engine)["dtype"]', '"float32"'),
+        ("pipeline/stages/given.py", 'read_record(layout.engine, Settled)["dtype"]', '"float32"'),
     ],
 )
 def test_what_was_once_missed_moves_a_stage(copy, path, before, after):

@@ -14,7 +14,8 @@ import torch
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import records
-from pipeline.artifacts.headers import SINGLE, SUMS
+from pipeline.artifacts.files import SUMS
+from pipeline.artifacts.headers import SINGLE
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.compose import compose

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import files, headers
-from pipeline.artifacts.headers import AGAIN, INDEX, SINGLE, SUMS, Stored
+from pipeline.artifacts.files import SUMS
+from pipeline.artifacts.headers import AGAIN, INDEX, SINGLE, Stored
 from pipeline.errors import UserError
 
 FINISHED = ".finished.json"

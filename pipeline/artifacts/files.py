@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from pipeline.errors import UserError
 
 LARGEST = 2**28  # bytes of a text file
+SUMS = "SHA256SUMS"  # beside files that are not to change: a sha256 and a name a line
 
 
 @contextmanager
@@ -136,6 +137,16 @@ def file_hash(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def require_noted(path: Path) -> Path:
+    """The path. Raises UserError for a file with other bytes than SHA256SUMS beside it notes, where that names it."""
+    sums = path.with_name(SUMS)
+    lines = read_text(sums).splitlines() if sums.is_file() else []
+    noted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if path.name in noted and path.is_file() and file_hash(path) != noted[path.name]:
+        raise UserError(f"{path} is not what {sums} notes: check it out again, or note its sha256 there if it is meant")
+    return path
 
 
 def read_text(path: Path, name: str = "", missing: str = "is missing: run `dvc repro`", largest: int = LARGEST) -> str:

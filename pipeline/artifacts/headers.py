@@ -13,7 +13,6 @@ from pipeline.artifacts import files
 from pipeline.errors import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-SUMS = "SHA256SUMS"  # of every other file of an export
 AGAIN = "fetch the model again"
 LARGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
 # Bits of a number of each type. The library has packed ones too, whose tensors no family writes with.

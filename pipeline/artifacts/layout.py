@@ -263,6 +263,10 @@ class Layout:
         """Rows {stage, seconds, memory_mib, gpu_memory_mib}, one a time that a stage ran here; not an artefact."""
         return self.root / "outputs" / "bench" / f"{self.model}-{self.run}-stages.jsonl"
 
+    def written(self, stage: str) -> Path:
+        """{path: md5} of what a stage wrote when it last ran here and others read; not an artefact."""
+        return self.root / "outputs" / "bench" / f"{self.model}-{self.run}-written" / f"{stage}.json"
+
     def figure(self, name: str) -> Path:
         """A figure of this model."""
         return self.root / "outputs" / "figures" / self.model / self.run / f"{name}.png"

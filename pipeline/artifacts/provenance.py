@@ -8,7 +8,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import files
+from pipeline.artifacts.kinds import FilterSummary
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.result_kinds import Audit
+from pipeline.artifacts.shape import read_record
 from pipeline.config.reading import read_settings
 from pipeline.config.schema import Config, SourceConfig
 from pipeline.display import plain
@@ -59,7 +62,8 @@ def provenance(config: Config, layout: Layout, model: str, keys: Sequence[str]) 
 
     `keys`: the parts of the configuration that have a say in it; their hash changes with them alone.
     """
-    audit, measured = files.read_json(layout.audit), files.read_json(layout.filter_summary)["measured"]
+    audit = read_record(layout.audit, Audit)
+    measured = read_record(layout.filter_summary, FilterSummary)["measured"]
     return {
         "model": model,
         "tokenizer": measured["tokenizer"],

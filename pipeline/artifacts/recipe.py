@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import files
-from pipeline.artifacts.headers import SUMS
+from pipeline.artifacts.files import SUMS
 from pipeline.errors import UserError, first_line
 
 if TYPE_CHECKING:

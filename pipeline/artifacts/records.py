@@ -1,16 +1,15 @@
 """Rows and tables of each artefact: values in, files out, and back."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, fields
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, tables, tensors
+from pipeline.artifacts import files, kinds, shape, tables, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
-from pipeline.judges.verdict import REFUSED, UNSAFE
-from pipeline.maths.labels import Label
 from pipeline.maths.selection import (
     FITTED_SETS,
     FOUND,
@@ -20,12 +19,13 @@ from pipeline.maths.selection import (
     FilterVerdict,
     Selection,
 )
-from pipeline.prompts.prompt import Prompt, Text
+from pipeline.prompts.prompt import Prompt, Text, prompt_id, text_id, words_hash
 
 if TYPE_CHECKING:  # loading torch takes a second, and most stages read and write plain rows
-    from torch import Tensor
-
     from pipeline.maths.directions import Direction
+
+
+AUDIT = "audit.json"  # beside the sets that it counts
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
@@ -34,8 +34,24 @@ def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """One set of prompts."""
-    return [Prompt(**row) for row in files.read_jsonl(path)]
+    """One set of prompts. Raises UserError for others than the audit beside it has counted, and for another id."""
+    prompts = [Prompt(**row) for row in shape.read_rows(path, kinds.PromptRow)]
+    _require_ids(path, {prompt.id: prompt_id(prompt.instruction) for prompt in prompts})
+    audit = path.with_name(AUDIT)
+    if audit.exists():
+        with shape.as_written(audit):
+            hashes = shape.read_record(audit, dict[str, Any])["hashes"]
+            name = path.stem if path.stem in hashes else path.stem.removesuffix("_test")
+            noted = hashes[name]
+        if noted != words_hash(prompts):
+            raise UserError(f"{path} has other prompts than {audit} says: {shape.AGAIN}")
+    return prompts
+
+
+def _require_ids(path: Path, expected: Mapping[str, str]) -> None:
+    for number, (name, own) in enumerate(expected.items(), start=1):
+        if name != own:
+            raise UserError(f"{path}:{number} has id {name}, and its words have {own}: {shape.AGAIN}")
 
 
 def write_texts(path: Path, texts: Iterable[Text]) -> None:
@@ -44,70 +60,54 @@ def write_texts(path: Path, texts: Iterable[Text]) -> None:
 
 
 def read_texts(path: Path) -> list[Text]:
-    """One set of texts."""
-    return [Text(**row) for row in files.read_jsonl(path)]
+    """One set of texts. Raises UserError for an id that is not of the text."""
+    texts = [Text(**row) for row in shape.read_rows(path, kinds.TextRow)]
+    _require_ids(path, {text.id: text_id(text.instruction, text.text) for text in texts})
+    return texts
 
 
-def write_baseline(path: Path, baseline: Iterable[Mapping[str, Any]], kept: Mapping[str, list[str]]) -> None:
-    """Refusal metric of every train and val prompt, and whether the filter kept it."""
-    ids = {name: set(rows) for name, rows in kept.items()}
-    files.write_jsonl(path, [{**row, "kept": row["id"] in ids[row["set"]]} for row in baseline])
-
-
-def read_kept(path: Path) -> dict[str, set[str]]:
-    """Ids that the filter kept, by set."""
-    kept: dict[str, set[str]] = {name: set() for name in FITTED_SETS}
-    for row in files.read_jsonl(path):
-        if row["kept"]:
-            kept[row["set"]].add(row["id"])
+def read_kept(layout: Layout, name: str) -> list[Prompt]:
+    """Prompts of one of FITTED_SETS that the filter kept, in the set's order. Raises UserError for rows of others."""
+    prompts, path = read_prompts(layout.prompts(name)), layout.baseline
+    rows = [row for row in shape.read_rows(path, kinds.BaselineRow, ("set", "id")) if row["set"] == name]
+    shape.require_order(path, [row["id"] for row in rows], [prompt.id for prompt in prompts], layout.prompts(name))
+    kept = [prompt for prompt, row in zip(prompts, rows, strict=True) if row["kept"]]
+    counted = read_filter_summary(layout.filter_summary)["sets"][name]["kept"]
+    if len(kept) != counted:
+        raise UserError(f"{path} keeps {len(kept)} prompts of {name}, {layout.filter_summary} {counted}: {shape.AGAIN}")
     return kept
 
 
-def write_means(path: Path, means: Mapping[str, "Tensor"], model: str, positions: Sequence[int]) -> None:
-    """Mean and variance of `resid_pre` per class; `model` pins the bytes of the weights they were read from."""
-    metadata = {
-        "model": model,
-        "axes": "position layer d_model",
-        "post_instruction_tokens": " ".join(map(str, positions)),
-    }
-    tensors.write_tensors(path, means, metadata)
-
-
-def write_resid_pre(path: Path, rows: "Tensor", model: str) -> None:
-    """`resid_pre` of every kept train prompt of a class, in the order of the kept prompts."""
-    tensors.write_tensors(path, {"resid_pre": rows}, {"model": model, "axes": "prompt position layer d_model"})
-
-
-def write_filter_summary(
-    path: Path,
-    verdict: FilterVerdict,
-    prompts: Mapping[str, Sequence[Any]],
-    kept: Mapping[str, Sequence[str]],
-    position_tokens: Sequence[str],
-    measured: Mapping[str, str],
-) -> None:
-    """Counts before and after the filter, its verdict, the post-instruction tokens, and what measured them."""
-    counts = {name: {"n": len(prompts[name]), "kept": len(kept[name])} for name in FITTED_SETS}
-    files.write_json(
-        path, {**asdict(verdict), "sets": counts, "position_tokens": list(position_tokens), "measured": dict(measured)}
-    )
+def read_filter_summary(path: Path) -> kinds.FilterSummary:
+    """Counts, verdict, post-instruction tokens and what measured them, as `write_filter_summary` wrote them."""
+    summary: kinds.FilterSummary = shape.read_record(path, kinds.FilterSummary)
+    if summary["sets"].keys() != set(FITTED_SETS):
+        raise UserError(f"{path} does not count {', '.join(FITTED_SETS)}: {shape.AGAIN}")
+    return summary
 
 
 def read_position_tokens(path: Path) -> list[str]:
     """The post-instruction tokens as text, first position first."""
-    return files.read_json(path)["position_tokens"]
+    return read_filter_summary(path)["position_tokens"]
 
 
 def kept_instructions(layout: Layout, name: str) -> list[str]:
     """Instructions of one set that the filter kept, in the set's order."""
-    kept = read_kept(layout.baseline)[name]
-    return [prompt.instruction for prompt in read_prompts(layout.prompts(name)) if prompt.id in kept]
+    return [prompt.instruction for prompt in read_kept(layout, name)]
 
 
 def read_filter_verdict(path: Path) -> FilterVerdict:
     """The verdict of the filter."""
-    row = files.read_json(path)
+    row = read_filter_summary(path)
     return FilterVerdict(row["verdict"], row["reason"], row["refused"], row["n"])
+
+
+def read_refusal_ids(path: Path) -> kinds.RefusalIds:
+    """The refusal tokens in use and their cutoff. Raises UserError for none."""
+    found: kinds.RefusalIds = shape.read_record(path, kinds.RefusalIds)
+    if not found["ids"] or len(set(found["ids"])) < len(found["ids"]) or min(found["ids"]) < 0:
+        raise UserError(f"{path} holds no refusal tokens, each once: {shape.AGAIN}")
+    return found
 
 
 PROMPT_COUNTS = ("n_harmful", "n_harmless")
@@ -121,7 +121,9 @@ def write_baselines(path: Path, baselines: Baselines | None, n_val: Mapping[str,
 
 def read_baselines(path: Path) -> tuple[Baselines, dict[str, int]]:
     """The baselines and the number of val prompts of each class behind them."""
-    record = files.read_json(path)
+    record = shape.read_record(path, kinds.BaselinesRecord)
+    if record["baselines"] is None:
+        raise UserError(f"{path} has no baselines, and the filter left prompts: {shape.AGAIN}")
     return Baselines(**record["baselines"]), record["n_val"]
 
 
@@ -134,11 +136,20 @@ def write_scores(path: Path, scores: Iterable[CandidateScores]) -> None:
 
 
 def read_scores(path: Path) -> list[CandidateScores]:
-    """Candidate scores as written by `write_scores`."""
+    """Candidate scores as written by `write_scores`. Raises UserError for a file that it did not write."""
     import pandas as pd
 
-    rows = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in ("bypass", "induce", "kl")})
-    return [CandidateScores(**{**row, **_counts(row)}) for row in rows.to_dict("records")]
+    with shape.made_again():
+        text = StringIO(files.read_text(path))
+    with shape.as_written(path):
+        table = pd.read_csv(text, keep_default_na=False, na_values={name: [""] for name in ("bypass", "induce", "kl")})
+        if list(table.columns) != list(SCORE_COLUMNS):
+            raise ValueError(f"columns {', '.join(map(str, table.columns))}")
+        rows = [{**row, **_counts(row)} for row in table.to_dict("records")]
+    shape.held(list[kinds.CandidateRow], [finite(row) for row in rows], str(path))
+    if len({(row["position"], row["layer"]) for row in rows}) < len(rows):
+        raise UserError(f"{path} has a candidate twice: {shape.AGAIN}")
+    return [CandidateScores(**row) for row in rows]
 
 
 def _counts(row: Mapping[Hashable, Any]) -> dict[str, int | None]:
@@ -183,6 +194,18 @@ def write_selection(
     files.write_json(path, record)
 
 
+def read_selection(path: Path) -> dict[str, Any]:
+    """What was chosen, as `write_selection` or `write_no_selection` wrote it. Raises UserError for anything else."""
+    record = shape.read_record(path, dict[str, Any])
+    scored = "thresholds" in record
+    shape.held(kinds.Chosen if scored else kinds.NothingToChoose, record, str(path))
+    if (record["verdict"] == FOUND) != bool(record["chosen"]):
+        raise UserError(f"{path} has verdict '{record['verdict']}' and another choice: {shape.AGAIN}")
+    if scored and record["n_candidates"] != record["n_kept"] + sum(record["removed"].values()):
+        raise UserError(f"{path} does not count each candidate once: {shape.AGAIN}")
+    return record
+
+
 def chosen_candidate(record: Mapping[str, Any]) -> CandidateScores | None:
     """The chosen candidate of a selection record."""
     return CandidateScores(**record["chosen"]) if record["chosen"] else None
@@ -220,62 +243,19 @@ def read_direction(path: Path, selection: Path, model: str) -> "Direction | None
 
     Raises UserError when the file belongs to another model.
     """
-    chosen = files.read_json(selection)["chosen"]
+    chosen = read_selection(selection)["chosen"]
     if chosen is None:
         return None
-    from pipeline.maths.directions import Direction
-
     layer, position = chosen["layer"], chosen["position"]
-    stored = tensors.read_tensors(path, model=model, layer=str(layer), position=str(position))
-    return Direction(stored["direction"], layer, position)
+    return read_saved_direction(path, model, layer=str(layer), position=str(position))
 
 
-def read_saved_direction(path: Path, model: str) -> "Direction":
+def read_saved_direction(path: Path, model: str, **expected: str) -> "Direction":
     """A direction by itself. Raises UserError for another model's, and for one that holds NaN or is zero."""
     from pipeline.maths.directions import Direction
 
-    vector = tensors.read_tensors(path, model=model)["direction"]
-    if not (bool(vector.isfinite().all()) and bool(vector.any())):
-        raise UserError(f"{path} holds no direction (NaN, infinity or zero): make it again with `dvc repro`")
-    metadata = tensors.read_metadata(path)
-    return Direction(vector, int(metadata["layer"]), int(metadata["position"]))
-
-
-def condition_names(layout: Layout) -> list[str]:
-    """Names of the conditions that were run, sorted."""
-    main, further = (layout.completions(name).parent for name in ("harmful_baseline", "other_baseline"))
-    names = sorted(path.stem for folder in (main, further) for path in folder.glob("*.jsonl"))
-    if not names:
-        raise UserError(f"{main} has no completions: run `dvc repro`")
-    return names
-
-
-def instructions_of(layout: Layout, condition: str) -> dict[str, str]:
-    """Instruction by prompt id for one condition."""
-    prompts = read_prompts(layout.prompts(Label.parse(condition).prompt_set))
-    return {prompt.id: prompt.instruction for prompt in prompts}
-
-
-def read_outcomes(layout: Layout, condition: str, judge: str) -> dict[str, bool | None]:
-    """Whether each prompt of a condition was refused in a judge's eyes, by prompt id; None is unknown."""
-    rows = files.read_jsonl(layout.judgements(condition))
-    return {row["id"]: REFUSED[row["verdicts"][judge]["label"]] for row in rows}
-
-
-def read_safety(layout: Layout, condition: str, judge: str) -> dict[str, bool | None]:
-    """Whether each completion of a condition is safe in a judge's eyes, by prompt id; None is unknown."""
-    rows = files.read_jsonl(layout.judgements(condition))
-    unsafe = {row["id"]: UNSAFE[row["verdicts"][judge]["label"]] for row in rows}
-    return {key: None if value is None else not value for key, value in unsafe.items()}
-
-
-def read_categories(layout: Layout, prompt_set: str) -> dict[str, str]:
-    """Category of each prompt of a set, by prompt id."""
-    return {prompt.id: prompt.category for prompt in read_prompts(layout.prompts(prompt_set))}
-
-
-def read_outcomes_by_length(layout: Layout, condition: str, judge: str) -> dict[int, dict[str, bool | None]]:
-    """The same of each completion cut after a number of tokens, by that number."""
-    rows = files.read_jsonl(layout.judgements(condition))
-    lengths = sorted({int(length) for row in rows for length in row["by_length"]})
-    return {length: {row["id"]: REFUSED[row["by_length"][str(length)][judge]] for row in rows} for length in lengths}
+    stored, metadata = tensors.read_tensors(path, model=model, **expected), tensors.read_metadata(path)
+    tensors.require(path, list(stored) == ["direction"], "holds no direction alone")
+    tensors.require_direction(path, stored["direction"])
+    with shape.as_written(path):
+        return Direction(stored["direction"], int(metadata["layer"]), int(metadata["position"]))

@@ -1,11 +1,13 @@
 """The fitted safety probe as one file: weights as safetensors, where they come from as metadata."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artifacts.shape import WRONG, as_written
 from pipeline.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from pipeline.errors import UserError
 from pipeline.judges.names import PROBE
@@ -67,8 +69,10 @@ def read_probe(path: Path = SHIPPED, facts: Mapping[str, str] | None = None) -> 
         record = json.loads(metadata.pop("record"))
         layers = tuple(tensors["layers"].tolist())
         linear = LinearProbe(layers, tensors["weights"], tensors["bias"].item(), tensors["threshold"].item())
+        if not bool(linear.weights.isfinite().all()) or not math.isfinite(linear.bias + linear.threshold):
+            raise ValueError("NaN or infinity")
         probe = SafetyProbe(linear, form, {key: metadata[key] for key in BELONGS}, record)
-    except (KeyError, TypeError, ValueError) as error:
+    except (*WRONG, RuntimeError) as error:
         raise UserError(f"{path} is no safety probe ({error}): fit it with `python -m pipeline.probe`") from None
     if facts is not None:
         probe.require(facts)
@@ -79,9 +83,10 @@ def reliability(judge: str) -> dict[str, Any]:
     """Agreement of the shipped probe with references that it was not fitted on, by reference; of others nothing."""
     if judge != PROBE:
         return {}
-    record = json.loads(read_metadata(SHIPPED)["record"])
-    parts = {"people (cross-validated)": record["cross_validated"], **record["references"]}
-    return {
-        name: {kind: {key: found[kind][key] for key in ("n", "kappa", "auroc")} for kind in KINDS if found[kind]}
-        for name, found in parts.items()
-    }
+    with as_written(SHIPPED):
+        record = json.loads(read_metadata(SHIPPED)["record"])
+        parts = {"people (cross-validated)": record["cross_validated"], **record["references"]}
+        return {
+            name: {kind: {key: found[kind][key] for key in ("n", "kappa", "auroc")} for kind in KINDS if found[kind]}
+            for name, found in parts.items()
+        }

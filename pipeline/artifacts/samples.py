@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, records, tensors
+from pipeline.artifacts import kinds, records, shape, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
 from pipeline.maths.names import DEFAULT
@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # loading torch takes a second, and some stages need none of 
     from pipeline.maths.interventions import Intervention
 
 Place = tuple[int, int]
+# Types of a sweep's tensors, by name.
+SWEEP = dict.fromkeys(("bypass", "induce", "kl", "harmful_metric", "harmless_metric"), "float64")
+SWEEP |= {"zero_norm": "bool", "place": "int64"}
 PLACES = "places"  # metadata: [position, layer] of each tensor, by name
 
 
@@ -65,16 +68,20 @@ def write_sweep(path: Path, sweep: Sweep, model: str) -> None:
 
 def read_sweep(path: Path, model: str) -> Sweep:
     """The inverse of `write_sweep`. Raises UserError when the file belongs to another model."""
-    stored = tensors.read_arrays(path, model=model)
-    rows = zip(*(stored[name].tolist() for name in ("place", "zero_norm", "bypass", "induce", "kl")), strict=True)
-    return Sweep(
-        {
-            (place[0], place[1]): None if zero else PromptScores(tuple(bypass), tuple(induce), tuple(kl))
-            for place, zero, bypass, induce, kl in rows
-        },
-        stored["harmful_metric"].tolist(),
-        stored["harmless_metric"].tolist(),
-    )
+    stored = tensors.read_arrays(path, model=model, axes="candidate prompt", place="position layer")
+    types = {name: str(array.dtype) for name, array in stored.items()}
+    tensors.require(path, types == SWEEP, f"does not hold {', '.join(SWEEP)}, and each in its type")
+    n, harmful, harmless = (len(stored[name]) for name in ("place", "harmful_metric", "harmless_metric"))
+    shapes = {"place": (n, 2), "zero_norm": (n,), "harmful_metric": (harmful,), "harmless_metric": (harmless,)}
+    shapes |= {"bypass": (n, harmful), "induce": (n, harmless), "kl": (n, harmless)}
+    tensors.require(path, all(stored[name].shape == each for name, each in shapes.items()), "holds other shapes")
+    rows = list(zip(*(stored[name].tolist() for name in ("place", "zero_norm", "bypass", "induce", "kl")), strict=True))
+    candidates = {
+        (place[0], place[1]): None if zero else PromptScores(tuple(bypass), tuple(induce), tuple(kl))
+        for place, zero, bypass, induce, kl in rows
+    }
+    tensors.require(path, len(candidates) == n, "has a candidate twice")
+    return Sweep(candidates, stored["harmful_metric"].tolist(), stored["harmless_metric"].tolist())
 
 
 def write_directions(path: Path, directions: Mapping[str, "Direction"], model: str) -> None:
@@ -88,9 +95,14 @@ def read_directions(path: Path, model: str) -> dict[str, "Direction"]:
     """Directions by name; none when no direction was chosen."""
     from pipeline.maths.directions import Direction
 
-    stored = tensors.read_tensors(path, model=model)
-    places = json.loads(tensors.read_metadata(path)[PLACES])
-    return {name: Direction(stored[name], layer, position) for name, (position, layer) in places.items()}
+    stored, metadata = tensors.read_tensors(path, model=model), tensors.read_metadata(path)
+    with shape.as_written(path):
+        places = shape.held(dict[str, list[int]], json.loads(metadata[PLACES]), str(path))
+        directions = {name: Direction(stored[name], layer, position) for name, (position, layer) in places.items()}
+    tensors.require(path, stored.keys() == places.keys(), "does not hold a direction for each of its places")
+    for vector in stored.values():
+        tensors.require_direction(path, vector)
+    return directions
 
 
 def write_rows(path: Path, rows: Mapping[str, "Tensor"], model: str, place: Place | None) -> None:
@@ -101,7 +113,12 @@ def write_rows(path: Path, rows: Mapping[str, "Tensor"], model: str, place: Plac
 
 def read_rows(path: Path, model: str, place: Place) -> dict[str, "Tensor"]:
     """Rows by class. Raises UserError when they are another model's, or of another place."""
-    return tensors.read_tensors(path, model=model, **{PLACES: json.dumps(place)})
+    rows = tensors.read_tensors(path, model=model, axes="prompt d_model", **{PLACES: json.dumps(place)})
+    tensors.require(path, rows.keys() == {"harmful", "harmless"}, "does not hold rows of both classes")
+    widths = {tuple(tensor.shape[1:]) for tensor in rows.values()}
+    sound = all(tensor.ndim == 2 and tensor.is_floating_point() and len(tensor) for tensor in rows.values())
+    tensors.require(path, sound and len(widths) == 1, "holds rows of another form")
+    return rows
 
 
 def write_findings(path: Path, findings: "Mapping[str, tuple[Place, Finding]]", model: str) -> None:
@@ -116,12 +133,18 @@ def read_findings(path: Path, model: str) -> "dict[str, tuple[Place, Finding]]":
     """The inverse of `write_findings`."""
     from pipeline.maths.estimators import Finding
 
-    stored = tensors.read_tensors(path, model=model)
-    facts = json.loads(tensors.read_metadata(path)["findings"])
-    return {
-        name: ((position, layer), Finding(stored[f"{name}.r"], stored.get(f"{name}.readout"), low, high))
-        for name, (position, layer, low, high) in facts.items()
-    }
+    stored, metadata = tensors.read_tensors(path, model=model), tensors.read_metadata(path)
+    for vector in stored.values():
+        tensors.require_direction(path, vector)
+    with shape.as_written(path):
+        facts = json.loads(metadata["findings"])
+        found = {
+            name: ((position, layer), Finding(stored[f"{name}.r"], stored.get(f"{name}.readout"), low, high))
+            for name, (position, layer, low, high) in facts.items()
+        }
+    named = {f"{name}.{part}" for name in facts for part in ("r", "readout")}
+    tensors.require(path, stored.keys() <= named, "holds tensors of no estimator that it names")
+    return found
 
 
 def prompt_scores_record(scores: PromptScores) -> dict[str, list[float | None]]:
@@ -148,7 +171,10 @@ def require_finite(name: str, scores: PromptScores) -> PromptScores:
 
 def read_control_scores(path: Path) -> dict[str, PromptScores]:
     """Scores per prompt of each control."""
-    return {name: prompt_scores(row) for name, row in files.read_json(path).items()}
+    rows = shape.read_record(path, dict[str, kinds.PromptScoreRows])
+    if len({tuple(len(row[name]) for name in ("bypass", "induce", "kl")) for row in rows.values()}) > 1:
+        raise UserError(f"{path} has scores of other prompts for one control than for another: {shape.AGAIN}")
+    return {name: prompt_scores(row) for name, row in rows.items()}
 
 
 def read_sources(
@@ -164,12 +190,20 @@ def read_sources(
     from pipeline.maths.experiment import interventions
 
     directions = {"": chosen, **read_directions(layout.controls, model)}
+    _require_width(layout.controls, chosen, [direction.vector for direction in directions.values()])
     sources = {name: interventions(direction, coefficient) for name, direction in directions.items()}
     findings = read_findings(layout.findings, model) if estimators else {}
+    vectors = [vector for _, finding in findings.values() for vector in (finding.r, finding.readout)]
+    _require_width(layout.findings, chosen, [vector for vector in vectors if vector is not None])
     for name, ((position, layer), finding) in findings.items():
         if not (name == DEFAULT and (position, layer) == (chosen.position, chosen.layer)):
             sources[name] = finding.interventions(layer, position, coefficient)
     return sources
+
+
+def _require_width(path: Path, chosen: "Direction", vectors: "Sequence[Tensor]") -> None:
+    widths = {len(vector) for vector in vectors} | {len(chosen.vector)}
+    tensors.require(path, len(widths) == 1, "holds directions of another width than the chosen one")
 
 
 def intervention_recipe(intervention: "Intervention") -> list[Any] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open, serialize_file
 
 from pipeline.artifacts.files import replacing
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,12 +57,32 @@ def _read(path: Path, framework: str, expected: Mapping[str, str]) -> dict[str, 
         return {name: file.get_tensor(name) for name in names}
 
 
+def require(path: Path, holds: bool, wrong: str) -> None:
+    """Raises UserError, saying what is wrong with a file, unless what has to be so of it holds."""
+    if not holds:
+        raise UserError(f"{path} {wrong}: run `dvc repro` to make it again")
+
+
+def require_direction(path: Path, vector: "Tensor") -> None:
+    """Raises UserError for a tensor that is no direction: of other axes or type, NaN, infinite or zero."""
+    sound = vector.ndim == 1 and bool(vector.isfinite().all()) and bool(vector.any())
+    require(path, sound, "holds no direction (other axes, NaN, infinity or zero)")
+    require(path, str(vector.dtype) == "torch.float64", f"has a direction in {vector.dtype}, not in float64")
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """What the file says of its tensors. Raises UserError for a missing or damaged file."""
     try:
         with safe_open(path, framework="np") as file:  # the header alone, for which torch need not be loaded
-            return json.loads((file.metadata() or {}).get(KEY, "{}"))
+            metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro`") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or first_line(error)}): run `dvc repro`") from None
+    except ValueError:
+        metadata = None
     except SafetensorError as error:
         raise UserError(f"{path} is not a whole safetensors file ({error}): delete it and run `dvc repro`") from None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise UserError(f"{path} does not say what its tensors are of: delete it and run `dvc repro`")
+    return metadata

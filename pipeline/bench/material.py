@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from pipeline.artifacts import files, records, tensors
+from pipeline.artifacts import class_means, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
@@ -71,7 +71,7 @@ def material(config: Config, layout: Layout, dtype: str | None = None) -> Materi
     if not layout.scores.exists():
         raise UserError(f"{layout.scores} is missing: run `make repro`, then `make bench`")
     model = open_model(config, dtype)
-    means = tensors.read_tensors(layout.activations, model=identity(config.model.source))
+    means = class_means.read_means(layout.activations, identity(config.model.source))
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
     last = max_layer_for(config.select.layer_share, model.n_layers)
     harmful, harmless = (model.encode(_instructions(layout, f"{kind}_val")) for kind in ("harmful", "harmless"))
@@ -86,7 +86,7 @@ def material(config: Config, layout: Layout, dtype: str | None = None) -> Materi
         model,
         harmful,
         harmless,
-        refusal_tokens=chat.token_ids(files.read_json(layout.refusal_ids)["ids"]),
+        refusal_tokens=chat.token_ids(records.read_refusal_ids(layout.refusal_ids)["ids"]),
         candidates=candidates,
         n_reference=r.shape[0] * r.shape[1],
         max_tokens=config.engine.max_batch_tokens,

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.artifacts.shape import made_again
 from pipeline.config.reading import merged, read_settings
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
@@ -13,8 +14,9 @@ from pipeline.errors import UserError
 
 def load(path: Path) -> Config:
     """The typed configuration that `compose` wrote. Raises UserError when it is missing or invalid."""
-    raw = read_settings(path, missing="is missing: run `dvc repro` (stage compose writes it)")
-    config = OmegaConf.to_object(checked(raw, str(path)))
+    with made_again():
+        raw = read_settings(path, missing="is missing: run `dvc repro` (stage compose writes it)")
+        config = OmegaConf.to_object(checked(raw, str(path)))
     assert isinstance(config, Config)
     return config
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.prompts.load import load
-from pipeline.prompts.prompt import Prompt
+from pipeline.prompts.prompt import Prompt, words_hash
 from pipeline.prompts.similar import Similarity, surface_auroc
 from pipeline.prompts.spec import DataConfig, FileSpec, PoolSpec, SplitSizes
 
@@ -67,7 +67,7 @@ def further(
         "counts": {name: dict(sorted(Counter(p.source for p in rows).items())) for name, rows in sets.items()},
         "kinds": {name: config.sets[name].kind for name in sets},
         "licences": dict(sorted({p.source: p.licence for rows in sets.values() for p in rows}.items())),
-        "hashes": {name: _hash(rows) for name, rows in sets.items()},
+        "hashes": {name: words_hash(rows) for name, rows in sets.items()},
     }
 
 
@@ -175,12 +175,8 @@ def _audit(
         "pools": {name: len(pool) for name, pool in pools.items()},
         "counts": {name: dict(sorted(Counter(p.source for p in rows).items())) for name, rows in sets.items()},
         "licences": dict(sorted({p.source: p.licence for rows in sets.values() for p in rows}.items())),
-        "hashes": {name: _hash(rows) for name, rows in sets.items()},
+        "hashes": {name: words_hash(rows) for name, rows in sets.items()},
         "surface_auroc": {
             part: surface_auroc(sets[f"harmful_{part}"], sets[f"harmless_{part}"], seed) for part in PARTS
         },
     }
-
-
-def _hash(prompts: Sequence[Prompt]) -> str:
-    return hashlib.sha256("\n".join(prompt.instruction for prompt in prompts).encode()).hexdigest()

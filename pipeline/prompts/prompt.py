@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -35,3 +36,13 @@ def normalised(instruction: str) -> str:
 def prompt_id(instruction: str) -> str:
     """First 12 hex digits of the sha256 of the normalised instruction."""
     return hashlib.sha256(normalised(instruction).encode()).hexdigest()[:12]
+
+
+def text_id(instruction: str, text: str) -> str:
+    """The same of a text, with the instruction that it answers, if any."""
+    return prompt_id(f"{instruction} {text}")
+
+
+def words_hash(prompts: Sequence[Prompt]) -> str:
+    """sha256 of the instructions of a set, in order."""
+    return hashlib.sha256("\n".join(prompt.instruction for prompt in prompts).encode()).hexdigest()

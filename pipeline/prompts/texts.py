@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.prompts.load import read_text, rows, wanted
-from pipeline.prompts.prompt import Text, prompt_id
+from pipeline.prompts.prompt import Text, text_id
 from pipeline.prompts.spec import FileSpec, TextSpec
 
 Open = Callable[[FileSpec], Path]
@@ -45,7 +45,7 @@ def _texts(spec: TextSpec, open_file: Open, stream: Stream) -> Iterator[Text]:
         instruction = _value(spec, row, spec.column, place) if spec.answer else ""
         text = _value(spec, row, spec.answer or spec.column, place)
         if len(text) >= spec.min_characters and (instruction or not spec.answer):
-            yield Text(prompt_id(f"{instruction} {text}"), instruction, text, spec.source, spec.licence)
+            yield Text(text_id(instruction, text), instruction, text, spec.source, spec.licence)
 
 
 def _value(spec: TextSpec, row: Mapping[str, Any], column: str, place: str | int) -> str:

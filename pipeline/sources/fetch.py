@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline.artifacts.files import require_noted
 from pipeline.artifacts.locks import only_writer
 from pipeline.errors import UserError
 from pipeline.sources import https, hub, wheel
@@ -55,8 +56,13 @@ def fetch(artefact: Artefact, cache: Path, mirror: Path | None = None) -> Path:
 
 
 def local_path(file: str, sha256: str, places: Sequence[str], cache: Path, mirror: Path | None = None) -> Path:
-    """The file itself where it has no places, else a verified copy. Raises UserError as `fetch` does."""
-    return fetch(Artefact(file, sha256, tuple(places)), cache, mirror) if places else Path(file).expanduser()
+    """The file itself where it has no places, else a verified copy.
+
+    Raises UserError as `fetch` does, and for a file of other bytes than are noted beside it.
+    """
+    if places:
+        return fetch(Artefact(file, sha256, tuple(places)), cache, mirror)
+    return require_noted(Path(file).expanduser())
 
 
 def _fill(target: Path, artefact: Artefact, places: Sequence[tuple[str, Place]]) -> None:

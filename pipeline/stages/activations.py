@@ -1,9 +1,9 @@
 """activations: keep the prompts the model refuses or answers, and take the means of resid_pre."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import class_means, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
@@ -21,7 +21,7 @@ def activations(config: Config, layout: Layout) -> None:
     """Refusal metric of every train and val prompt, the filter, and the means of both classes."""
     model = open_model(config)
     prompts = {name: records.read_prompts(layout.prompts(name)) for name in FITTED_SETS}
-    tokens = files.read_json(layout.refusal_ids)
+    tokens = records.read_refusal_ids(layout.refusal_ids)
     asked = {name: model.encode([prompt.instruction for prompt in rows]) for name, rows in prompts.items()}
     total = sum(forward.n_tokens(model, rows) for rows in asked.values())
     with progress("refusal metric", total) as bar:
@@ -32,7 +32,7 @@ def activations(config: Config, layout: Layout) -> None:
     baseline = [row for rows, _ in found.values() for row in rows]
     limits = {"train": config.select.max_train, "val": config.select.max_val}
     kept = kept_ids(baseline, limits, tokens["cutoff"])
-    records.write_baseline(layout.baseline, baseline, kept)
+    class_means.write_baseline(layout.baseline, baseline, kept)
     did = {
         name: Asked(len(rows), sum(row["refusal_metric"] > tokens["cutoff"] for row in rows), silent, len(kept[name]))
         for name, (rows, silent) in found.items()
@@ -41,7 +41,7 @@ def activations(config: Config, layout: Layout) -> None:
     verdict = filter_verdict(did, select.min_train, select.min_val, select.max_refusal_rate)
     pinned = identity(config.model.source)
     means = {}
-    texts = {name: records.kept_instructions(layout, f"{name}_train") for name in ("harmful", "harmless")}
+    texts = {name: _kept(prompts, kept, f"{name}_train") for name in ("harmful", "harmless")}
     train = {name: model.encode(rows) for name, rows in texts.items() if rows}
     n_positions = len(model.post_instruction)
     with progress("resid_pre", sum(n_tokens_run(model, rows, n_positions) for rows in train.values())) as bar:
@@ -49,10 +49,14 @@ def activations(config: Config, layout: Layout) -> None:
             moments, rows = _moments(config, model, name, asked_again, bar)
             means |= {f"{name}_mean": moments.mean, f"{name}_variance": moments.variance}
             if rows is not None:
-                records.write_resid_pre(layout.resid_pre(name), rows, pinned)
-    records.write_means(layout.activations, means, pinned, model.post_instruction)
+                class_means.write_resid_pre(layout.resid_pre(name), rows, pinned)
+    class_means.write_means(layout.activations, means, pinned, model.post_instruction)
     position_tokens = [chat.decode(model.tokenizer, [token]) for token in model.post_instruction]
-    records.write_filter_summary(layout.filter_summary, verdict, prompts, kept, position_tokens, model.facts())
+    class_means.write_filter_summary(layout.filter_summary, verdict, prompts, kept, position_tokens, model.facts())
+
+
+def _kept(prompts: Mapping[str, Sequence[Any]], kept: Mapping[str, Sequence[str]], name: str) -> list[str]:
+    return [prompt.instruction for prompt in prompts[name] if prompt.id in set(kept[name])]
 
 
 def _baseline(

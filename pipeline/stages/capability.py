@@ -77,7 +77,7 @@ def _edit(config: Config, layout: Layout, model: "ChatModel") -> str:
 
     direction = records.read_direction(layout.direction, layout.selection, identity(config.model.source))
     if direction is None or config.engine.quantize:
-        return NO_EXPORT if direction else files.read_json(layout.selection)["reason"]
+        return NO_EXPORT if direction else records.read_selection(layout.selection)["reason"]
     try:
         untie(model)
         orthogonalize_weights(model, direction)

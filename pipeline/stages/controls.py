@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import files, records, samples, tensors
+from pipeline.artifacts import class_means, files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
@@ -36,7 +36,8 @@ def controls(config: Config, layout: Layout) -> None:
     n_positions = len(model.post_instruction)
     with progress("resid_pre", sum(n_tokens_run(model, rows, n_positions) for rows in train.values())) as bar:
         rows = {kind: _rows(config, model, kind, train[kind], place, bar) for kind in KINDS}
-    means = tensors.read_tensors(layout.activations, model=pinned)
+    means = class_means.read_means(layout.activations, pinned)
+    class_means.require_width(layout.direction, chosen.vector, means)
     found = control_directions(
         chosen,
         difference_in_means(means["harmful_mean"], means["harmless_mean"]),

@@ -1,6 +1,6 @@
 """direction: choose one candidate by the configured rule, or say why none can be chosen."""
 
-from pipeline.artifacts import records, tensors
+from pipeline.artifacts import class_means, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
@@ -16,7 +16,7 @@ def direction(config: Config, layout: Layout) -> None:
     from pipeline.maths.directions import Direction, difference_in_means
 
     pinned = identity(config.model.source)
-    means = tensors.read_tensors(layout.activations, model=pinned)
+    means = class_means.read_means(layout.activations, pinned)
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
     baselines, n_val = records.read_baselines(layout.baselines)
     limits = config.select.limits()

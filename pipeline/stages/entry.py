@@ -17,8 +17,8 @@ from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.locks import only_writer
 from pipeline.bars import show
 from pipeline.errors import UserError
+from pipeline.stages.deps import note_written, remove_outs, require_as_written
 from pipeline.stages.given import given
-from pipeline.stages.graph import remove_outs
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
 
@@ -39,14 +39,17 @@ def guarded(main: Callable[[], None]) -> None:
 def run_stage(stage: Callable[..., None], model: str, run: str) -> float:
     """Run one stage of a run, and return its seconds; notes what it cost where `make bench` finds it.
 
-    A stage that fails notes nothing. Another process that runs the same stage here is waited for.
+    A stage that fails notes nothing. Another process that runs the same stage here is waited for. Raises UserError for
+    an input that is not what an earlier stage wrote.
     """
     layout = Layout(model, run)
     name = Path(sys.modules[stage.__module__].__file__ or "").stem
     with only_writer(layout.lock(name), f"runs stage {name}") as waited:
+        require_as_written(name, layout)
         if waited and "DVC_STAGE" in os.environ:  # DVC has removed them, and that process made them again
-            remove_outs(name, model, run)
+            remove_outs(name, layout)
         stage(*given(name, layout))
+        note_written(name, layout)
     torch = sys.modules.get("torch")  # not imported for this: many stages do without
     seconds = time.time() - psutil.Process().create_time()  # imports are part of what a user waits for
     cost = {

@@ -26,7 +26,7 @@ def export(config: Config, layout: Layout) -> None:
     pinned = identity(config.model.source)
     direction = records.read_direction(layout.direction, layout.selection, pinned)
     if direction is None or config.engine.quantize:
-        reason = QUANTIZED if direction else files.read_json(layout.selection)["reason"]
+        reason = QUANTIZED if direction else records.read_selection(layout.selection)["reason"]
         files.write_json(layout.equivalence, {"exported": False, "reason": reason})
         return
     made_by = [pinned, direction.vector.tolist(), asdict(config.model.family)]
@@ -71,7 +71,7 @@ def _prompts(config: Config, layout: Layout, model: "ChatModel") -> list[list[in
 
 
 def _facts(config: Config, layout: Layout, direction: "Direction", result: dict[str, Any]) -> card.Facts:
-    selection = files.read_json(layout.selection)
+    selection = records.read_selection(layout.selection)
     return card.Facts(
         title=config.model.title,
         base_model=config.model.base_model,

@@ -6,9 +6,10 @@ from typing import Any
 from pipeline import figures as draw
 from pipeline import further_figures as besides
 from pipeline import suffix_figures
-from pipeline.artifacts import files, records, tables
+from pipeline.artifacts import records, tables
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
+from pipeline.artifacts.shape import as_written, read_record
 from pipeline.config.schema import Config
 from pipeline.figures import estimates
 from pipeline.maths.evaluation import is_control
@@ -19,7 +20,15 @@ from pipeline.maths.statistics import Estimate
 
 def figures(config: Config, layout: Layout) -> None:
     """Write every figure of one model as PNG."""
-    metrics, stability = files.read_json(layout.metrics), files.read_json(layout.stability)
+    sources = (layout.metrics, layout.stability, layout.suffix)
+    metrics, stability, suffix = (read_record(path, dict[str, Any]) for path in sources)
+    with as_written(*sources):
+        _figures(config, layout, metrics, stability, suffix)
+
+
+def _figures(
+    config: Config, layout: Layout, metrics: dict[str, Any], stability: dict[str, Any], suffix: dict[str, Any]
+) -> None:
     title, judge = config.model.title, metrics["judge"]
     scores = estimates(metrics["refusal_score"])
     lengths = {n: {int(length): e for length, e in estimates(r).items()} for n, r in metrics["by_length"].items()}
@@ -47,7 +56,6 @@ def figures(config: Config, layout: Layout) -> None:
             judge,
             line,
         )
-    suffix = files.read_json(layout.suffix)
     if "provenance" in suffix:
         drawn |= suffix_figures.figures(suffix, title, stamp(suffix["provenance"]))
     for name, figure in drawn.items():

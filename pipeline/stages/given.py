@@ -1,7 +1,8 @@
 """What a stage is given: its run's configuration as stage `compose` resolved it, in the dtype that `engine` settled."""
 
-from pipeline.artifacts.files import read_json
+from pipeline.artifacts.kinds import Settled
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.shape import read_record
 from pipeline.config.checks import AUTO
 from pipeline.config.resolved import load
 from pipeline.config.schema import Config
@@ -20,5 +21,5 @@ def given(stage: str, layout: Layout) -> tuple[Config, Layout] | tuple[Layout]:
 def settled(config: Config, layout: Layout) -> Config:
     """The configuration in the dtype that stage `engine` settled for this run."""
     if config.engine.dtype == AUTO and layout.engine.exists():
-        config.engine.dtype = read_json(layout.engine)["dtype"]
+        config.engine.dtype = read_record(layout.engine, Settled)["dtype"]
     return config

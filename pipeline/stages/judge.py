@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import by_condition, files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
 from pipeline.judges.names import TEXT_JUDGES
@@ -28,7 +28,9 @@ def judge(config: Config, layout: Layout) -> None:
     """One file of verdicts per condition: of whole completions, and of what stood after fewer tokens."""
     panel, window = Panel(config, layout.partial), config.judge.window
     names = list(dict.fromkeys([*config.judge.refusal_judges, *config.judge.safety]))
-    answers = {name: _answers(layout, name, window) for name in records.condition_names(layout)}
+    answers = {name: _answers(layout, name, window) for name in by_condition.condition_names(layout)}
+    ids = {name: [answer.id for answer in rows] for name, rows in answers.items()}
+    by_condition.require_paired(layout, ids)
     texts = [answer.text for rows in answers.values() for answer in rows if answer.text]
     found = {name: panel.verdicts(name, texts) for name in names}
     for condition, rows in answers.items():
@@ -37,9 +39,9 @@ def judge(config: Config, layout: Layout) -> None:
 
 
 def _answers(layout: Layout, condition: str, window: int | None) -> list[Answer]:
-    instructions = records.instructions_of(layout, condition)
+    instructions = by_condition.instructions_of(layout, condition)
     found = []
-    for row in files.read_jsonl(layout.completions(condition)):
+    for row in by_condition.read_completions(layout, condition):
         instruction, completion = instructions[row["id"]], row["completion"]
         prefixes = {
             length: None if completion is None or count is None else (instruction, completion[:count][:window])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import files, records, samples
+from pipeline.artifacts import by_condition, files, records, samples
 from pipeline.artifacts.layout import TEXTS, Layout
 from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
@@ -76,7 +76,7 @@ def _sets(config: Config, layout: Layout, model: "ChatModel") -> "dict[str, Docu
 
     texts, answered = (records.read_texts(layout.texts(name)) for name in TEXTS)
     prompts = records.read_prompts(layout.prompts("harmless_test"))
-    rows = {row["id"]: row["completion"] for row in files.read_jsonl(layout.completions("harmless_baseline"))}
+    rows = {row["id"]: row["completion"] for row in by_condition.read_completions(layout, "harmless_baseline")}
     own = [prompt for prompt in prompts if (rows[prompt.id] or "").strip()][: config.loss.n_completions]
     pairs = {
         "instruction_answers": [(row.instruction, row.text) for row in answered],
@@ -113,7 +113,7 @@ def _edit(layout: Layout, model: "ChatModel", pinned: str) -> str:
 
     direction = records.read_direction(layout.direction, layout.selection, pinned)
     if direction is None:
-        return files.read_json(layout.selection)["reason"]
+        return records.read_selection(layout.selection)["reason"]
     if not surgery.is_editable(model):
         return "the loaded weights are on disk or packed, so they are not edited here"
     surgery.untie(model)

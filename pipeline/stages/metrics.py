@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from pipeline.artifacts import files, records, samples
+from pipeline.artifacts import by_condition, files, records, samples, shape
+from pipeline.artifacts.kinds import EstimatorChoice
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
+from pipeline.artifacts.result_kinds import Audit, Capability, Exported, LossRow, NotExported, SetsAudit, TokenLists
 from pipeline.config.schema import Config
 from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Outcomes
@@ -19,14 +21,15 @@ READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch
 def metrics(config: Config, layout: Layout) -> None:
     """Collect refusal scores, paired comparisons, agreement, selection, loss and export."""
     pinned = identity(config.model.source)
-    selection = files.read_json(layout.selection)
-    names = records.condition_names(layout)
+    selection = records.read_selection(layout.selection)
+    names = by_condition.condition_names(layout)
     judges = config.judge.refusal_judges
     kinds = {name: spec.kind for name, spec in config.data.sets.items()}
-    verdicts = {judge: {name: records.read_outcomes(layout, name, judge) for name in names} for judge in judges}
+    verdicts = {judge: {name: by_condition.read_outcomes(layout, name, judge) for name in names} for judge in judges}
     outcomes = verdicts[config.judge.refusal]
+    by_condition.require_paired(layout, {name: list(rows) for name, rows in outcomes.items()})
     scores = evaluation.refusal_scores(outcomes)
-    by_length = {name: records.read_outcomes_by_length(layout, name, config.judge.refusal) for name in names}
+    by_length = {name: by_condition.read_outcomes_by_length(layout, name, config.judge.refusal) for name in names}
     files.write_json(
         layout.metrics,
         {
@@ -47,16 +50,19 @@ def metrics(config: Config, layout: Layout) -> None:
             "agreement": evaluation.agreement(verdicts),
             "safety": safety.scores(layout, names, config.judge.safety),
             "attacks": safety.attacks(layout, names, config.judge.safety, kinds),
-            "systems": {"prompts": dict(config.evaluate.systems), "not_measured": files.read_json(layout.systems)},
+            "systems": {
+                "prompts": dict(config.evaluate.systems),
+                "not_measured": shape.read_record(layout.systems, dict[str, str]),
+            },
             "by_length": evaluation.rates_by_length(by_length),
             "val_scores": _val_scores(config, layout, selection, pinned),
             "estimators": _estimators(layout, selection, outcomes),
-            "refusal_tokens": files.read_json(layout.refusal_tokens),
+            "refusal_tokens": shape.read_record(layout.refusal_tokens, TokenLists),
             "outcomes": outcomes,
             "selection": selection,
-            "loss": files.read_json(layout.loss),
-            "capability": files.read_json(layout.capability),
-            "export": files.read_json(layout.equivalence),
+            "loss": shape.read_record(layout.loss, dict[str, LossRow]),
+            "capability": shape.read_record(layout.capability, Capability),
+            "export": shape.read_record(layout.equivalence, Exported | NotExported),
             "prompts": _prompts(layout),
             "provenance": provenance(config, layout, pinned, READ),
         },
@@ -76,7 +82,7 @@ def _val_scores(config: Config, layout: Layout, selection: dict[str, Any], pinne
 
 def _estimators(layout: Layout, selection: dict[str, Any], outcomes: Mapping[str, Outcomes]) -> dict[str, Any]:
     """Each estimator's choice, and how its effects differ from those of the difference in means."""
-    found = files.read_json(layout.estimators)
+    found = shape.read_record(layout.estimators, dict[str, EstimatorChoice])
     places = {name: _place(record["evaluated"]) for name, record in found.items()}
     same = places.get(DEFAULT) is not None and places[DEFAULT] == _place(selection["chosen"])
     evaluated = {name: place is not None for name, place in places.items()}
@@ -96,8 +102,8 @@ def _place(chosen: dict[str, Any] | None) -> tuple[int, int] | None:
 
 
 def _prompts(layout: Layout) -> dict[str, Any]:
-    audit = files.read_json(layout.audit)
-    further = files.read_json(layout.sets_audit)
+    audit = shape.read_record(layout.audit, Audit)
+    further = shape.read_record(layout.sets_audit, SetsAudit)
     return {
         "hashes": audit["hashes"] | further["hashes"],
         "surface_auroc": audit["surface_auroc"],

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.artifacts import records
+from pipeline.artifacts import by_condition
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.safety_probe import reliability
 from pipeline.maths import evaluation
@@ -14,7 +14,7 @@ def scores(layout: Layout, conditions: Sequence[str], judges: Sequence[str]) -> 
     """Safety score of every condition by each judge, with what is known of the judge itself."""
     found = {}
     for judge in judges:
-        outcomes = {name: records.read_safety(layout, name, judge) for name in conditions}
+        outcomes = {name: by_condition.read_safety(layout, name, judge) for name in conditions}
         found[judge] = {**evaluation.safety_scores(outcomes), "reliability": reliability(judge)}
     return found
 
@@ -26,9 +26,9 @@ def attacks(
     harmful = {name for name, kind in kinds.items() if kind == "harmful"}
     found: dict[str, Any] = {}
     for condition in (name for name in conditions if Label.parse(name).kind in harmful):
-        categories = records.read_categories(layout, Label.parse(condition).prompt_set)
+        categories = by_condition.read_categories(layout, Label.parse(condition).prompt_set)
         for judge in judges:
-            safe = records.read_safety(layout, condition, judge)
+            safe = by_condition.read_safety(layout, condition, judge)
             unsafe = {key: None if value is None else not value for key, value in safe.items()}
             found.setdefault(condition, {})[judge] = evaluation.by_category(unsafe, categories)
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import files, records, samples, tensors
+from pipeline.artifacts import class_means, files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
@@ -47,7 +47,7 @@ def _sweep(
     from pipeline.model import scoring
     from pipeline.model.budget import Budget
 
-    means = tensors.read_tensors(layout.activations, model=identity(config.model.source))
+    means = class_means.read_means(layout.activations, identity(config.model.source))
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
     select = config.select
     every = {(c.position, c.layer): c for c in scoring.candidates(r, max_layer_for(select.layer_share, model.n_layers))}

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, records, samples, tensors
+from pipeline.artifacts import class_means, files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
@@ -22,7 +22,7 @@ READ = ("activations", "data", "engine", "model", "refusal_tokens", "seed", "sel
 
 def stability(config: Config, layout: Layout) -> None:
     """Bootstrap of the selection, margins, split-half cosine and learning curve, in one committed file."""
-    selection = files.read_json(layout.selection)
+    selection = records.read_selection(layout.selection)
     pinned = identity(config.model.source)
     record: dict[str, Any] = {"verdict": selection["verdict"], "reason": selection["reason"]}
     if "thresholds" in selection:
@@ -84,7 +84,7 @@ def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
 
 
 def _n_layers(layout: Layout, pinned: str) -> int:
-    return tensors.read_tensors(layout.activations, model=pinned)["harmful_mean"].shape[1]
+    return class_means.read_means(layout.activations, pinned)["harmful_mean"].shape[1]
 
 
 def _learning_curve(config: Config, layout: Layout, chosen: "Direction", rows: dict[str, Any]) -> list[dict[str, Any]]:

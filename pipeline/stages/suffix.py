@@ -31,7 +31,7 @@ def suffix(config: Config, layout: Layout) -> None:
     if config.suffix.source == "none":
         files.write_json(layout.suffix, {"verdict": "not_run", "reason": NOT_RUN})
     elif (chosen := records.read_direction(layout.direction, layout.selection, pinned)) is None:
-        selection = files.read_json(layout.selection)
+        selection = records.read_selection(layout.selection)
         files.write_json(layout.suffix, {key: selection[key] for key in ("verdict", "reason")})
     else:
         from pipeline.suffixes.model.analysis import WITHOUT_EFFECT, Instructions
@@ -59,7 +59,7 @@ def _analysis(config: Config, layout: Layout, model: "ChatModel", chosen: "Direc
     from pipeline.model import chat
     from pipeline.suffixes.model.analysis import Analysis, Settings
 
-    tokens = files.read_json(layout.refusal_ids)
+    tokens = records.read_refusal_ids(layout.refusal_ids)
     settings = Settings(
         n_prompts=config.suffix.n_prompts,
         n_random=config.suffix.n_random,
@@ -79,11 +79,10 @@ def _analysis(config: Config, layout: Layout, model: "ChatModel", chosen: "Direc
 
 
 def _instructions(config: Config, layout: Layout) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    kept = records.read_kept(layout.baseline)["harmful_val"]
+    kept = records.read_kept(layout, "harmful_val")
     sets = {name: records.read_prompts(layout.prompts(name)) for name in SETS}
     texts = {name: {prompt.id: prompt.instruction for prompt in prompts} for name, prompts in sets.items()}
-    choosing = [key for key in texts["harmful_val"] if key in kept][: config.suffix.n_choosing]
-    val = {key: texts["harmful_val"][key] for key in choosing}
+    val = {prompt.id: prompt.instruction for prompt in kept[: config.suffix.n_choosing]}
     return val, texts["harmful_test"], texts["harmless_test"]
 
 

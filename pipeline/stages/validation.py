@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
 
@@ -27,7 +27,7 @@ def validation(
     """Kept val prompts of both classes with the unchanged model's answers."""
     from pipeline.model import chat, scoring
 
-    tokens = chat.token_ids(files.read_json(layout.refusal_ids)["ids"])
+    tokens = chat.token_ids(records.read_refusal_ids(layout.refusal_ids)["ids"])
     return scoring.prepare(model, *_prompts(layout, model), tokens, config.engine.max_batch_tokens, advance)
 
 

@@ -1,0 +1,79 @@
+"""Reading what an artefact holds, key by key; a file that holds something else is refused in one line."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.artifacts import files
+from pipeline.errors import UserError, first_line
+
+AGAIN = "run `dvc repro` to make it again"
+WRONG = (KeyError, TypeError, IndexError, AttributeError, ValueError, AssertionError)  # of values that do not fit
+
+
+@contextmanager
+def made_again() -> Iterator[None]:
+    """Say of a file that cannot be read what makes it again, unless its line says so."""
+    try:
+        yield
+    except UserError as error:
+        remedy = "" if "dvc repro" in str(error) else f"; {AGAIN}"
+        raise UserError(f"{error}{remedy}") from None
+
+
+def held(kind: Any, value: Any, where: str) -> Any:
+    """The value as it is, of exactly the keys and types of a kind of record. Raises UserError for any other."""
+    try:
+        _adapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        at = ".".join(map(str, found["loc"]))
+        reason = f"{at}: {found['msg']}" if at else found["msg"]
+        raise UserError(f"{where} is not what this version of the project writes ({reason}): {AGAIN}") from None
+    return value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def read_record(path: Path, kind: Any) -> Any:
+    """A JSON file of a kind of record. Raises UserError for one that is missing, damaged or of another kind."""
+    with made_again():
+        return held(kind, files.read_json(path), str(path))
+
+
+def read_rows(path: Path, kind: Any, key: Sequence[str] = ("id",)) -> list[Any]:
+    """Rows of a JSONL file, of a kind, each key once. Raises UserError for a file that is not so."""
+    with made_again():
+        rows = held(list[kind], files.read_jsonl(path), str(path))
+    seen = set()
+    for number, row in enumerate(rows, start=1):
+        if (name := tuple(row[part] for part in key)) in seen:
+            raise UserError(f"{path}:{number} has {' '.join(name)} a second time: {AGAIN}")
+        seen.add(name)
+    return rows
+
+
+def require_order(path: Path, found: Sequence[str], expected: Sequence[str], other: Path) -> None:
+    """Raises UserError where two files that belong together do not have the same ids in the same order."""
+    if list(found) != list(expected):
+        number = next((n for n, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1]), None)
+        where = f"row {1 + (min(len(found), len(expected)) if number is None else number)}"
+        raise UserError(f"{path} does not have the prompts of {other} in their order (from {where} on): {AGAIN}")
+
+
+@contextmanager
+def as_written(*paths: Path) -> Iterator[None]:
+    """Turn what goes wrong while values of some files are made use of into one line that names the files."""
+    try:
+        yield
+    except WRONG as error:
+        names = ", ".join(map(str, paths))
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{names}: not what this version of the project writes ({what}): {AGAIN}") from None
