@@ -15,7 +15,17 @@ from pipeline.errors import UserError
 from tests.conftest import ROOT
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
-RUNNER = ("arguments", "bars", "closure", "commands/golden", "fresh", "repro", "stages/__main__", "stages/entry")
+RUNNER = (
+    "arguments",
+    "bars",
+    "closure",
+    "commands/golden",
+    "fresh",
+    "repro",
+    "stages/__main__",
+    "stages/entry",
+    "surroundings",
+)
 STAGES = closure.stages(ROOT)
 CLOSURES = {stage: closure.closure(f"pipeline.stages.{stage}", ROOT) for stage in STAGES}
 REACHED = sorted(set().union(*CLOSURES.values()))

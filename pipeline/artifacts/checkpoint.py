@@ -111,7 +111,7 @@ def rewrite(
             _write_index(folder, plan)
             done[INDEX] = files.file_hash(folder / INDEX)
         with files.replacing(folder / SUMS) as path:
-            path.write_text("".join(f"{done[file]}  {file}\n" for file in sorted(done)))
+            path.write_text("".join(f"{done[file]}  {file}\n" for file in sorted(done)), encoding="utf-8")
         (folder / FINISHED).unlink(missing_ok=True)
 
 
@@ -144,7 +144,9 @@ def _size(rows: list[Row]) -> int:
 
 def _finished(folder: Path) -> dict[str, str]:
     if (folder / SUMS).exists():
-        noted = {file: sha for sha, file in (line.split("  ") for line in (folder / SUMS).read_text().splitlines())}
+        noted = {
+            file: sha for sha, file in (line.split("  ") for line in (folder / SUMS).read_text("utf-8").splitlines())
+        }
     else:
         noted = files.read_json(folder / FINISHED) if (folder / FINISHED).exists() else {}
     there = {file: sha for file, sha in noted.items() if (folder / file).exists()}

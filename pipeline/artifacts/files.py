@@ -85,7 +85,7 @@ def move_folder(folder: Path, target: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """JSON with sorted keys; NaN is an error, since JSON has none."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -126,7 +126,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object per line."""
     with replacing(path) as temporary:
-        temporary.write_text("".join(jsonl_line(row) for row in rows))
+        temporary.write_text("".join(jsonl_line(row) for row in rows), encoding="utf-8")
 
 
 def jsonl_line(row: Mapping[str, Any]) -> str:

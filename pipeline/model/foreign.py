@@ -55,7 +55,9 @@ def python_alone() -> Iterator[None]:
     os.close(nowhere)
     try:
         with (
-            open(kept, "w", buffering=1, errors="backslashreplace", closefd=False) as stream,
+            open(
+                kept, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace", closefd=False
+            ) as stream,
             redirect_stderr(stream) if sys.stderr is sys.__stderr__ else nullcontext(),
         ):
             yield

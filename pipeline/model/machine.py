@@ -40,13 +40,13 @@ def free_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
 
     Pages of files count as left: they are given back when memory is short.
     """
-    lines = own.read_text().splitlines() if own.exists() else []
+    lines = own.read_text("utf-8").splitlines() if own.exists() else []
     for mount, marker, limit, used, file_pages in GROUPS:
         for group in _groups(root / mount, [line.partition(marker)[2] for line in lines if marker in line]):
-            if (group / limit).exists() and (group / limit).read_text().strip() != "max":
-                stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-                in_use = int((group / used).read_text()) - sum(int(stat[key]) for key in file_pages)
-                yield int((group / limit).read_text()) - in_use
+            if (group / limit).exists() and (group / limit).read_text("utf-8").strip() != "max":
+                stat = dict(line.split() for line in (group / "memory.stat").read_text("utf-8").splitlines())
+                in_use = int((group / used).read_text("utf-8")) - sum(int(stat[key]) for key in file_pages)
+                yield int((group / limit).read_text("utf-8")) - in_use
 
 
 def _groups(root: Path, paths: list[str]) -> list[Path]:

@@ -17,6 +17,7 @@ from pipeline.artifacts.layout import Layout
 from pipeline.bars import show
 from pipeline.errors import UserError
 from pipeline.stages.given import given
+from pipeline.surroundings import settle
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
 
@@ -27,6 +28,7 @@ def guarded(main: Callable[[], None]) -> None:
     quiet_libraries()
     keep_freed_memory()
     try:
+        settle()
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -51,7 +53,7 @@ def run_stage(stage: Callable[..., None], model: str, run: str) -> float:
         "gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if torch and torch.cuda.is_available() else 0.0,
     }
     layout.costs.parent.mkdir(parents=True, exist_ok=True)
-    with layout.costs.open("a") as file:
+    with layout.costs.open("a", encoding="utf-8") as file:
         file.write(json.dumps(cost) + "\n")
     return seconds
 
