@@ -22,6 +22,7 @@ RUNNER = (
     "commands/golden",
     "fresh",
     "repro",
+    "shortage",
     "stages/__main__",
     "stages/entry",
     "surroundings",

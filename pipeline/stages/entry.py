@@ -15,7 +15,8 @@ import psutil
 
 from pipeline.artifacts.layout import Layout
 from pipeline.bars import show
-from pipeline.errors import UserError
+from pipeline.errors import UserError, lacks_memory
+from pipeline.shortage import ran_out
 from pipeline.stages.given import given
 from pipeline.surroundings import settle
 
@@ -23,7 +24,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Run `main`; a UserError ends the process with one line and status 1, no traceback."""
+    """Run `main`; a UserError, or a lack of memory, ends the process with one line and status 1."""
     show()
     quiet_libraries()
     keep_freed_memory()
@@ -32,6 +33,10 @@ def guarded(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        sys.exit(f"error: {ran_out(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: run the same command again to go on where it stopped")
 
