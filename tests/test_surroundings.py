@@ -69,8 +69,8 @@ def test_standard_streams_that_are_closed_are_no_files_of_ours(plain):
     assert plain.outs() == before
 
 
-def test_letters_that_standard_output_lacks_are_shown_as_escapes(tmp_path):
-    code = "from pipeline.surroundings import settle; settle(); print('ein Größenvergleich ‖')"
+def test_letters_that_standard_output_lacks_are_shown_as_escapes():
+    code = r"from pipeline.surroundings import settle; settle(); print('ein Gr\u00f6\u00dfenvergleich \u2016')"
     done = started(ROOT, sys.executable, "-c", code, **{**FEW_LETTERS, "PYTHONIOENCODING": "ascii"})
     assert done.stdout == rb"ein Gr\xf6\xdfenvergleich \u2016" + b"\n", done.stderr
 
