@@ -14,6 +14,25 @@ class UserError(Exception):
         return plain(super().__str__())
 
 
+LACKS_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "out of memory",
+    "bad_alloc",
+    "can't start new thread",
+    "resource temporarily unavailable",
+    "failed to map segment",
+    "insufficient memory",
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """An error of Python, torch or another library that memory, address space or threads ran out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(mark in text for mark in LACKS_MEMORY)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, printable and of bounded length, or its type's name."""
     lines = str(error).strip().splitlines()

@@ -30,7 +30,7 @@ DRY = "--dry-run-of"  # the call of this program in which DVC is asked about one
 def stale_stages(run: Run, root: Path = Path()) -> list[str]:
     """Stages that `dvc repro` would run for a run. Raises UserError when DVC itself fails."""
     command = [sys.executable, "-m", "pipeline.fresh", DRY, run.model, run.label, *run.overrides]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", errors="replace")
     # What a stage would read may be left elsewhere: DVC gives up at the first stage that it would run then.
     given_up = re.findall(r"failed to reproduce '([^']+)'", result.stderr)
     if result.returncode != 0 and not given_up:

@@ -116,6 +116,13 @@ def dvc(run: Run, *command: str) -> int:
         return main(list(command))
 
 
+def in_utf8() -> None:
+    """Start this process again where DVC could not name files of other letters: it writes names as UTF-8."""
+    if sys.getfilesystemencoding() != "utf-8":
+        command = [sys.executable, "-m", "pipeline.repro", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONUTF8": "1"})
+
+
 def runs_of(label: str | None, root: Path = Path()) -> list[Run]:
     """A run for each model of params.yaml, under its label or the one given."""
     params = read_params(root / PARAMS)
@@ -159,6 +166,7 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")
     parser.add_argument("--figures", action="store_true", help="the figures of every run of dvc.lock, and their paths")
     arguments = parser.parse_args()
+    in_utf8()
 
     from pipeline.stages.entry import guarded
 

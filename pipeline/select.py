@@ -27,11 +27,16 @@ COUNTS = ("n_harmful", "n_harmless")
 NOTHING = ("", "nan", "na", "n/a", "null", "none")  # how tables write that there is no value
 
 
-def read_candidates(path: Path) -> list[CandidateScores]:
-    """Scores from a file of rows, each candidate once. Raises UserError naming what is wrong and where."""
+def read_candidates(path: Path, layers: int = LARGEST_SIZE) -> list[CandidateScores]:
+    """Scores from a file of rows, each candidate once. Raises UserError naming what is wrong and where.
+
+    `layers`: blocks of the model, which no row's layer is outside of.
+    """
     found: dict[tuple[int, int], CandidateScores] = {}
     for line, row in read_rows(path, str(path)):
         candidate = _candidate(f"{path}:{line}", row)
+        if not 0 <= candidate.layer < layers:
+            raise UserError(f"{path}:{line} has layer {candidate.layer}, outside --layers {layers}: mend one of them")
         first = found.setdefault((candidate.position, candidate.layer), candidate)
         if repr(first) != repr(candidate):  # as text, in which NaN equals NaN
             raise UserError(
@@ -103,9 +108,9 @@ def main() -> None:
     arguments = _arguments()
 
     def run() -> None:
-        candidates = read_candidates(arguments.scores)
-        if arguments.layers < 1 or any(not 0 <= row.layer < arguments.layers for row in candidates):
-            raise UserError(f"{arguments.scores} has a layer outside --layers {arguments.layers}")
+        if arguments.layers < 1:
+            raise UserError(f"--layers is {arguments.layers}: use at least 1")
+        candidates = read_candidates(arguments.scores, arguments.layers)
         for name in ("kl", "induce", "layer_share", "gap_share"):
             if not math.isfinite(getattr(arguments, name)):
                 raise UserError(f"--{name.replace('_', '-')} is no finite number: give one")

@@ -60,7 +60,7 @@ def prepare(folder: Path, params: Mapping[str, Any], source: Path = ROOT) -> Non
         OmegaConf.save(OmegaConf.create(lean(params)), path)
     cache = source / ".dvc" / "cache"
     with files.replacing(folder / ".dvc" / "config.local") as path:
-        path.write_text(f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n")
+        path.write_text(f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n", encoding="utf-8")
 
 
 def lean(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,10 +72,10 @@ def lean(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _project_files(source: Path) -> list[Path]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    result = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=source, capture_output=True)
     if result.returncode != 0:
         raise UserError(f"a sweep copies the files that git knows: {source} is not a git checkout")
-    names = [Path(name) for name in result.stdout.split("\0") if name]
+    names = [Path(name) for name in os.fsdecode(result.stdout).split("\0") if name]
     return [name for name in names if name.parts[0] != "outputs" and (source / name).is_file()]
 
 

@@ -345,6 +345,18 @@ def candidate_twice(tmp_path):
     assert len(read_candidates(path)) == 1
 
 
+@cases("V42", "scores of layer -1, of a layer that the model lacks, or of position 3.7", "refused with their line")
+def outside_scores(tmp_path):
+    path = tmp_path / "scores.csv"
+    for place, pattern in (
+        ("-1,-1", r"scores.csv:3 has layer -1, outside --layers 4"),
+        ("-1,4", r"scores.csv:3 has layer 4, outside --layers 4"),
+        ("3.7,1", r"scores.csv:3: position is '3.7': use a whole number"),
+    ):
+        path.write_text(f"position,layer,bypass,induce,kl\n-1,0,0,0,0\n{place},0,0,0\n")
+        says(lambda: read_candidates(path, 4), pattern)
+
+
 @cases("V41", "scores with semicolons, none at all, a JSON object, other types", "one line")
 def odd_scores(tmp_path):
     for name, text, pattern in (
@@ -378,6 +390,20 @@ def unquoted_overrides():
     says(lambda: compose("tiny", "smoke", ["hydra.searchpath=[x]"]), "is of Hydra")
     for value in ("a=b", "a,b", "a b", "(a)"):
         assert compose("tiny", "smoke", [f"model.title='{value}'"]).model.title == value
+
+
+@cases("V51", "`overrides:` in params.yaml with nothing behind it", "as []: the same run")
+def no_overrides(tmp_path):
+    project = Project(tmp_path / "graph")
+    project.params()
+    assert project.repro("compose@tiny-smoke") == ["compose"]
+    before, params = project.outs(), project.folder / "params.yaml"
+    params.write_text("models: [tiny]\nprofile: smoke\noverrides:\n")
+    assert read_params(params).overrides == []
+    project.repro("compose@tiny-smoke")
+    assert project.outs() == before
+    assert [run.overrides for run in recorded_runs(project.folder / "dvc.lock")] == [()]
+    assert project.repro("compose@tiny-smoke") == []
 
 
 test_cases = cases.test()

@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from tests.conftest import ROOT
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
-RUNNER = ("arguments", "bars", "closure", "commands/golden", "fresh", "kept", "repro")
+RUNNER = ("arguments", "bars", "closure", "commands/golden", "fresh", "kept", "repro", "shortage", "surroundings")
 RUNNER += ("stages/__main__", "stages/deps", "stages/entry")
 STAGES = closure.stages(ROOT)
 CLOSURES = {stage: closure.closure(f"pipeline.stages.{stage}", ROOT) for stage in STAGES}

@@ -114,7 +114,7 @@ def rewrite(
             _write_index(folder, plan)
             done[INDEX] = files.file_hash(folder / INDEX)
         with files.replacing(folder / SUMS) as path:
-            path.write_text("".join(f"{done[file]}  {file}\n" for file in sorted(done)))
+            path.write_text("".join(f"{done[file]}  {file}\n" for file in sorted(done)), encoding="utf-8")
         for path in folder.glob(".*"):  # FINISHED, and what interrupted calls left half written
             path.unlink(missing_ok=True)
 

@@ -71,7 +71,7 @@ def move_folder(folder: Path, target: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """JSON with sorted keys; NaN is an error, since JSON has none."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -112,7 +112,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object per line."""
     with replacing(path) as temporary:
-        temporary.write_text("".join(jsonl_line(row) for row in rows))
+        temporary.write_text("".join(jsonl_line(row) for row in rows), encoding="utf-8")
 
 
 def jsonl_line(row: Mapping[str, Any]) -> str:
@@ -156,16 +156,17 @@ def read_text(path: Path, name: str = "", missing: str = "is missing: run `dvc r
     """
     name = name or str(path)
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
+        mode, size = status.st_mode, status.st_size
         if not stat.S_ISREG(mode):  # asked before it is opened: opening a pipe waits for its writer
             raise UserError(f"{name} is {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}: name a file")
         with path.open("rb") as stream:
-            content = stream.read(largest + 1)
+            content = stream.read() if size <= largest else b""  # with a number, all of it is allocated at once
     except FileNotFoundError:
         raise UserError(f"{name} {missing}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{name} cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if len(content) > largest:
+    if size > largest:
         raise UserError(f"{name} is larger than {largest / 2**20:g} MiB: give a smaller file")
     try:
         text = content.decode("utf-8-sig")

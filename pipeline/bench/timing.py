@@ -62,7 +62,7 @@ def median_ratio(above: list[float], below: list[float]) -> float:
 
 def in_process(module: str, *arguments: str) -> str:
     """The last line that a module prints, run in a process of its own. Raises UserError with its last line of error."""
-    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise UserError(f"{module} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return done.stdout.splitlines()[-1]

@@ -56,6 +56,8 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
     raw = read_settings(path, missing="is missing: run from the project's folder")
     try:
         require_no_resolvers(OmegaConf.to_container(raw))
+        if raw.get("overrides", ()) is None:  # the key with nothing behind it, when the last override was taken out
+            raw.overrides = []
         params = OmegaConf.to_object(merged(Params, raw))
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{path}: {first_line(error)}") from None
@@ -105,7 +107,7 @@ def _runs(lock: Path) -> Iterator[Run]:
     for name, entry in (locked or {}).get("stages", {}).items():
         if name.startswith("compose@"):
             *_, model, label, _ = Path(entry["outs"][0]["path"]).parts
-            given = entry.get("params", {}).get("params.yaml", {}).get("overrides", [])
+            given = entry.get("params", {}).get("params.yaml", {}).get("overrides") or []
             if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
                 raise TypeError(f"overrides of {name}")
             yield Run(require_name("model", model), require_label(label), tuple(given))

@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.utils.logging import set_tqdm_hook
 
-from pipeline.errors import UserError, first_line
+from pipeline.errors import UserError, first_line, lacks_memory
 from pipeline.model.ticking import Advance, silent
 
 # (step, work in all, unit) -> what is to be told of the work just done.
@@ -37,6 +37,8 @@ def library_errors(what: str) -> Iterator[None]:
     except UserError:
         raise
     except BaseException as error:
+        if lacks_memory(error):  # no fault of the file
+            raise
         # A library in Rust that panics raises a class of its own, which is no Exception and cannot be imported.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
@@ -55,7 +57,9 @@ def python_alone() -> Iterator[None]:
     os.close(nowhere)
     try:
         with (
-            open(kept, "w", buffering=1, errors="backslashreplace", closefd=False) as stream,
+            open(
+                kept, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace", closefd=False
+            ) as stream,
             redirect_stderr(stream) if sys.stderr is sys.__stderr__ else nullcontext(),
         ):
             yield

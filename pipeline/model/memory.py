@@ -80,7 +80,10 @@ def plan(model: PreTrainedModel, folder: Path, device: str, memory: Memory, pack
     there = Placement({}, {**have, "disk": min(have["disk"], free["disk"])})
     placement = place(model, have, device, packing)
     if set(placement.shares) == {"disk"}:
-        raise UserError(f"no device has room for a single module ({there}): {ADVICE}")
+        needed = sum(weight_bytes(model).values()) * packing / GIB
+        raise UserError(
+            f"the weights need {needed:.2f} GiB and no device has room for a single module ({there}): {ADVICE}"
+        )
     on_disk = placement.shares.get("disk", 0)
     copied = on_disk if on_disk and _is_converted(model, folder) else 0
     if on_disk > have["disk"] or copied > free["disk"] or (packing != 1 and placement.modules != {"": device}):

@@ -76,7 +76,7 @@ def _run(command: Sequence[str], folder: Path, name: str) -> tuple[int, list[str
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env=environment,
     ) as process:

@@ -66,9 +66,11 @@ def main() -> None:
     note(f"{stages.get(arguments.stage, '')} ({arguments.model}, {arguments.run})")
     finder = Named(note)
     sys.meta_path.insert(0, finder)
+    from pipeline.shortage import require_memory
     from pipeline.stages.entry import guarded, run_stage
 
     def run() -> None:
+        require_memory()
         stage = getattr(importlib.import_module(f"pipeline.stages.{arguments.stage}"), arguments.stage)
         seconds = run_stage(stage, arguments.model, arguments.run)
         note(f"done in {seconds:.1f} s" + (f"; {following} comes next" if following else ""))

@@ -12,4 +12,4 @@ def compose(layout: Layout) -> None:
     """Write the resolved configuration; nothing is written when it is not valid."""
     config = composed(layout.model, profile_of(layout.run), overrides_for(layout.model, layout.run, layout.root))
     with replacing(layout.config) as path:
-        path.write_text(OmegaConf.to_yaml(config, sort_keys=True))
+        path.write_text(OmegaConf.to_yaml(config, sort_keys=True), encoding="utf-8")

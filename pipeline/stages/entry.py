@@ -16,22 +16,29 @@ import psutil
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.locks import only_writer
 from pipeline.bars import show
-from pipeline.errors import UserError
+from pipeline.errors import UserError, lacks_memory
+from pipeline.shortage import ran_out
 from pipeline.stages.deps import note_written, remove_outs, require_as_written
 from pipeline.stages.given import given
+from pipeline.surroundings import settle
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Run `main`; a UserError ends the process with one line and status 1, no traceback."""
+    """Run `main`; a UserError, or a lack of memory, ends the process with one line and status 1."""
     show()
     quiet_libraries()
     keep_freed_memory()
     try:
+        settle()
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        sys.exit(f"error: {ran_out(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: run the same command again to go on where it stopped")
 
@@ -59,7 +66,7 @@ def run_stage(stage: Callable[..., None], model: str, run: str) -> float:
         "gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if torch and torch.cuda.is_available() else 0.0,
     }
     layout.costs.parent.mkdir(parents=True, exist_ok=True)
-    with layout.costs.open("a") as file:
+    with layout.costs.open("a", encoding="utf-8") as file:
         file.write(json.dumps(cost) + "\n")
     return seconds
 

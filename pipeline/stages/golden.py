@@ -75,7 +75,7 @@ def write_nothing(folder: Path, out: Path) -> None:
     """The verdict where the published results are not at hand, and no candidates."""
     reason = f"the published results are not in {folder}: `make golden FOLDER=...` replays them from elsewhere"
     with files.replacing(out.with_name(CANDIDATES)) as temporary:
-        temporary.write_text("model,position,layer,bypass,induce,kl,rejected_by\n")
+        temporary.write_text("model,position,layer,bypass,induce,kl,rejected_by\n", encoding="utf-8")
         files.write_json(out, {"verdict": "not_replayed", "reason": reason})
     _seal(out)
     print(plain(f"golden: not replayed, {reason}"))
