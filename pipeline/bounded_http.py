@@ -1,7 +1,7 @@
 """HTTP whose answers are bounded in time and size, whatever a server does with each single read."""
 
-import importlib
 import math
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ def bounded(client: Client, bounds: Bounds) -> Client:
     for transport in (known._transport, *known._mounts.values()):
         pool = getattr(transport, "_pool", None)
         if pool is not None:
-            core = importlib.import_module(type(pool).__module__.split(".")[0])
+            core = sys.modules[type(pool).__module__.split(".")[0]]
             pool._network_backend = _Backend(pool._network_backend, bounds, core)
     return client
 

@@ -100,10 +100,10 @@ class Panel:
     def _reader(self, fitted: SafetyProbe) -> "tuple[ChatModel, int]":
         from pipeline.stages.models import open_model
 
-        config = reader_config(self.config)
-        model = open_model(config)
-        fitted.require({"model": identity(config.model.source), **model.facts()})
-        return model, config.engine.max_batch_tokens
+        reader = reader_config(self.config)
+        model = open_model(reader)
+        fitted.require({"model": identity(reader.model.source), **model.facts()})
+        return model, reader.engine.max_batch_tokens
 
     def _weights(self, form: Format, texts: Sequence[Text]) -> tuple[Any, Callable[[set[int]], Batches]]:
         from pipeline.model.classifier import load

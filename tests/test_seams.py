@@ -53,7 +53,9 @@ def keys_read(path: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("code", "compose", "golden", "report")])
+@pytest.mark.parametrize(
+    "stage", [name for name in STAGES if name not in ("code", "compose", "golden", "report", "seal")]
+)
 def test_params_name_the_keys_that_a_stage_reads(stage):
     entry = PIPELINE / "stages" / f"{stage}.py"
     read = set().union(*map(keys_read, [entry, *shared_by(entry)]))
@@ -63,6 +65,8 @@ def test_params_name_the_keys_that_a_stage_reads(stage):
         read |= {"model"}
     if "pipeline.artifacts.provenance.provenance" in imports_of(entry):
         read |= set(importlib.import_module(f"pipeline.stages.{stage}").READ)
+    if "pipeline.judging.Panel" in used_by(entry):
+        read |= keys_read(PIPELINE / "judging.py")
     _, params = STAGES[stage]["params"]
     declared = {key.split(".")[0] for key in next(iter(params.values()))}
     assert declared == read - {"fetch", "memory"}

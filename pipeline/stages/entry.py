@@ -18,9 +18,9 @@ from pipeline.artifacts.locks import only_writer
 from pipeline.bars import show
 from pipeline.errors import UserError, lacks_memory
 from pipeline.shortage import ran_out
-from pipeline.stages.deps import note_written, remove_outs, require_as_written
 from pipeline.stages.given import given
 from pipeline.surroundings import settle
+from pipeline.written import note_written, remove_outs, require_as_written
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
 
@@ -35,6 +35,9 @@ def guarded(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if not lacks_memory(error):
             raise
