@@ -91,12 +91,7 @@ def _sets(config: Config, layout: Layout, model: "ChatModel") -> "dict[str, Docu
 
 
 def _measure(
-    model: "ChatModel",
-    condition: str,
-    sets: "Mapping[str, Documents]",
-    partial: PartialRows,
-    max_tokens: int,
-    bar: Bar,
+    model: "ChatModel", condition: str, sets: "Mapping[str, Documents]", partial: PartialRows, max_tokens: int, bar: Bar
 ) -> None:
     from pipeline.model.loss import passage_losses
 
