@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.arguments import Parser
 from pipeline.artifacts import files, found, records
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.locks import only_writer
 from pipeline.artifacts.provenance import identity
 from pipeline.config.params import read_params
 from pipeline.config.resolved import load
@@ -170,10 +171,11 @@ def main() -> None:
             raise UserError(f"--{(low or ['steps and --minutes'])[0].replace('_', '-')}: use at least 1")
         layout = Layout(model, read_params().label)
         config = load(layout.config)
-        one, facts = search(config, layout, Settings(**given), steps, minutes)
-        before = found.read_found(layout.found_suffixes, facts) if layout.found_suffixes.exists() else []
-        others = [row for row in before if (dict(row.settings), row.prompts) != (dict(one.settings), one.prompts)]
-        found.write_found(layout.found_suffixes, facts, [*others, one])
+        with only_writer(layout.lock("gcg"), "searches for a suffix"):
+            one, facts = search(config, layout, Settings(**given), steps, minutes)
+            before = found.read_found(layout.found_suffixes, facts) if layout.found_suffixes.exists() else []
+            others = [row for row in before if (dict(row.settings), row.prompts) != (dict(one.settings), one.prompts)]
+            found.write_found(layout.found_suffixes, facts, [*others, one])
         print(
             f"loss {one.loss_before:.2f} -> {one.loss_after:.2f} nats on {len(one.prompts)} train prompts after "
             f"{one.steps} steps ({one.cpu_minutes} CPU minutes)\n{layout.found_suffixes}: measure it with suffix=found "

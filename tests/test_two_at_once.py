@@ -179,9 +179,11 @@ with only_writer(Path({str(lock)!r}), "sleeps"):
     assert process.stdout
     assert process.stdout.readline() == "held\n"
     assert lock.read_text() == str(process.pid)
+    assert locks.is_held(lock)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert lock.exists()
+    assert not locks.is_held(lock)
     with locks.only_writer(lock, "tests") as waited:
         assert not waited
         assert lock.read_text() == str(os.getpid())
