@@ -5,7 +5,9 @@ from pathlib import Path
 
 from pipeline.artifacts.files import replacing
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.shape import AGAIN
 from pipeline.config.schema import Config
+from pipeline.errors import UserError
 from pipeline.report import closing, text
 
 
@@ -13,6 +15,8 @@ def report(_config: Config, layout: Layout) -> None:
     """Write what `python -m pipeline report` shows, and show it; copy what a clone needs to have without data."""
     shutil.rmtree(layout.found_folder, ignore_errors=True)
     for source in filter(Path.exists, layout.found):
+        if not source.is_file():
+            raise UserError(f"{source} is no file: {AGAIN}")
         with replacing(layout.found_folder / source.name) as path:
             shutil.copyfile(source, path)
     shown = text(layout.metrics)
