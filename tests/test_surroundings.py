@@ -34,9 +34,9 @@ def stage(folder, name, without=(), **changed):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Project:
-    """A project whose name has blanks and letters of its own, run as far as its chosen direction."""
+    """A project whose name has blanks and letters of its own, run as far as its activations."""
     project = Project(tmp_path_factory.mktemp("plain") / "Größe mit Leerzeichen")
-    project.repro("direction@tiny-smoke")
+    project.repro("activations@tiny-smoke")
     return project
 
 
@@ -44,7 +44,7 @@ def test_few_letters_another_zone_no_home_and_a_strict_umask_change_no_byte(plai
     other = Project(tmp_path / "two words")
     surroundings = {**FEW_LETTERS, "TZ": "Pacific/Kiritimati", "HOME": str(tmp_path / "no" / "home")}
     surroundings |= {"TMPDIR": str(tmp_path / "nowhere"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = f'umask 077; exec "{sys.executable}" -m dvc repro direction@tiny-smoke 2>&-'
+    command = f'umask 077; exec "{sys.executable}" -m dvc repro activations@tiny-smoke 2>&-'
     done = started(other.folder, "bash", "-c", command, **surroundings)
     assert done.returncode == 0, done.stdout.decode("utf-8", "replace")
     assert other.outs() == plain.outs()

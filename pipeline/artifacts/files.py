@@ -31,7 +31,8 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_space(path) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        lost = error.errno == errno.ENOENT and not path.parent.exists()  # its folder, and not what was to be read
+        if lost or error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"cannot write {path} ({error.strerror}): make its folder writable") from None
         raise
 
