@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from pipeline.errors import UserError
 
 LARGEST = 2**28  # bytes of a text file
+LOCK = ".lock"  # in a folder that a process writes to or reads from alone, held for as long as it does
 
 
 @contextmanager
