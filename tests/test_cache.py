@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from pipeline.artifacts import objects, space
+from pipeline.artifacts.files import LOCK
 from pipeline.artifacts.space import Held, Ruler
 from pipeline.commands import cache as command
 from pipeline.sources.held import Needed, held
@@ -48,7 +49,7 @@ def project(tmp_path_factory, cache):
 def files_of(folder):
     """Every file with its bytes, but the lock files of those who looked."""
     found = {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink()}
-    return {path: content for path, content in found.items() if path.name != space.LOCK}
+    return {path: content for path, content in found.items() if path.name != LOCK}
 
 
 def objects_of(project):
@@ -179,7 +180,7 @@ def test_what_is_not_needed_goes_and_what_is_not_ours_held_or_fresh_stays(projec
     (cache / "converted" / f"{HASHES[0]}-transformers-4.0.0" / "link").symlink_to(outside)
     aged(cache / "converted" / f"{HASHES[0]}-transformers-4.0.0" / "model.safetensors")
     before = files_of(cache) | files_of(project.folder / "outputs")
-    with FileLock(held_by_us.parent / space.LOCK), FileLock(alive.parent / space.LOCK):
+    with FileLock(held_by_us.parent / LOCK), FileLock(alive.parent / LOCK):
         said = prune(project, "--yes").stdout
     after = files_of(cache) | files_of(project.folder / "outputs")
     assert set(before) - set(after) == set(going)
@@ -233,10 +234,10 @@ def test_removing_goes_through_no_link_and_waits_for_no_lock(tmp_path):
     with pytest.raises(AssertionError):
         space.remove(Held(root, "", "", (outside,)))
     inside = aged(root / "folder" / "file")
-    with FileLock(inside.parent / space.LOCK):
-        assert not space.remove(Held(root, "", "", (inside,), lock=inside.parent / space.LOCK))
+    with FileLock(inside.parent / LOCK):
+        assert not space.remove(Held(root, "", "", (inside,), lock=inside.parent / LOCK))
         assert inside.exists()
-    assert space.remove(Held(root, "", "", (inside,), lock=inside.parent / space.LOCK))
+    assert space.remove(Held(root, "", "", (inside,), lock=inside.parent / LOCK))
     assert not inside.exists()
 
 
@@ -260,6 +261,23 @@ def test_a_file_with_two_names_is_counted_once(tmp_path):
     assert ruler.size([tmp_path / "two"]) == 1000
     assert ruler.size([tmp_path / "one"]) == 0
     assert ruler.size([tmp_path / "link"]) == len(str(one))
+
+
+def test_weights_on_disk_are_of_a_process_until_it_ends(tmp_path):
+    from pipeline.model.memory import Memory, scratch
+
+    folder = scratch(Memory({}, tmp_path / "offload"))
+    for path in (folder / LOCK, folder):
+        os.utime(path, (OLD, OLD))
+    [row] = held(tmp_path, Needed(), "5")
+    assert (row.name, row.unneeded) == (folder.name, "")
+    assert not space.remove(row)
+    (folder / LOCK).unlink()  # as if its process had been killed: nobody holds it
+    os.utime(folder, (OLD, OLD))
+    [row] = held(tmp_path, Needed(), "5")
+    assert row.unneeded == "of a process that has ended"
+    assert space.remove(row)
+    assert not folder.exists()
 
 
 COMMITS = ["1" * 40, "2" * 40]

@@ -19,11 +19,12 @@ from pipeline.artifacts.headers import SINGLE
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.compose import compose
+from pipeline.config.params import read_params
 from pipeline.config.schema import Config
 from pipeline.orthogonalize import again
 from pipeline.stages.export import export
 from pipeline.stages.models import model_folder
-from pipeline.sweep import lean
+from pipeline.sweep import lean, prepare
 from tests.cases import refused
 from tests.graph import RUN, Project
 from tests.tiny import store, tensors
@@ -222,8 +223,11 @@ def test_an_export_and_its_recipe_keep_the_dtype_of_the_source(project, proof, t
     assert {tensor.dtype for tensor in tensors(tmp_path / "again").values()} == {wanted}
 
 
-def test_a_job_of_a_sweep_keeps_the_proof_unless_told_otherwise():
+def test_a_job_of_a_sweep_keeps_the_proof_unless_told_otherwise(tmp_path):
     params = {"models": ["tiny"], "profile": "smoke", "overrides": ["judge.window=7"]}
     assert lean(params)["overrides"] == ["judge.window=7", "export.keep=proof"]
     for own in ("export.keep=model", "+export.keep=model"):
         assert lean({**params, "overrides": [own]})["overrides"] == [own]
+    source = Project(tmp_path / "project", git=True).folder
+    prepare(tmp_path / "job", params, source)
+    assert read_params(tmp_path / "job" / "params.yaml").overrides == ["judge.window=7", "export.keep=proof"]

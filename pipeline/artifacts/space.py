@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 
 from pipeline.artifacts.files import explained
 
-LOCK = ".lock"
 AT_REST = 3600.0  # seconds after which what is unfinished, and was not written to, is nobody's
 
 

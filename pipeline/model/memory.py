@@ -13,8 +13,7 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pipeline.artifacts.checkpoint import open_checkpoint
-from pipeline.artifacts.files import explained
-from pipeline.artifacts.space import LOCK
+from pipeline.artifacts.files import LOCK, explained
 from pipeline.errors import UserError
 from pipeline.model.foreign import config_of, library_errors
 from pipeline.model.machine import free_memory
