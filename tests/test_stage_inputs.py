@@ -5,11 +5,11 @@ import json
 
 import pytest
 
+from pipeline import written
 from pipeline.artifacts.files import SUMS, file_hash
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
 from pipeline.sources import local_path
-from pipeline.stages import deps
 from tests.conftest import ROOT
 
 GRAPH = """stages:
@@ -53,72 +53,72 @@ def lock(tmp_path, used: str = "rows/used.yaml", listing: bool = True) -> None:
 
 
 def test_what_was_noted_is_accepted_and_whatever_else_is_named(layout, tmp_path):
-    deps.note_written("first", layout)
-    deps.require_as_written("second", layout)
-    deps.require_as_written("third", layout)
+    written.note_written("first", layout)
+    written.require_as_written("second", layout)
+    written.require_as_written("third", layout)
     (tmp_path / FOLDER / "rows/other.json").write_text("rows/other.jsom")
-    deps.require_as_written("second", layout)  # which reads another file of that folder
+    written.require_as_written("second", layout)  # which reads another file of that folder
     with pytest.raises(UserError, match=r"rows/other.json is not what stage first wrote: run `dvc repro`"):
-        deps.require_as_written("third", layout)
+        written.require_as_written("third", layout)
     (tmp_path / FOLDER / "rows/other.json").unlink()
     with pytest.raises(UserError, match=r"rows/other.json is missing: run `dvc repro`"):
-        deps.require_as_written("third", layout)
+        written.require_as_written("third", layout)
 
 
 def test_a_file_too_many_is_named(layout, tmp_path):
-    deps.note_written("first", layout)
+    written.note_written("first", layout)
     (tmp_path / FOLDER / "rows/stray.json").write_text("{}")
     with pytest.raises(UserError, match=r"rows/stray.json is not what stage first wrote"):
-        deps.require_as_written("third", layout)
+        written.require_as_written("third", layout)
 
 
 def test_a_file_that_became_a_folder_is_named(layout, tmp_path):
-    deps.note_written("first", layout)
+    written.note_written("first", layout)
     (tmp_path / FOLDER / "one.json").unlink()
     (tmp_path / FOLDER / "one.json").mkdir()
     with pytest.raises(UserError, match=r"one.json is missing"):
-        deps.require_as_written("second", layout)
+        written.require_as_written("second", layout)
 
 
 @pytest.mark.parametrize("note", ["none", "damaged", "of an older run"])
 def test_dvc_lock_knows_what_was_checked_out_since(layout, tmp_path, note):
     if note != "none":
         (tmp_path / FOLDER / "rows/used.yaml").write_text("older")
-        deps.note_written("first", layout)
+        written.note_written("first", layout)
         (tmp_path / FOLDER / "rows/used.yaml").write_text("rows/used.yaml")
     if note == "damaged":
         layout.written("first").write_text("{")
     lock(tmp_path)
     for stage in ("second", "third"):
-        deps.require_as_written(stage, layout)
+        written.require_as_written(stage, layout)
     (tmp_path / FOLDER / "rows/used.yaml").write_text("damaged")
     for stage in ("second", "third"):
         with pytest.raises(UserError, match=r"rows/used.yaml is not what stage first wrote"):
-            deps.require_as_written(stage, layout)
+            written.require_as_written(stage, layout)
 
 
 @pytest.mark.parametrize("name", ["config", "config.local"])
 def test_a_cache_elsewhere_is_looked_into(layout, tmp_path, name):
     (tmp_path / FOLDER / "rows/used.yaml").write_text("older")
-    deps.note_written("first", layout)
+    written.note_written("first", layout)
     (tmp_path / FOLDER / "rows/used.yaml").write_text("rows/used.yaml")
     lock(tmp_path)
     (tmp_path / ".dvc/cache").rename(tmp_path / "elsewhere")
     (tmp_path / ".dvc" / name).write_text(
         "[core]\n    no_scm = true\n['remote \"a\"']\n[cache]\n    dir = ../elsewhere\n"
     )
-    deps.require_as_written("second", layout)
+    written.require_as_written("second", layout)
     (tmp_path / ".dvc" / name).write_text("[cache\n")
     with pytest.raises(UserError, match=r"rows/used.yaml is not what stage first wrote"):
-        deps.require_as_written("second", layout)
+        written.require_as_written("second", layout)
 
 
 def test_a_stage_run_by_hand_is_ahead_of_dvc_lock(layout, tmp_path):
     lock(tmp_path)
     (tmp_path / FOLDER / "rows/used.yaml").write_text("by hand")
-    deps.note_written("first", layout)
-    deps.require_as_written("second", layout)
-    deps.require_as_written("third", layout)
+    written.note_written("first", layout)
+    written.require_as_written("second", layout)
+    written.require_as_written("third", layout)
 
 
 @pytest.mark.parametrize("known", ["nothing", "no lock entry", "no listing"])
@@ -128,13 +128,13 @@ def test_what_nothing_is_known_of_is_left_to_the_readers(layout, tmp_path, known
     if known == "no listing":
         lock(tmp_path, listing=False)
     (tmp_path / FOLDER / "rows/used.yaml").write_text("damaged")
-    deps.require_as_written("second", layout)
-    deps.require_as_written("third", layout)
+    written.require_as_written("second", layout)
+    written.require_as_written("third", layout)
 
 
 def test_only_what_others_read_is_noted(layout, tmp_path):
     (tmp_path / "dvc.yaml").write_text(GRAPH.replace('/rows"]\n', '/rows/used.yaml"]\n'))
-    deps.note_written("first", layout)
+    written.note_written("first", layout)
     assert sorted(json.loads(layout.written("first").read_text())) == [
         f"{FOLDER}/one.json",
         f"{FOLDER}/rows/used.yaml",
@@ -143,8 +143,8 @@ def test_only_what_others_read_is_noted(layout, tmp_path):
 
 def test_a_project_without_a_graph_notes_nothing_and_refuses_nothing(layout, tmp_path):
     (tmp_path / "dvc.yaml").unlink()
-    deps.note_written("first", layout)
-    deps.require_as_written("second", layout)
+    written.note_written("first", layout)
+    written.require_as_written("second", layout)
     assert not layout.written("first").exists()
 
 
