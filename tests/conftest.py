@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from pipeline import bars
+from pipeline.artifacts import records
 from pipeline.config.compose import family
 from pipeline.maths.directions import Direction
+from pipeline.maths.selection import Baselines, CandidateScores, FilterVerdict, Thresholds, select
 from pipeline.model import loading
 from pipeline.model.random_model import write_random_model
 
@@ -63,6 +65,16 @@ def model(tiny_folder) -> loading.ChatModel:
 def direction() -> Direction:
     generator = torch.Generator().manual_seed(3)
     return Direction(3 * torch.randn(32, generator=generator, dtype=torch.float64), layer=2, position=-1)
+
+
+def write_selection(path: Path, layer: int, position: int) -> None:
+    """A selection of one candidate, of two."""
+    chosen = CandidateScores(position, layer, bypass=-1.0, induce=1.0, kl=0.1, n_harmful=3, n_harmless=3)
+    late = CandidateScores(position, 9, bypass=-2.0, induce=1.0, kl=0.1, n_harmful=3, n_harmless=3)
+    limits = Thresholds(kl=0.2, induce=0.0, bypass=0.0, max_layer=8)
+    selection = select([chosen, late], limits, "calibrated")
+    sizes = {"harmful": 3, "harmless": 3}
+    records.write_selection(path, selection, Baselines(1.0, -1.0), sizes, FilterVerdict(None, "", 3, 3))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

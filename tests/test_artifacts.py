@@ -19,7 +19,8 @@ from pipeline.errors import UserError
 from pipeline.judges.substring import REFUSAL_PHRASES, judge
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import Finding
-from pipeline.maths.selection import CandidateScores, PromptScores, Thresholds, rejection
+from pipeline.maths.selection import CandidateScores, FilterVerdict, PromptScores, Thresholds, rejection
+from tests.conftest import write_selection
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -72,7 +73,7 @@ def test_a_malformed_line_is_named(tmp_path):
 def test_a_direction_of_another_model_is_refused(tmp_path):
     layout = Layout("m", "run", tmp_path)
     direction = Direction(torch.ones(4, dtype=torch.float64), layer=2, position=-1)
-    files.write_json(layout.selection, {"chosen": {"layer": 2, "position": -1}})
+    write_selection(layout.selection, layer=2, position=-1)
     records.write_direction(layout.direction, direction, "sha256:a")
     read = records.read_direction(layout.direction, layout.selection, "sha256:a")
     assert read is not None
@@ -151,7 +152,7 @@ def test_directions_rows_and_findings_survive_a_file(tmp_path):
     assert {name: (d.layer, d.position, d.vector.tolist()) for name, d in read.items()} == {
         name: (d.layer, d.position, d.vector.tolist()) for name, d in directions.items()
     }
-    samples.write_rows(layout.rows, {"harmful": vectors}, "sha256:a", (-1, 2))
+    samples.write_rows(layout.rows, {"harmful": vectors, "harmless": -vectors}, "sha256:a", (-1, 2))
     assert torch.equal(samples.read_rows(layout.rows, "sha256:a", (-1, 2))["harmful"], vectors)
     with pytest.raises(UserError, match="belongs to places"):
         samples.read_rows(layout.rows, "sha256:a", (-1, 3))
@@ -168,7 +169,7 @@ def test_directions_rows_and_findings_survive_a_file(tmp_path):
 
 def test_without_a_direction_there_are_no_controls_and_no_sources(tmp_path):
     layout = Layout("m", "run", tmp_path)
-    files.write_json(layout.selection, {"chosen": None})
+    records.write_no_selection(layout.selection, "paper", FilterVerdict("no_refusal_behaviour", "", 0, 3))
     samples.write_directions(layout.controls, {}, "sha256:a")
     samples.write_findings(layout.findings, {}, "sha256:a")
     samples.write_rows(layout.rows, {}, "sha256:a", None)
@@ -179,9 +180,12 @@ def test_without_a_direction_there_are_no_controls_and_no_sources(tmp_path):
 
 def test_the_configuration_hash_changes_with_what_counts_alone(tmp_path):
     layout = Layout("tiny", "smoke", tmp_path)
-    files.write_json(layout.audit, {"hashes": {"harmful_test": "a"}})
+    empty = ("overlaps", "not_drawn_as_repeats", "pools", "counts", "licences", "surface_auroc")
+    plain = {"preset": "toy", "near_duplicate": 0.9, "hashes": {"harmful_test": "a"}}
+    files.write_json(layout.audit, {**plain, **{name: {} for name in empty}})
     measured = {"tokenizer": "t", "chat_template": "c", "device": "cpu"}
-    files.write_json(layout.filter_summary, {"measured": measured})
+    counted = {"verdict": None, "reason": "", "refused": 0, "n": 0, "sets": {}, "position_tokens": []}
+    files.write_json(layout.filter_summary, {**counted, "measured": measured})
 
     def config_hash(*overrides: str) -> str:
         composed = compose("tiny", "smoke", list(overrides))

@@ -34,7 +34,7 @@ def layout(tmp_path):
     kept = {name: [row.id for row in PROMPTS[:2]] for name in FITTED_SETS}
     class_means.write_baseline(layout.baseline, baseline, kept)
     facts = {"tokenizer": "a", "chat_template": "b", "device": "cpu"}
-    verdict, every = FilterVerdict(None, "", 3, 3), dict.fromkeys(FITTED_SETS, PROMPTS)
+    verdict, every = FilterVerdict(None, "", 3, 3), {str(name): PROMPTS for name in FITTED_SETS}
     class_means.write_filter_summary(layout.filter_summary, verdict, every, kept, ["x"], facts)
     for condition in ("harmful_baseline", "harmful_ablation"):
         files.write_jsonl(layout.completions(condition), [answer(row) for row in PROMPTS])

@@ -26,6 +26,7 @@ from pipeline.model.random_model import write_random_model
 from pipeline.orthogonalize import orthogonalize
 from pipeline.progress import byte_progress
 from pipeline.stages.export import export as export_stage
+from tests.conftest import write_selection
 
 SHARD = "40KB"
 
@@ -336,7 +337,7 @@ def test_a_run_in_four_bits_exports_nothing_and_says_from_what_to_export(tmp_pat
     assert isinstance(config, Config)
     layout = Layout("tiny", "smoke", tmp_path)
     records.write_direction(layout.direction, direction, identity(config.model.source))
-    files.write_json(layout.selection, {"chosen": {"layer": 2, "position": -1}, "reason": ""})
+    write_selection(layout.selection, layer=2, position=-1)
     export_stage(config, layout)
     written = files.read_json(layout.equivalence)
     assert written["exported"] is False
