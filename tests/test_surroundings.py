@@ -44,7 +44,7 @@ def test_few_letters_another_zone_no_home_and_a_strict_umask_change_no_byte(plai
     other = Project(tmp_path / "two words")
     surroundings = {**FEW_LETTERS, "TZ": "Pacific/Kiritimati", "HOME": str(tmp_path / "no" / "home")}
     surroundings |= {"TMPDIR": str(tmp_path / "nowhere"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = f'umask 077; exec "{sys.executable}" -m dvc repro activations@tiny-smoke 2>&-'
+    command = f'umask 077; exec "{sys.executable}" -m dvc repro activations@tiny-smoke'
     done = started(other.folder, "bash", "-c", command, **surroundings)
     assert done.returncode == 0, done.stdout.decode("utf-8", "replace")
     assert other.outs() == plain.outs()
