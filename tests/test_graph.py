@@ -63,7 +63,7 @@ def test_deleted_outs_come_back_byte_identical(project):
 
 def test_a_judge_value_reruns_judging_and_what_follows(project):
     project.params(overrides="judge.window=5")
-    assert project.repro() == ["compose", "judge", "metrics", "figures", "report"]
+    assert project.repro() == ["compose", "judge", "metrics", "figures", "report", "seal"]
     project.params()
     assert "completions" not in project.repro()
 
