@@ -11,7 +11,7 @@ CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cup
 	nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 \
 	nvidia-nvtx triton torch
 
-.PHONY: help setup repro figures families golden test test-all lint format check-format gate baseline fresh bench lock
+.PHONY: help setup repro figures families golden test test-all faults readme lint format check-format gate baseline fresh bench lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test-all: setup ## every test, real models included: two files at a time, then t
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile -m 'not alone'
 	python -m pytest -m alone
 
+faults: setup ## every fault at every stage of a tiny run: kill, full disk, two at once ... (ARGS="--sample 24 --seed 1")
+	@python -m tests.faults $(ARGS)
+
 lint: setup ## ruff and pyright, nothing is changed
 	python -m ruff check pipeline tests
 	python -m ruff format --check pipeline tests
@@ -63,7 +66,10 @@ gate: setup ## fail when a refusal rate of any run moved from its baseline (METR
 baseline: setup ## make the active run's metrics its baseline
 	@python -m pipeline.gate --update
 
-fresh: setup ## fail when dvc.lock, configuration, code and results of any run do not belong together
+readme: setup ## make the README's tables again from the committed results
+	@python -m pipeline readme
+
+fresh: setup ## fail when dvc.lock, configuration, code, results and README's tables do not belong together
 	@python -m pipeline.fresh
 
 bench: setup ## time the pipeline beside plain ways of doing the same (ARGS="selection --sample --dtype float32")
