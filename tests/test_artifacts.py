@@ -208,3 +208,20 @@ def test_a_stopped_candidate_has_the_means_of_the_prompts_it_saw_and_is_still_re
     assert records.read_scores(tmp_path / "scores.csv")[0] == row
     limits = Thresholds(kl=1.0, induce=0.0, bypass=0.0, max_layer=9)
     assert rejection(row, limits) == "kl", "whatever its means say"
+
+
+def test_a_folder_takes_its_name_on_another_disk_too(tmp_path, monkeypatch):
+    rename, (folder, target) = Path.rename, (tmp_path / "work", tmp_path / "there" / "export")
+    folder.mkdir()
+    (folder / "a").write_text("a")
+
+    def renamed(path, to):
+        if path == folder:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    files.move_folder(folder, target)
+    assert [path.name for path in target.iterdir()] == ["a"]
+    assert [path.name for path in target.parent.iterdir()] == ["export"]
+    assert not folder.exists()

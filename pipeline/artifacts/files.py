@@ -59,15 +59,30 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def move_folder(folder: Path, target: Path) -> None:
-    """Give a folder filled under another name, for resume, its own. Raises UserError when that is taken."""
+    """Give a folder filled under another name, for resume, its own, on another disk too.
+
+    Raises UserError when that is taken.
+    """
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.rename(target)
         except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
+            if error.errno == errno.EXDEV:
+                _move_across(folder, target)
+            elif error.errno == errno.ENOTEMPTY:
+                raise UserError(f"{target} is there already: remove it, or name another folder") from None
+            else:
                 raise
-            raise UserError(f"{target} is there already: remove it, or name another folder") from None
+
+
+def _move_across(folder: Path, target: Path) -> None:
+    beside = target.with_name(
+        f".{target.name}.{folder.name}"
+    )  # on the target's disk; of a killed call, it is filled on
+    shutil.copytree(folder, beside, dirs_exist_ok=True)
+    move_folder(beside, target)
+    shutil.rmtree(folder)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,17 +2,18 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.world import Ended, World, address_space, ended
+from tests.faults.world import PAGE, Ended, World, address_space, ended
 
-PAGE = 4096
-LOW = 3 * 2**29  # bytes: less than the libraries of a stage that opens a model need
-SAID = 90  # characters of an error that the table shows
+GIB = 2**30
+SPACES = (1, 2, 4.25, 4.5, 5)  # GiB; the libraries of a stage that opens a model need about three
+SAID = 150  # characters of an error that the table shows
 
 Fault = Callable[[World, str, random.Random], str]
 
@@ -46,25 +47,26 @@ def two_at_once(world: World, stage: str, draw: random.Random) -> str:
     return "both killed, then both run to their end"
 
 
-def full_disk(world: World, stage: str, _: random.Random) -> str:
-    """No page is left of the workspace's disk."""
-    filler = world.folder / "filler"
-    _fill(filler)
+def full_disk(world: World, stage: str, draw: random.Random) -> str:
+    """The workspace's disk has less room left than the stage's outs need, drawn."""
+    filler, left = world.folder / "filler", draw.randrange(0, world.size(stage), PAGE)
+    _fill(filler, left)
     try:
-        return _refused(world.run(stage))
+        return f"{left // 1024} KiB left: {_refused(world.run(stage))}"
     finally:
         filler.unlink()
 
 
 def read_only(world: World, stage: str, _: random.Random) -> str:
-    """outputs/ can be read and not written, by root either."""
-    outputs = str(world.folder / "outputs")
-    subprocess.run(["mount", "--bind", outputs, outputs], check=True)
+    """The folders of the stage's outs can be read and not written, by root either."""
+    folders = sorted({str(out.parent) for out in world.outs(stage)})
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", outputs], check=True)
+        for folder in folders:
+            subprocess.run(["mount", "--bind", folder, folder], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
         return _refused(world.run(stage))
     finally:
-        subprocess.run(["umount", outputs], check=True)
+        subprocess.run(["umount", *reversed(folders)], check=True)
 
 
 def damaged_input(world: World, stage: str, draw: random.Random) -> str:
@@ -83,10 +85,11 @@ def damaged_input(world: World, stage: str, draw: random.Random) -> str:
     return f"{name} cut short: {_refused(found)}"
 
 
-def low_memory(world: World, stage: str, _: random.Random) -> str:
-    """Less address space than a model's libraries need."""
-    found = world.run(stage, before=address_space(LOW))
-    return "enough for this stage" if found.status == 0 else _refused(found)
+def low_memory(world: World, stage: str, draw: random.Random) -> str:
+    """An address space that may be too small to start, or to end."""
+    size = draw.choice(SPACES)
+    found = world.run(stage, before=address_space(int(size * GIB)))
+    return f"{size} GiB of address space: {'enough' if found.status == 0 else _refused(found)}"
 
 
 def locale(world: World, stage: str, _: random.Random) -> str:
@@ -139,11 +142,6 @@ def _went_on(found: Ended) -> str:
     return "as ever"
 
 
-def _fill(filler: Path) -> None:
-    with filler.open("wb", buffering=0) as out:
-        for size in (2**20, PAGE, 1):
-            try:
-                while out.write(bytes(size)):
-                    pass
-            except OSError:
-                continue
+def _fill(filler: Path, left: int) -> None:
+    with filler.open("wb") as out:
+        os.posix_fallocate(out.fileno(), 0, shutil.disk_usage(filler).free - left)

@@ -17,6 +17,7 @@ from tests.graph import RUN, Project
 
 ITEM = f"--model tiny --run {RUN}"
 OUTS = ("outs", "metrics")
+PAGE = 4096
 LONGEST = 120  # seconds of one command
 SIDE = ("outputs/bench", "outputs/code.json", "outputs/locks", "outputs/partial", "outputs/written")  # no results
 
@@ -73,6 +74,12 @@ class World:
         return sorted(
             file for path in paths for file in (path, *path.rglob("*")) if file.is_file() and file.stat().st_size
         )
+
+    def size(self, stage: str) -> int:
+        """Bytes of what the stage writes, as the undisturbed run left it, whole pages of files counted."""
+        names = [str(out.relative_to(self.folder)) for out in self.outs(stage)]
+        found = [data for name, data in self.whole.items() if any(name == n or name.startswith(f"{n}/") for n in names)]
+        return sum(PAGE * -(-len(data) // PAGE) for data in found)
 
     def clear(self, stage: str) -> None:
         """As DVC does before it runs a stage: its outs are removed."""
