@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+FLOCK := $(shell command -v flock)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Torch's own dependencies on a CUDA machine: installed with it, never on a machine without.
@@ -19,6 +20,10 @@ help: ## list the targets
 setup: $(VENV)/.installed ## make .venv with the locked packages
 
 $(VENV)/.installed: requirements.lock Makefile
+ifneq ($(and $(FLOCK),$(if $(ALONE),,not)),) # one at a time, where the system has a lock that ends with its process
+	@$(FLOCK) -n .setup.lock true || echo "waiting for another make that sets up"
+	@$(FLOCK) .setup.lock $(MAKE) --no-print-directory ALONE=yes $@
+else
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11 or set PYTHON=..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q --no-deps $$(sed -nE 's/^((pip|uv)==[^ ;]+).*/\1/p' requirements.lock)
@@ -28,6 +33,7 @@ $(VENV)/.installed: requirements.lock Makefile
 	else $(BIN)/uv pip install -q --python $(BIN)/python --torch-backend=cpu $(TORCH); fi
 	$(PIP) install -q --require-hashes --no-deps -r requirements.lock
 	touch $@
+endif
 
 repro: setup ## run every stage that is out of date, then print the results (PROFILE=standard: more than the verdict)
 	@python -m pipeline.repro $(if $(PROFILE),--profile $(PROFILE))

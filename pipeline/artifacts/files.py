@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -151,9 +152,14 @@ def content_hash(value: Any) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """sha256 of a file's bytes. Raises UserError for one that is missing or cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro`") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it again with `dvc repro`") from None
 
 
 def require_noted(path: Path) -> Path:

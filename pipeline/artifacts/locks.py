@@ -29,7 +29,7 @@ def only_writer(lock: Path, doing: str) -> Iterator[bool]:
             waited = True
             note(f"waiting for {_holder(lock)}, which {doing}")
             held.acquire()
-        lock.write_text(str(os.getpid()))
+        lock.write_text(str(os.getpid()), encoding="utf-8")
     try:
         yield waited
     finally:
@@ -49,7 +49,7 @@ def is_held(lock: Path) -> bool:
 
 def _holder(lock: Path) -> str:
     try:
-        return f"process {int(lock.read_text())}"
+        return f"process {int(lock.read_text('utf-8'))}"
     except (OSError, ValueError):  # it has ended meanwhile, or not written its number yet
         return "another process"
 
