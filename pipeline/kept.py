@@ -75,7 +75,7 @@ def _is_link(path: str) -> bool:
 def forget_the_dead(rwlock: Path = RWLOCK) -> None:
     """Remove DVC's note of who reads and writes what when nobody who stands in it lives, or when it was torn."""
     try:
-        noted = json.loads(rwlock.read_text())
+        noted = json.loads(rwlock.read_text(encoding="utf-8"))
         readers = [holder for holders in noted["read"].values() for holder in holders]
         pids = {holder["pid"] for holder in (*readers, *noted["write"].values())}
         written = rwlock.stat().st_mtime

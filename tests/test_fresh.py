@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import fresh
+from pipeline import fresh, readme
 from pipeline.config.params import Run
+from pipeline.errors import UserError
 from tests.conftest import ROOT
 
 MODEL = "qwen2_5_coder_0_5b"
@@ -138,3 +139,13 @@ def test_code_is_compared_with_what_the_results_were_made_with(copy):
 
     write_json(copy / "outputs/code.json", closure.record(copy))
     assert f"direction@{MODEL}-quick" in fresh.stale_code(RUNS)
+
+
+def test_parts_of_the_readme_come_once_each_and_by_known_names(copy):
+    text = (copy / "README.md").read_text()
+    part = readme.PART.search(text)
+    assert part
+    for wrong in (text.replace(part[0], ""), text + part[0], text.replace("made: refusal", "made: nothing")):
+        with pytest.raises(UserError, match="made parts come once each"):
+            readme.renewed(wrong, copy)
+    assert readme.renewed(text, copy) == text

@@ -101,7 +101,7 @@ def _parts(digest: str, objects: Mapping[str, Path]) -> Iterator[tuple[str, str]
     """(path below the out, object) of an out: of itself, and of a folder of every file, as its object lists them."""
     if digest.endswith(".dir") and digest in objects:
         try:
-            rows: Any = json.loads(objects[digest].read_text())
+            rows: Any = json.loads(objects[digest].read_text(encoding="utf-8"))
             yield from [("/" + row["relpath"], row["md5"]) for row in rows]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{objects[digest]} is damaged: delete it, and run the stage again") from None
