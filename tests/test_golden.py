@@ -188,7 +188,7 @@ def test_the_hand_made_run_is_replayed_whole(tmp_path, command, capsys):
     first = [path.read_bytes() for path in sorted(out.parent.iterdir())]
     assert command(folder, out) == 0
     assert first == [path.read_bytes() for path in sorted(out.parent.iterdir())], "equal runs, equal bytes"
-    assert sorted(path.name for path in out.parent.iterdir()) == ["candidates.csv", "golden.json"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["candidates.csv", "golden.json", "seal.json"]
     text, record = out.read_text(), json.loads(out.read_text())
     assert str(tmp_path) not in text
     assert set(record["packages"]) == {"numpy", "scipy", "statsmodels", "torch"}
