@@ -120,7 +120,7 @@ def test_compose_writes_nothing_when_it_fails(tmp_path):
     assert result.returncode == 1
     *_loading, error = result.stderr.strip().splitlines()
     assert error.startswith("error: ")
-    assert not (tmp_path / "outputs").exists()
+    assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(
