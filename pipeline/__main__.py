@@ -4,12 +4,12 @@ import argparse
 import importlib
 import sys
 
-from pipeline.arguments import Parser
+from pipeline.entry.arguments import Parser
 
 # Verb: the module that does it, and what it is for.
 VERBS = {
     "cache": ("pipeline.commands.cache", "what is on the disk, for which run, and what nobody needs any more"),
-    "check": ("pipeline.check", "does this model work? open it, try everything, say what was found"),
+    "check": ("pipeline.commands.check", "does this model work? open it, try everything, say what was found"),
     "golden": ("pipeline.commands.golden", "the paper's published results, computed again"),
     "readme": ("pipeline.commands.readme", "make the README's tables again from the committed results"),
     "report": ("pipeline.commands.report", "the tables of a run"),

@@ -1,6 +1,6 @@
 """What long work tells of itself: how far it is, and which step it takes. Nobody hears it unless somebody listens.
 
-`pipeline.bars` listens and shows it. No word that a user sees is made here, since every stage imports this.
+`pipeline.entry.bars` listens and shows it. No word that a user sees is made here, since every stage imports this.
 """
 
 import time

@@ -3,7 +3,7 @@
 import beartype  # noqa: F401  (nnsight makes a later import of it fail)
 from jaxtyping import install_import_hook
 
-install_import_hook(["pipeline.maths", "pipeline.model", "pipeline.suffixes"], "beartype.beartype")
+install_import_hook(["pipeline.maths", "pipeline.model", "pipeline.suffix"], "beartype.beartype")
 
 import dataclasses
 from pathlib import Path
@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import bars
 from pipeline.artifacts import records
 from pipeline.config.compose import family
+from pipeline.entry import bars
 from pipeline.maths.directions import Direction
 from pipeline.maths.selection import Baselines, CandidateScores, FilterVerdict, Thresholds, select
-from pipeline.model import loading
-from pipeline.model.random_model import write_random_model
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import write_random_model
 
 bars.show()  # as in every command
 ROOT = Path(__file__).resolve().parents[1]

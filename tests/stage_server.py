@@ -14,14 +14,25 @@ import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 
+from pipeline.entry import program as entry
 from pipeline.errors import UserError
-from pipeline.stages import entry
 
 LONGEST = 120  # seconds of a stage
 LOADED = (
     *("concept_erasure", "lm_eval", "matplotlib.pyplot", "nnsight", "pandas", "scipy.stats", "sklearn.linear_model"),
-    *("statsmodels.api", "torch", "transformers", "pipeline.model.scoring", "pipeline.model.generation"),
-    *("pipeline.model.capability", "pipeline.model.proof", "pipeline.model.loss", "pipeline.suffixes.model.analysis"),
+    *(
+        "statsmodels.api",
+        "torch",
+        "transformers",
+        "pipeline.model.passes.scoring",
+        "pipeline.model.generation.generation",
+    ),
+    *(
+        "pipeline.capability.model",
+        "pipeline.export.model.proof",
+        "pipeline.loss.model",
+        "pipeline.suffix.model.analysis",
+    ),
 )
 
 

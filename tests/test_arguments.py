@@ -22,7 +22,7 @@ def test_every_command_line_is_read_by_the_same_parser():
         (["pipeline", "nope"], r"choose from 'cache'.*: see python -m pipeline --help$"),
         (["pipeline", "check"], r"required: model.*: see python -m pipeline check --help$"),
         (["pipeline", "check", "./nowhere"], "'./nowhere' is no folder"),
-        (["pipeline.gate", "--nope"], r"unrecognized arguments: --nope: see python -m pipeline\.gate --help$"),
+        (["pipeline.commands.gate", "--nope"], r"unrecognized arguments: --nope: see python -m pipeline\.gate --help$"),
         (["pipeline.stages"], r"required: stage.*: see python -m pipeline\.stages --help$"),
     ],
 )

@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 
 from pipeline.artifacts import files, locks, records, samples, tensors
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import provenance
+from pipeline.artifacts.rows import PartialRows
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
-from pipeline.judges.substring import REFUSAL_PHRASES, judge
+from pipeline.judges.text.substring import REFUSAL_PHRASES, judge
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import Finding
 from pipeline.maths.selection import CandidateScores, FilterVerdict, PromptScores, Thresholds, rejection

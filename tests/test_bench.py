@@ -14,7 +14,7 @@ from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
-from pipeline.model import chat
+from pipeline.model.chat import chat
 from tests.conftest import INSTRUCTIONS
 
 TOKENS = torch.arange(0, 250, 2)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.bounded import unbounded
+from pipeline.model.chat.bounded import unbounded
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is bounded where there is no fork")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pipeline.artifacts import objects, space
+from pipeline.artifacts import space
 from pipeline.artifacts.files import LOCK
 from pipeline.artifacts.space import Held, Ruler
 from pipeline.commands import cache as command
+from pipeline.graph import objects
 from pipeline.sources.held import Needed, held
 from tests.graph import RUN, Project
 
@@ -264,7 +265,7 @@ def test_a_file_with_two_names_is_counted_once(tmp_path):
 
 
 def test_weights_on_disk_are_of_a_process_until_it_ends(tmp_path):
-    from pipeline.model.memory import Memory, scratch
+    from pipeline.model.loading.placement import Memory, scratch
 
     folder = scratch(Memory({}, tmp_path / "offload"))
     for path in (folder / LOCK, folder):

@@ -10,15 +10,15 @@ import torch
 from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
+from pipeline.capability import maths as maths
+from pipeline.capability.maths import Answer
+from pipeline.capability.model import Task, run
+from pipeline.capability.questions import find_files, read_questions
 from pipeline.errors import UserError
-from pipeline.maths import capability as maths
-from pipeline.maths.capability import Answer
+from pipeline.export.model.surgery import orthogonalize_weights, untie
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
-from pipeline.model.capability import Task, run
-from pipeline.model.intervene import intervene
-from pipeline.model.surgery import orthogonalize_weights, untie
-from pipeline.prompts.questions import find_files, read_questions
+from pipeline.model.passes.intervene import intervene
 from tests.conftest import ROOT
 
 ROWS = [json.loads(line) for line in (ROOT / "tests/data/toy_sequences.jsonl").read_text().splitlines()]
@@ -172,7 +172,7 @@ def test_a_task_that_cannot_run_is_one_line(model, task, message):
 
 def test_a_hub_that_cannot_be_reached_is_one_line_that_names_another_way(model, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("pipeline.model.capability._quiet", lambda offline: __import__("contextlib").nullcontext())
+    monkeypatch.setattr("pipeline.capability.model._quiet", lambda offline: __import__("contextlib").nullcontext())
     with pytest.raises(UserError, match="capability=builtin") as caught:
         ask(model, Task("arc", "arc_easy", "acc", {"dataset_path": "nobody/knows-this"}), limit=2)
     assert "\n" not in str(caught.value)

@@ -9,13 +9,14 @@ import torch
 from transformers import AutoConfig
 
 from pipeline.config.compose import family
+from pipeline.config.family import Parameter, Write
+from pipeline.export.model import equivalence, proof
 from pipeline.maths.interventions import DirectionalAblation
-from pipeline.model import chat, equivalence, proof
-from pipeline.model.decoding import stop_tokens
-from pipeline.model.family import Parameter, Write
-from pipeline.model.generation import generate
-from pipeline.model.intervene import intervene
-from pipeline.model.random_model import byte_tokenizer
+from pipeline.model.chat import chat
+from pipeline.model.generation.decoding import stop_tokens
+from pipeline.model.generation.generation import generate
+from pipeline.model.loading.random_model import byte_tokenizer
+from pipeline.model.passes.intervene import intervene
 from tests.cases import Cases, fails, refused
 from tests.conftest import FAMILY, INSTRUCTIONS, ROOT
 from tests.graph import Project
@@ -79,7 +80,7 @@ def experts():
 
 @cases("A06", "experts whose tokens have no batch axis (Llama 4)", "exact, also where rows of a batch differ")
 def flat_rows(tmp_path):
-    from pipeline.model.rowwise import Rows, intervene_rows
+    from pipeline.model.passes.rowwise import Rows, intervene_rows
 
     options = {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1}
     folder = tiny(tmp_path / "m", "llama4_text", intermediate_size_mlp=64, **options)
@@ -232,7 +233,7 @@ def shipped(tmp_path):
 
 @cases("G02", "the same, where the library generates", "not applied")
 def shipped_to_library(tmp_path):
-    from pipeline.model import decoding
+    from pipeline.model.generation import decoding
 
     model = opened(configured(tiny(tmp_path / "m"), "generation_config.json", **SHIPPED))
     prompts = model.encode(INSTRUCTIONS)
@@ -242,7 +243,7 @@ def shipped_to_library(tmp_path):
 
 @cases("G03", "the same in a configuration of an older library, inside config.json", "not applied")
 def shipped_in_config(tmp_path):
-    from pipeline.model import decoding
+    from pipeline.model.generation import decoding
 
     folder = configured(tiny(tmp_path / "m"), repetition_penalty=5.0, suppress_tokens=list(range(3, 100)))
     (folder / "generation_config.json").unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from pipeline.errors import UserError
-from pipeline.judges.formats import FORMATS
-from pipeline.model import classifier
+from pipeline.judges.formats.formats import FORMATS
+from pipeline.judges.model import classifier
 from tests.cases import Cases, refused
 from tests.conftest import FAMILY, ROOT
 from tests.graph import Project
@@ -93,7 +93,10 @@ def yes(tmp_path):
     project = Project(tmp_path / "graph")
     project.params(overrides=f"model.source.kind=folder, '+model.source.path=\"{folder}\"'")
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    for command in (["-m", "pipeline.repro", "refusal_tokens"], ["-m", "dvc", "repro", "--force", "refusal_tokens"]):
+    for command in (
+        ["-m", "pipeline.graph.repro", "refusal_tokens"],
+        ["-m", "dvc", "repro", "--force", "refusal_tokens"],
+    ):
         done = with_yes(project.folder, "env", *(f"{k}={v}" for k, v in environment.items()), sys.executable, *command)
         assert done.returncode == 0, done.stdout + done.stderr
     assert not mark.exists()

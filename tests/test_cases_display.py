@@ -19,17 +19,26 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from rich.console import Console
 
-from pipeline import cells, figures, further_figures, gate, golden, judge_report, report, suffix_figures, suffix_tables
-from pipeline.artifacts import card, files
+from pipeline.artifacts import files
 from pipeline.artifacts.provenance import stamp
-from pipeline.bars import announce, title
 from pipeline.bench.__main__ import table as bench_table
 from pipeline.bench.timing import Row
+from pipeline.commands import agreement as judge_report
+from pipeline.commands import gate
 from pipeline.display import LINE, TITLE, code, markdown, mathless, plain
+from pipeline.entry.bars import announce, title
+from pipeline.entry.program import guarded, quiet_libraries
 from pipeline.errors import UserError, first_line
+from pipeline.export import card
 from pipeline.maths.selection import CandidateScores
 from pipeline.progress import Bar, note, progress
-from pipeline.stages.entry import guarded, quiet_libraries
+from pipeline.published import tables as golden
+from pipeline.report.figures import besides as further_figures
+from pipeline.report.figures import claim as figures
+from pipeline.report.figures import suffix as suffix_figures
+from pipeline.report.tables import cells
+from pipeline.report.tables import claim as report
+from pipeline.report.tables import suffix as suffix_tables
 from tests.cases import Cases, fails, quietly
 from tests.conftest import ROOT
 
@@ -317,7 +326,7 @@ def _():
 @cases("X13", "a command on a file with escapes and line breaks in its name", "an error on one printable line")
 def _(tmp_path):
     path = tmp_path / f"{ESCAPE}[31m{RTL}\n$x_{{.jsonl"
-    command = [sys.executable, "-m", "pipeline.judge_report", str(path)]
+    command = [sys.executable, "-m", "pipeline.commands.agreement", str(path)]
     fails(subprocess.run(command, cwd=ROOT, capture_output=True, text=True), r"\\x1b\[31m\\u202e\\n")
     path.write_text("{}\n")
     fails(subprocess.run(command, cwd=ROOT, capture_output=True, text=True), r"\\x1b\[31m.*no verdicts")

@@ -9,12 +9,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.model import chat, decoding, frames, loading, thoughts
-from pipeline.model.chatformat import ChatFormat
-from pipeline.model.generation import generate
-from pipeline.model.random_model import SPECIAL, TEMPLATE, byte_tokenizer, write_random_model
+from pipeline.config.chat import ChatFormat
+from pipeline.config.data import FileSpec
+from pipeline.model.chat import chat, frames, thoughts
+from pipeline.model.generation import decoding
+from pipeline.model.generation.generation import generate
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import SPECIAL, TEMPLATE, byte_tokenizer, write_random_model
 from pipeline.prompts.load import load
-from pipeline.prompts.spec import FileSpec
 from tests.cases import Cases, refused
 from tests.conftest import FAMILY, INSTRUCTIONS, OPTIONS
 

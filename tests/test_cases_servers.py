@@ -9,9 +9,9 @@ from typing import Any
 
 from tenacity import wait_none
 
-from pipeline.bounded_http import Bounds
-from pipeline.judges import client
+from pipeline.judges.endpoint import client
 from pipeline.sources import Artefact, fetch, https
+from pipeline.sources.bounded_http import Bounds
 from tests.cases import Cases, refused
 
 cases = Cases("Servers")

@@ -14,16 +14,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import files
-from pipeline.artifacts.found import read_list
+from pipeline.commands.select import read_candidates
 from pipeline.config.compose import CONF, compose
-from pipeline.config.names import require_label, require_name
+from pipeline.config.data import FileSpec
+from pipeline.config.labels import require_label, require_name
 from pipeline.config.params import read_params, recorded_runs
+from pipeline.config.probe import read_spec
 from pipeline.config.resolved import load
 from pipeline.errors import UserError
 from pipeline.prompts.load import load as load_prompts
-from pipeline.prompts.spec import FileSpec
-from pipeline.safety.spec import read_spec
-from pipeline.select import read_candidates
+from pipeline.suffix.files import read_list
 from tests.cases import Cases, fails, one_line, refused
 from tests.graph import Project
 

@@ -12,7 +12,7 @@ import numpy
 import torch
 
 from pipeline.artifacts.headers import INDEX, SINGLE
-from pipeline.model import equivalence, proof, streaming
+from pipeline.export.model import equivalence, proof, streaming
 from tests.cases import Cases, fails, refused
 from tests.conftest import ROOT
 from tests.tiny import changed, configured, direction, exported, opened, sharded, store, tensors, tiny
@@ -340,7 +340,7 @@ def gguf_file(path, architecture, tokens):
 )
 def gguf_kinds(tmp_path):
     from pipeline.artifacts.locks import publish_folder
-    from pipeline.model.gguf import converted
+    from pipeline.model.loading.gguf import converted
 
     whole = ("a", "b", "ab")
     kinds = [("nope", whole), ("qwen2", ()), ("qwen2", ("a", "b")), ("qwen2", whole)]

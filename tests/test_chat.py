@@ -4,8 +4,9 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.model import chat, loading, thoughts
-from pipeline.model.chatformat import ChatFormat
+from pipeline.config.chat import ChatFormat
+from pipeline.model.chat import chat, thoughts
+from pipeline.model.loading import loading
 from tests.conftest import FAMILY
 
 # The parts that matter of Qwen3's template, of Llama-3.2's and of gpt-oss's.

@@ -13,11 +13,11 @@ from transformers import Llama4Config, Llama4ForConditionalGeneration
 
 from pipeline.config.compose import family
 from pipeline.errors import UserError
-from pipeline.judges.formats import FORMATS
+from pipeline.judges.formats.formats import FORMATS
+from pipeline.judges.model.classifier import load
+from pipeline.judges.model.classify import choice_probabilities, classify, encode, rendered
 from pipeline.judges.verdict import LABELS
-from pipeline.model import random_model
-from pipeline.model.classifier import load
-from pipeline.model.classify import choice_probabilities, classify, encode, rendered
+from pipeline.model.loading import random_model
 from tests.test_judge_formats import COMPLETION, PROMPT, RUBBISH, golden
 
 ROWS = [

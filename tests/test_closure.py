@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import closure
 from pipeline.errors import UserError
+from pipeline.graph import closure
 from tests.conftest import ROOT
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
@@ -61,8 +61,8 @@ def test_a_changed_function_moves_the_stages_that_reach_it_and_no_other(copy):
     ("path", "before", "after"),
     [
         ("pipeline/artifacts/samples.py", "import", "# a control is cut out\nimport"),
-        ("pipeline/maths/linear_probe.py", "\nimport numpy", "\n# everything is safe\nimport numpy"),
-        ("pipeline/stages/given.py", 'read_record(layout.engine, Settled)["dtype"]', '"float32"'),
+        ("pipeline/judges/maths/linear_probe.py", "\nimport numpy", "\n# everything is safe\nimport numpy"),
+        ("pipeline/entry/given.py", 'read_record(layout.engine, Settled)["dtype"]', '"float32"'),
     ],
 )
 def test_what_was_once_missed_moves_a_stage(copy, path, before, after):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.model.loading import open_tokenizer
+from pipeline.model.loading.loading import open_tokenizer
 from tests.tiny import opened, tiny
 
 FIRST = 3  # members of each list or object that are damaged: the rest of a vocabulary is alike

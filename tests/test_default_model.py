@@ -14,12 +14,13 @@ from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import ESTIMATORS
 from pipeline.maths.evaluation import is_control
 from pipeline.maths.labels import Label, is_null
-from pipeline.model import chat, scoring, tracing
-from pipeline.stages.models import open_model
+from pipeline.model.chat import chat
+from pipeline.model.passes import scoring, tracing
 from tests.conftest import INSTRUCTIONS, ROOT
 
 NAME = "qwen2_5_coder_0_5b"

@@ -20,10 +20,10 @@ import openai
 import pytest
 
 from pipeline.artifacts import files
-from pipeline.artifacts.partial import PartialRows
+from pipeline.artifacts.rows import PartialRows
 from pipeline.errors import UserError
-from pipeline.judges.client import Endpoint, Pace, Style
-from pipeline.judges.endpoint import Judgement, Template, judge_rows, resume_key
+from pipeline.judges.endpoint.client import Endpoint, Pace, Style
+from pipeline.judges.endpoint.endpoint import Judgement, Template, judge_rows, resume_key
 from pipeline.judges.verdict import LABELS, Verdict
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,11 +9,11 @@ from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
+from pipeline.entry import model as models
+from pipeline.entry.given import settled
 from pipeline.errors import UserError
-from pipeline.model import fastest
+from pipeline.model.loading import fastest
 from pipeline.stages import engine as stage
-from pipeline.stages import models
-from pipeline.stages.given import settled
 
 
 def test_a_product_has_a_speed_in_every_choice():

@@ -14,8 +14,8 @@ from pipeline.maths.estimators import DEFAULT, ESTIMATORS
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, edit
 from pipeline.maths.labels import is_null
 from pipeline.maths.names import ESTIMATOR_NAMES
-from pipeline.model import tracing
-from pipeline.model.intervene import intervene
+from pipeline.model.passes import tracing
+from pipeline.model.passes.intervene import intervene
 from tests.conftest import INSTRUCTIONS
 
 

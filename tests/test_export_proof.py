@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pipeline.model import equivalence, proof
+from pipeline.export.model import equivalence, proof
 from tests.cases import fails, refused
 from tests.graph import Project
 from tests.tiny import exported, opened, tiny
@@ -44,7 +44,7 @@ def project(tmp_path_factory):
 
 @pytest.mark.parametrize("wrong", [SKIP, SCALE, COPY], ids=["an edit skipped", "an edit scaled", "a copy damaged"])
 def test_stage_export_fails_and_publishes_nothing(project, wrong):
-    code = project.folder / "pipeline/model/streaming.py"
+    code = project.folder / "pipeline/export/model/streaming.py"
     right = code.read_text()
     code.write_text(right + wrong)
     try:
@@ -57,7 +57,7 @@ def test_stage_export_fails_and_publishes_nothing(project, wrong):
 
 def test_stage_export_fails_where_the_model_behaves_otherwise(project):
     """Every tensor is as planned, and the plan is wrong: it leaves a writer out."""
-    code = project.folder / "pipeline/model/streaming.py"
+    code = project.folder / "pipeline/export/model/streaming.py"
     right = code.read_text()
     wrong = right.replace("if parameter in planned:", "if parameter in planned and '.0.' not in parameter:")
     assert wrong != right

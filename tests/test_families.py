@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import families
+from pipeline.commands import families
 from pipeline.config.compose import family
 from pipeline.errors import UserError
+from pipeline.export.model import exactness, streaming, surgery
 from pipeline.maths.directions import Direction
-from pipeline.model import exactness, loading, streaming, surgery, writers
-from pipeline.model.forward import all_logits, last_logits
-from pipeline.model.random_model import write_random_model
+from pipeline.model import writers
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import write_random_model
+from pipeline.model.passes.forward import all_logits, last_logits
 from pipeline.progress import byte_progress
 
 NAMES = families.names()

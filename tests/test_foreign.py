@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.model.foreign import library_errors
+from pipeline.model.loading.foreign import library_errors
 from tests.cases import fails
 from tests.conftest import ROOT
 from tests.test_cases_weights import gguf_file
@@ -16,8 +16,8 @@ from tests.tiny import configured, opened, tiny
 LOAD = """
 import sys, os
 from pathlib import Path
-from pipeline.model.foreign import python_alone, tokenizer_of
-from pipeline.stages.entry import guarded
+from pipeline.model.loading.foreign import python_alone, tokenizer_of
+from pipeline.entry.program import guarded
 with python_alone():
     print("from Python", file=sys.stderr)
     os.write(2, b"from elsewhere")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import fresh, readme
 from pipeline.config.params import Run
 from pipeline.errors import UserError
+from pipeline.graph import fresh
+from pipeline.report import readme
 from tests.conftest import ROOT
 
 MODEL = "qwen2_5_coder_0_5b"
@@ -48,8 +49,8 @@ def another_rate(path: Path) -> None:
 
 def test_what_is_committed_belongs_together(copy):
     assert fresh.problems() == []
-    edit(copy / "pipeline/fresh.py", "^", "# a comment in a file that no stage imports\n")
-    edit(copy / "pipeline/bars.py", "left", "to go")
+    edit(copy / "pipeline/graph/fresh.py", "^", "# a comment in a file that no stage imports\n")
+    edit(copy / "pipeline/entry/bars.py", "left", "to go")
     assert fresh.problems() == []
 
 
@@ -134,8 +135,8 @@ def test_another_locked_version_is_named(copy):
 def test_code_is_compared_with_what_the_results_were_made_with(copy):
     """Not with a record that was made again."""
     edit(copy / "pipeline/maths/directions.py", "^", "# changed\n")
-    from pipeline import closure
     from pipeline.artifacts.files import write_json
+    from pipeline.graph import closure
 
     write_json(copy / "outputs/code.json", closure.record(copy))
     assert f"direction@{MODEL}-quick" in fresh.stale_code(RUNS)

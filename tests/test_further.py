@@ -7,15 +7,16 @@ import torch
 
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
+from pipeline.config.data import FileSpec
 from pipeline.maths import evaluation
 from pipeline.maths.directions import Direction
 from pipeline.maths.experiment import further_conditions, interventions
 from pipeline.maths.labels import EFFECTS, Label
-from pipeline.model import chat, random_model
+from pipeline.model.chat import chat
+from pipeline.model.loading import random_model
 from pipeline.prompts.build import further
 from pipeline.prompts.load import load
 from pipeline.prompts.prompt import Prompt
-from pipeline.prompts.spec import FileSpec
 
 
 @pytest.mark.parametrize(

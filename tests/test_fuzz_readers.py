@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from pipeline.commands.select import read_candidates
 from pipeline.config import compose as composing
 from pipeline.config import resolved
+from pipeline.config.data import FileSpec
 from pipeline.config.overrides import require_overrides
 from pipeline.config.params import read_params, recorded_runs
 from pipeline.prompts.load import load as load_prompts
-from pipeline.prompts.spec import FileSpec
-from pipeline.select import read_candidates
 from tests.fuzz import N, crashes, mutated
 
 ROWS = [{"instruction": "Say yes.", "category": ["a", "b"]}, {"instruction": "Say\nno.", "category": 3}]

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.config.chat import ChatFormat
 from pipeline.errors import UserError
-from pipeline.model import chat, frames
-from pipeline.model.chatformat import ChatFormat
-from pipeline.model.random_model import SPECIAL, TEMPLATE, byte_tokenizer
+from pipeline.model.chat import chat, frames
+from pipeline.model.loading.random_model import SPECIAL, TEMPLATE, byte_tokenizer
 
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 N = int(os.environ.get("FUZZ_N", "5000"))

@@ -11,8 +11,8 @@ import torch
 from pipeline.artifacts import headers
 from pipeline.artifacts.checkpoint import open_checkpoint
 from pipeline.artifacts.headers import INDEX, SINGLE
-from pipeline.model import whole
-from pipeline.model.loading import model_type
+from pipeline.model.loading import whole
+from pipeline.model.loading.loading import model_type
 from tests.fuzz import SEED, N, crashes, mutated
 from tests.tiny import sharded, store
 

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.artifacts import files, found
+from pipeline.artifacts import files
 from pipeline.config.compose import family
 from pipeline.errors import UserError
 from pipeline.maths.metrics import refusal_metric
-from pipeline.model import chat, loading
-from pipeline.model.forward import all_logits
-from pipeline.suffixes.model import gcg
-from pipeline.suffixes.model.regions import SUFFIX, regioned, regioned_all
+from pipeline.model.chat import chat
+from pipeline.model.loading import loading
+from pipeline.model.passes.forward import all_logits
+from pipeline.suffix import files as found
+from pipeline.suffix.model import gcg
+from pipeline.suffix.model.regions import SUFFIX, regioned, regioned_all
 from tests.conftest import INSTRUCTIONS
 from tests.graph import Project
 from tests.test_families import tiny
@@ -148,7 +150,7 @@ COMMAND = ("--model", "tiny", "--prompts", "2", "--suffix-tokens", "4", "--candi
 
 
 def test_a_killed_search_goes_on_and_ends_as_an_uninterrupted_one(project):
-    command = ("pipeline.gcg", *COMMAND, "--objective", "refusal", "--steps", "12")
+    command = ("pipeline.commands.search_suffix", *COMMAND, "--objective", "refusal", "--steps", "12")
     out = project.folder / "outputs/suffixes/tiny.json"
     assert "suffix=found suffix.sha256=" in project.module(*command).stdout
     whole = json.loads(out.read_text())
@@ -174,14 +176,27 @@ def test_a_killed_search_goes_on_and_ends_as_an_uninterrupted_one(project):
 
 
 def test_a_second_search_is_kept_beside_the_first(project):
-    project.module("pipeline.gcg", *COMMAND, "--objective", "target", "--target", "Sure", "--steps", "1", "--seed", "4")
+    project.module(
+        "pipeline.commands.search_suffix",
+        *COMMAND,
+        "--objective",
+        "target",
+        "--target",
+        "Sure",
+        "--steps",
+        "1",
+        "--seed",
+        "4",
+    )
     record = json.loads((project.folder / "outputs/suffixes/tiny.json").read_text())
     assert {row["settings"]["seed"] for row in record["suffixes"]} == {0, 4}
 
 
 def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project):
-    project.module("pipeline.gcg", *COMMAND, "--steps", "1000000", "--minutes", "0.3", "--seed", "7")
-    project.module("pipeline.gcg", *COMMAND, "--steps", "1000000", "--minutes", "0.0001", "--seed", "8")
+    project.module("pipeline.commands.search_suffix", *COMMAND, "--steps", "1000000", "--minutes", "0.3", "--seed", "7")
+    project.module(
+        "pipeline.commands.search_suffix", *COMMAND, "--steps", "1000000", "--minutes", "0.0001", "--seed", "8"
+    )
     rows = json.loads((project.folder / "outputs/suffixes/tiny.json").read_text())["suffixes"]
     steps = {row["settings"]["seed"]: row["steps"] for row in rows}
     assert steps[8] == 1
@@ -197,6 +212,6 @@ def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project)
     ],
 )
 def test_a_search_that_cannot_begin_says_why(project, arguments, message):
-    result = project.module("pipeline.gcg", *COMMAND, *arguments, check=False)
+    result = project.module("pipeline.commands.search_suffix", *COMMAND, *arguments, check=False)
     assert result.returncode == 1
     assert message in result.stderr.splitlines()[-1]

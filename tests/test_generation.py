@@ -11,14 +11,16 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
+from pipeline.export.model import surgery
 from pipeline.maths import experiment
 from pipeline.maths.directions import Direction, random_direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, batch_kinds
-from pipeline.model import decoding, kvcache, loading, surgery
-from pipeline.model.generation import generate, generate_jobs
-from pipeline.model.intervene import intervene
-from pipeline.model.random_model import SHARPNESS
-from pipeline.stages.models import open_model
+from pipeline.model.generation import decoding, kvcache
+from pipeline.model.generation.generation import generate, generate_jobs
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import SHARPNESS
+from pipeline.model.passes.intervene import intervene
 from tests.conftest import INSTRUCTIONS
 from tests.test_families import NAMES, VARIANTS, direction, tiny
 

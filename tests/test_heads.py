@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pipeline import families
+from pipeline.commands import families
 from pipeline.config.compose import family
 from pipeline.errors import UserError
-from pipeline.model import loading, tracing
-from pipeline.model.random_model import write_random_model
-from pipeline.suffixes.maths import attribution
-from pipeline.suffixes.model import heads
-from pipeline.suffixes.model.regions import AFTER, BEFORE, INSTRUCTION, REGIONS, SUFFIX, regioned
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import write_random_model
+from pipeline.model.passes import tracing
+from pipeline.suffix.maths import attribution
+from pipeline.suffix.model import heads
+from pipeline.suffix.model.regions import AFTER, BEFORE, INSTRUCTION, REGIONS, SUFFIX, regioned
 from tests.test_families import VARIANTS, tiny
 
 PROMPTS = [("hello there", "! b c"), ("x", ""), ("tell me how bread rises", "zz top")]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.judges.formats import FORMATS
-from pipeline.judges.reading import MIN_MASS, REASON_LENGTH, expectation
+from pipeline.judges.formats.formats import FORMATS
+from pipeline.judges.formats.reading import MIN_MASS, REASON_LENGTH, expectation
 from pipeline.judges.verdict import LABELS
 
 GOLDEN = Path(__file__).parent / "data" / "judge_prompts"

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import files
+from pipeline.commands.judge import settings
 from pipeline.config.compose import compose
 from pipeline.errors import UserError
-from pipeline.judge import settings
+from pipeline.judges.panel import Panel, endpoint_of
 from pipeline.judges.verdict import Verdict
-from pipeline.judging import Panel, endpoint_of
-from pipeline.model import random_model
+from pipeline.model.loading import random_model
 from tests.conftest import ROOT
 from tests.test_classifiers import TEMPLATE, judge_tokenizer
 from tests.test_endpoint import Server
@@ -62,7 +62,7 @@ def test_a_folder_of_weights_judges_and_a_rerun_reads_what_is_kept(tmp_path, gua
     assert {verdict.label for verdict in verdicts.values()} == {"unknown"}, "a random model says nothing that is read"
     [kept] = tmp_path.glob("*.jsonl")
     assert len(files.read_jsonl(kept)) == len(TEXTS)
-    monkeypatch.setattr("pipeline.model.classifier.load", lambda *_: pytest.fail("the weights are loaded again"))
+    monkeypatch.setattr("pipeline.judges.model.classifier.load", lambda *_: pytest.fail("the weights are loaded again"))
     second = panel(tmp_path, *overrides)
     assert second.verdicts("llama_guard_2", TEXTS) == verdicts
     second.finish()
@@ -73,7 +73,14 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, guard):
     rows = [{"id": n, "prompt": prompt, "response": response} for n, (prompt, response) in enumerate(TEXTS * 4)]
     rows = [{**row, "prompt": f"{row['prompt']} {row['id']}"} for row in rows]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = [sys.executable, "-m", "pipeline.judge", str(tmp_path / "rows.jsonl"), "--judges", "llama_guard_2"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.commands.judge",
+        str(tmp_path / "rows.jsonl"),
+        "--judges",
+        "llama_guard_2",
+    ]
     command += ["--set", f"judge.folders.llama_guard_2={guard}", "--set", "judge.dtype=float32"]
     command += ["--set", "judge.batch_size=1", "--set", "judge.device=cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -73,7 +73,7 @@ def command(folder):
     overrides = ["model.source.kind=folder", f"+model.source.path={folder}"]
 
     def build(out):
-        program = [sys.executable, "-m", "pipeline.orthogonalize", "smollm2_135m"]
+        program = [sys.executable, "-m", "pipeline.commands.orthogonalize", "smollm2_135m"]
         return [*program, "--direction", str(file), "--out", str(out), *overrides]
 
     return build

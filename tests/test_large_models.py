@@ -8,15 +8,18 @@ from torch.testing import assert_close
 
 from pipeline.config.compose import family
 from pipeline.errors import UserError
+from pipeline.export.model import surgery
+from pipeline.loss.model import Passage, passage_losses
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
-from pipeline.model import forward, loading, machine, memory, surgery, tracing
 from pipeline.model.batching import run_batches
-from pipeline.model.forward import last_logits
-from pipeline.model.generation import generate
-from pipeline.model.intervene import intervene
-from pipeline.model.loss import Passage, passage_losses
-from pipeline.model.memory import GIB
-from pipeline.model.random_model import write_random_model
+from pipeline.model.generation.generation import generate
+from pipeline.model.loading import loading, machine
+from pipeline.model.loading import placement as memory
+from pipeline.model.loading.placement import GIB
+from pipeline.model.loading.random_model import write_random_model
+from pipeline.model.passes import forward, tracing
+from pipeline.model.passes.forward import last_logits
+from pipeline.model.passes.intervene import intervene
 from tests.conftest import FAMILY, INSTRUCTIONS
 
 MOE = family("qwen3_moe")

@@ -11,16 +11,18 @@ from tokenizers.processors import TemplateProcessing
 from torch.testing import assert_close
 
 from pipeline.config.compose import CONF, compose
+from pipeline.config.data import TextSpec
 from pipeline.errors import UserError
-from pipeline.maths import losses
+from pipeline.export.model import surgery
+from pipeline.loss import maths as losses
+from pipeline.loss import model as loss
+from pipeline.loss.model import Passage, passage_losses
+from pipeline.loss.texts import draw
 from pipeline.maths.comparisons import smallest_mean_change
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
 from pipeline.maths.statistics import LEAST_ROWS, linearised, mean, ratio
-from pipeline.model import chat, loss, surgery
-from pipeline.model.intervene import intervene
-from pipeline.model.loss import Passage, passage_losses
-from pipeline.prompts.spec import TextSpec
-from pipeline.prompts.texts import draw
+from pipeline.model.chat import chat
+from pipeline.model.passes.intervene import intervene
 from pipeline.sources import rows
 from tests.conftest import INSTRUCTIONS
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import shortage
+from pipeline.entry import shortage
+from pipeline.entry.program import guarded
 from pipeline.errors import UserError, lacks_memory
-from pipeline.model import machine, memory
-from pipeline.model.foreign import library_errors
-from pipeline.stages.entry import guarded
+from pipeline.model.loading import machine
+from pipeline.model.loading import placement as memory
+from pipeline.model.loading.foreign import library_errors
 from tests.cases import fails, one_line
 from tests.conftest import ROOT
 

@@ -8,11 +8,14 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from pipeline.errors import UserError
+from pipeline.export.model import equivalence, surgery
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
-from pipeline.model import chat, equivalence, loading, surgery, tracing
-from pipeline.model.forward import all_logits, last_logits
-from pipeline.model.generation import generate
-from pipeline.model.intervene import intervene
+from pipeline.model.chat import chat
+from pipeline.model.generation.generation import generate
+from pipeline.model.loading import loading
+from pipeline.model.passes import tracing
+from pipeline.model.passes.forward import all_logits, last_logits
+from pipeline.model.passes.intervene import intervene
 from tests.conftest import FAMILY, INSTRUCTIONS
 
 # float32 inside RMSNorm and softmax: some hundred rounding steps on values of order one.

@@ -12,13 +12,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.testing import assert_close
 
-from pipeline.artifacts.safety_probe import SafetyProbe, read_probe, write_probe
+from pipeline.config.probe_question import ProbeFormat
 from pipeline.errors import UserError
-from pipeline.maths import linear_probe
-from pipeline.maths.agreement import agreement
-from pipeline.maths.linear_probe import Choice, LinearProbe, Sample
-from pipeline.model import chat, probing, tracing
-from pipeline.model.probeformat import ProbeFormat
+from pipeline.judges.maths import linear_probe
+from pipeline.judges.maths.agreement import agreement
+from pipeline.judges.maths.linear_probe import Choice, LinearProbe, Sample
+from pipeline.judges.model import probing
+from pipeline.judges.probe.file import SafetyProbe, read_probe, write_probe
+from pipeline.model.chat import chat
+from pipeline.model.passes import tracing
 
 FORM = ProbeFormat("Is that bad? Yes or No.", max_prompt_tokens=40, max_answer_tokens=60, min_words=5)
 LONG = "one two three four five six"

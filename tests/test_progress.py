@@ -10,15 +10,21 @@ import pytest
 import torch
 from rich.console import Console
 
-from pipeline import bars, progress
+from pipeline import progress
+from pipeline.entry import bars
+from pipeline.export.model import equivalence
+from pipeline.loss import model as loss
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
 from pipeline.maths.racing import Prompts, Race, race, shuffled
 from pipeline.maths.selection import PromptScores, Thresholds
-from pipeline.model import batching, equivalence, forward, generation, loading, loss, scoring, ticking, tracing
-from pipeline.model.budget import Budget
-from pipeline.model.random_model import write_random_model
-from pipeline.suffixes.model import heads, restore
+from pipeline.model import batching
+from pipeline.model.generation import generation
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import write_random_model
+from pipeline.model.passes import forward, scoring, ticking, tracing
+from pipeline.model.passes.budget import Budget
+from pipeline.suffix.model import heads, restore
 from tests.conftest import FAMILY, INSTRUCTIONS, OPTIONS, ROOT
 
 TOKENS = torch.tensor([5, 9])

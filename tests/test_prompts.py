@@ -8,13 +8,13 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
+from pipeline.config.data import DataConfig, FileSpec, PoolSpec, SplitSizes
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.prompts.build import build
 from pipeline.prompts.load import load
 from pipeline.prompts.prompt import Prompt, prompt_id
 from pipeline.prompts.similar import Similarity, surface_auroc
-from pipeline.prompts.spec import DataConfig, FileSpec, PoolSpec, SplitSizes
 from pipeline.sources import Artefact, fetch
 
 TOPICS = [

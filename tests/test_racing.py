@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import figures
 from pipeline.artifacts import records, samples, tensors
 from pipeline.artifacts.layout import Layout
 from pipeline.maths import stability
 from pipeline.maths.racing import Prompts, lower_bound, race, shuffled
 from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, select, thresholds_for
+from pipeline.report.figures import claim as figures
 from tests.conftest import ROOT
 
 THRESHOLDS = Thresholds(kl=0.2, induce=-0.7, bypass=-0.7, max_layer=100)

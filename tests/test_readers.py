@@ -6,9 +6,10 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from pipeline.artifacts import by_condition, class_means, files, kinds, records, samples, shape
+from pipeline.artifacts import class_means, files, kinds, records, samples, shape
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
+from pipeline.judges import judgements as by_condition
 from pipeline.maths.directions import Direction
 from pipeline.maths.selection import FITTED_SETS, FilterVerdict, PromptScores
 from pipeline.prompts.prompt import Prompt, Text, prompt_id, text_id, words_hash

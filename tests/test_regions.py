@@ -5,9 +5,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.errors import UserError
-from pipeline.model import chat
-from pipeline.model.random_model import SPECIAL, TEMPLATE
-from pipeline.suffixes.model.regions import AFTER, BEFORE, INSTRUCTION, SUFFIX, is_retokenised, join, regioned
+from pipeline.model.chat import chat
+from pipeline.model.loading.random_model import SPECIAL, TEMPLATE
+from pipeline.suffix.model.regions import AFTER, BEFORE, INSTRUCTION, SUFFIX, is_retokenised, join, regioned
 
 
 def text_of(model, prompt, region):

@@ -8,12 +8,14 @@ import torch
 from nnsight import TransformersModel
 from torch.testing import assert_close
 
-from pipeline import families
+from pipeline.commands import families
 from pipeline.config.compose import family
-from pipeline.model import chat, loading, tracing
-from pipeline.model.forward import all_logits
-from pipeline.suffixes.model.regions import regioned_all
-from pipeline.suffixes.model.restore import Component, HeadOutputs, _record, _restoring, restored
+from pipeline.model.chat import chat
+from pipeline.model.loading import loading
+from pipeline.model.passes import tracing
+from pipeline.model.passes.forward import all_logits
+from pipeline.suffix.model.regions import regioned_all
+from pipeline.suffix.model.restore import Component, HeadOutputs, _record, _restoring, restored
 from tests.conftest import INSTRUCTIONS
 from tests.test_families import tiny
 

@@ -11,19 +11,19 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.artifacts.files import file_hash
-from pipeline.artifacts.safety_probe import SHIPPED, read_probe, write_probe
 from pipeline.config.compose import compose
+from pipeline.config.probe import PATH, LabelledFiles, read_spec
 from pipeline.config.schema import Config
+from pipeline.entry.folders import cache_folder
+from pipeline.entry.model import open_model
 from pipeline.errors import UserError
-from pipeline.model import probing
+from pipeline.judges.model import probing
+from pipeline.judges.probe import fitting
+from pipeline.judges.probe.file import SHIPPED, read_probe, write_probe
+from pipeline.judges.probe.labelled import Reference, read_reference, read_sources
 from pipeline.prompts.prompt import Prompt, prompt_id
 from pipeline.prompts.similar import Similarity
-from pipeline.safety import fitting
-from pipeline.safety.labelled import Reference, read_reference, read_sources
-from pipeline.safety.spec import PATH, LabelledFiles, read_spec
 from pipeline.sources import fetch
-from pipeline.stages.folders import cache_folder
-from pipeline.stages.models import open_model
 from tests.conftest import ROOT
 
 HEADER = "# dataset_version=1.0,,\n# a comment\nobjective,assistant_response,human_score_1,human_score_2\n"
@@ -169,7 +169,7 @@ def test_the_command_fits_measures_and_prints(tiny_spec, tmp_path):
     common += ["--override", f"fetch.mirror={tmp_path}"]
 
     def run(*more: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "pipeline.probe", *common, *more]
+        command = [sys.executable, "-m", "pipeline.commands.fit_probe", *common, *more]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
 

@@ -7,8 +7,8 @@ import torch
 from omegaconf import OmegaConf
 from torch.testing import assert_close
 
-from pipeline import families
-from pipeline.artifacts.partial import PartialRows
+from pipeline.artifacts.rows import PartialRows
+from pipeline.commands import families
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
 from pipeline.maths.directions import Direction
@@ -16,11 +16,14 @@ from pipeline.maths.interventions import ActivationAddition, AffineEdit, Directi
 from pipeline.maths.metrics import kl_divergence, refusal_metric
 from pipeline.maths.racing import Prompts
 from pipeline.maths.selection import PromptScores
-from pipeline.model import chat, lean, loading, scoring
-from pipeline.model.budget import Budget
-from pipeline.model.forward import Split, Start, all_logits, last_logits, run_jobs, unchanged
-from pipeline.model.intervene import intervene
-from pipeline.model.random_model import write_random_model
+from pipeline.model.chat import chat
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import write_random_model
+from pipeline.model.passes import partial_forward as lean
+from pipeline.model.passes import scoring
+from pipeline.model.passes.budget import Budget
+from pipeline.model.passes.forward import Split, Start, all_logits, last_logits, run_jobs, unchanged
+from pipeline.model.passes.intervene import intervene
 from pipeline.progress import progress
 from pipeline.stages import scores as stage
 from tests.conftest import INSTRUCTIONS

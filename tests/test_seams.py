@@ -59,13 +59,13 @@ def keys_read(path: Path) -> set[str]:
 def test_params_name_the_keys_that_a_stage_reads(stage):
     entry = PIPELINE / "stages" / f"{stage}.py"
     read = set().union(*map(keys_read, [entry, *shared_by(entry)]))
-    if "pipeline.stages.models.open_model" in used_by(entry):
+    if "pipeline.entry.model.open_model" in used_by(entry):
         read |= {"model", "engine"}
-    if "pipeline.stages.models.model_folder" in used_by(entry):
+    if "pipeline.entry.model.model_folder" in used_by(entry):
         read |= {"model"}
     if "pipeline.artifacts.provenance.provenance" in imports_of(entry):
         read |= set(importlib.import_module(f"pipeline.stages.{stage}").READ)
-    if "pipeline.judging.Panel" in used_by(entry):
+    if "pipeline.judges.panel.Panel" in used_by(entry):
         read |= keys_read(PIPELINE / "judging.py")
     _, params = STAGES[stage]["params"]
     declared = {key.split(".")[0] for key in next(iter(params.values()))}
@@ -91,7 +91,7 @@ def test_packages_import_only_what_their_seam_allows(path):
         allowed = {"torch", "jaxtyping", "numpy", "scipy", "statsmodels", "sklearn", "concept_erasure", "pipeline"}
         standard = {"math", "dataclasses", "collections", "functools", "itertools", "typing"}
         assert names <= allowed | standard
-        pure = ("pipeline.maths", "pipeline.suffixes.maths")
+        pure = ("pipeline.maths", "pipeline.suffix.maths")
         assert all(name.startswith(pure) for name in imports_of(path) if name.startswith("pipeline"))
 
 
@@ -138,7 +138,7 @@ def test_configurations_and_records_are_read_without_a_heavy_library():
     artifacts = ("answers", "card", "files", "layout", "memo", "provenance", "records", "safety_probe", "samples")
     assert (
         loaded_by(
-            "pipeline.config.schema", "pipeline.stages.models", *(f"pipeline.artifacts.{name}" for name in artifacts)
+            "pipeline.config.schema", "pipeline.entry.model", *(f"pipeline.artifacts.{name}" for name in artifacts)
         )
         == set()
     )

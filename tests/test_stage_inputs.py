@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from pipeline import written
 from pipeline.artifacts.files import SUMS, file_hash
 from pipeline.artifacts.layout import Layout
 from pipeline.errors import UserError
+from pipeline.graph import written
 from pipeline.sources import local_path
 from tests.conftest import ROOT
 

@@ -17,13 +17,14 @@ from transformers import AutoModelForCausalLM
 from pipeline.artifacts import checkpoint, files, locks, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
+from pipeline.commands.orthogonalize import orthogonalize
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
+from pipeline.export.model import streaming, surgery
 from pipeline.maths.directions import Direction
-from pipeline.model import loading, streaming, surgery
-from pipeline.model.random_model import write_random_model
-from pipeline.orthogonalize import orthogonalize
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import write_random_model
 from pipeline.progress import byte_progress
 from pipeline.stages.export import export as export_stage
 from tests.conftest import write_selection

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from torch.testing import assert_close
 
 from pipeline.maths.statistics import Estimate
-from pipeline.suffixes.maths import attribution, changes, coordinates, record
+from pipeline.suffix.maths import attribution, changes, coordinates, record
 
 
 def test_head_projections_sum_to_the_projection_of_the_output():

@@ -14,8 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from pipeline import suffix_figures, suffix_tables
-from pipeline.suffixes.model.measure import SUM_TOLERANCE
+from pipeline.report.figures import suffix as suffix_figures
+from pipeline.report.tables import suffix as suffix_tables
+from pipeline.suffix.model.measure import SUM_TOLERANCE
 from tests.graph import RUN, Project
 
 SIZES = '"sizes.harmful.test=24","sizes.harmless.test=24","sizes.harmful.val=20","sizes.harmful.train=16"'
@@ -142,7 +143,7 @@ def test_it_is_not_run_by_default(record, project):
 
 def test_what_the_search_found_is_measured_with_its_budget_and_printed(project):
     settings = ("--prompts", "2", "--suffix-tokens", "4", "--candidates", "8", "--starts", "2", "--steps", "2")
-    printed = project.module("pipeline.gcg", "--model", "tiny", *settings).stdout
+    printed = project.module("pipeline.commands.search_suffix", "--model", "tiny", *settings).stdout
     sha256 = printed.rsplit("suffix.sha256=", 1)[1].strip()
     found = measured(project, f'"suffix=found","suffix.sha256={sha256}",{SIZES}')
     [search] = found["searches"]
@@ -157,7 +158,10 @@ def test_what_the_search_found_is_measured_with_its_budget_and_printed(project):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ('"suffix=found","suffix.sha256=' + "0" * 64 + '"', "tiny.json does not exist: run `python -m pipeline.gcg`"),
+        (
+            '"suffix=found","suffix.sha256=' + "0" * 64 + '"',
+            "tiny.json does not exist: run `python -m pipeline.commands.search_suffix`",
+        ),
         ('"suffix=given","suffix.file=nowhere.txt","suffix.sha256=' + "0" * 64 + '"', "mend suffix.file"),
         ('"suffix=given","suffix.file=conf/config.yaml","suffix.sha256=' + "0" * 64 + '"', "give the one it has"),
         (f'"suffix=given","suffix.file=long.txt","suffix.sha256={LONG_SHA256}",{SIZES}', "and the model reads"),

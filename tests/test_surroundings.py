@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import surroundings
+from pipeline.entry import surroundings
 from pipeline.errors import UserError
 from tests.cases import fails, one_line
 from tests.conftest import ROOT
@@ -56,7 +56,7 @@ def test_a_folder_of_letters_that_the_locale_lacks_is_one_line_and_make_repro_ru
     )
     assert error.isascii()
     before = plain.outs()
-    done = started(plain.folder, sys.executable, "-m", "pipeline.repro", "--force", "compose", **FEW_LETTERS)
+    done = started(plain.folder, sys.executable, "-m", "pipeline.graph.repro", "--force", "compose", **FEW_LETTERS)
     assert done.returncode == 0, done.stderr
     assert plain.outs() == before
 
@@ -70,7 +70,7 @@ def test_standard_streams_that_are_closed_are_no_files_of_ours(plain):
 
 
 def test_letters_that_standard_output_lacks_are_shown_as_escapes():
-    code = r"from pipeline.surroundings import settle; settle(); print('ein Gr\u00f6\u00dfenvergleich \u2016')"
+    code = r"from pipeline.entry.surroundings import settle; settle(); print('ein Gr\u00f6\u00dfenvergleich \u2016')"
     done = started(ROOT, sys.executable, "-c", code, **{**FEW_LETTERS, "PYTHONIOENCODING": "ascii"})
     assert done.stdout == rb"ein Gr\xf6\xdfenvergleich \u2016" + b"\n", done.stderr
 
@@ -95,7 +95,8 @@ def test_outputs_that_cannot_be_written_are_one_line_and_stay_as_they_are(plain)
 
 
 @pytest.mark.parametrize(
-    "module", ["pipeline", "pipeline.stages", "pipeline.closure", "pipeline.repro", "pipeline.select"]
+    "module",
+    ["pipeline", "pipeline.stages", "pipeline.graph.closure", "pipeline.graph.repro", "pipeline.commands.select"],
 )
 def test_a_python_without_the_libraries_is_one_line_whatever_is_started(module):
     done = started(ROOT, sys.executable, "-S", "-m", module)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pipeline.bars import Named
+from pipeline.entry.bars import Named
 from pipeline.stages import __main__ as stages
 from tests.graph import RUN, Project
 
@@ -96,7 +96,7 @@ def test_nothing_is_said_behind_an_error(tmp_path, monkeypatch):
 
 
 def test_from_one_stage_to_the_next_it_is_never_silent_for_three_seconds(tmp_path):
-    events = seen([sys.executable, "-m", "pipeline.repro", "prompts"], Project(tmp_path / "graph").folder)
+    events = seen([sys.executable, "-m", "pipeline.graph.repro", "prompts"], Project(tmp_path / "graph").folder)
     silence, said = longest_silence(events)
     assert silence <= LIMIT, f"{silence:.1f} s after '{said}'"
     assert "DVC: keeping what compose made" in "".join(text for _, text in events)
@@ -105,7 +105,7 @@ def test_from_one_stage_to_the_next_it_is_never_silent_for_three_seconds(tmp_pat
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     built = Project(tmp_path_factory.mktemp("slowed"))
-    loading = built.folder / "pipeline/model/loading.py"
+    loading = built.folder / "pipeline/model/loading/loading.py"
     loading.write_text(loading.read_text() + SLOWED)
     return built
 

@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.artifacts.headers import INDEX, SINGLE
+from pipeline.export.model import proof
 from pipeline.maths.directions import Direction
-from pipeline.model import loading, proof
-from pipeline.model.random_model import write_random_model
+from pipeline.model.loading import loading
+from pipeline.model.loading.random_model import write_random_model
 from pipeline.progress import byte_progress
 from tests.conftest import FAMILY, OPTIONS
 

@@ -12,20 +12,20 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from pipeline.arguments import Parser
 from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.bench import caching, generation, scaling, selection, stages
 from pipeline.bench.material import N_PROMPTS, Material, compose_now, device_name, material, of_size, synthetic
 from pipeline.bench.timing import Row
-from pipeline.cells import Shown, words
 from pipeline.config.checks import AUTO
 from pipeline.config.params import read_params
 from pipeline.config.schema import DTYPES
 from pipeline.display import plain
+from pipeline.entry.arguments import Parser
+from pipeline.entry.given import settled
+from pipeline.entry.program import guarded
 from pipeline.errors import UserError
-from pipeline.stages.entry import guarded
-from pipeline.stages.given import settled
+from pipeline.report.tables.cells import Shown, words
 
 # What needs the model's stages to have run, and what random weights of any size serve as well.
 ON_MODEL: Mapping[str, Callable[[Material, argparse.Namespace], Iterator[Row]]] = {

@@ -11,8 +11,9 @@ from pipeline.artifacts.layout import Layout
 from pipeline.bench.material import Material, compose_now, material, peak_bytes
 from pipeline.bench.timing import Row, in_process, in_turn, median, median_ratio
 from pipeline.config.params import read_params
-from pipeline.model import chat, tracing
 from pipeline.model.batching import length_sorted_batches
+from pipeline.model.chat import chat
+from pipeline.model.passes import tracing
 
 SECTION = "activation caching"
 KINDS = ("bare", "cached")

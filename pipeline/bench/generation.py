@@ -7,9 +7,9 @@ import torch
 from pipeline.bench.material import Material
 from pipeline.bench.timing import Row, in_turn, median, median_ratio
 from pipeline.maths.interventions import DirectionalAblation, Intervention
-from pipeline.model.decoding import Answer, Decoder, by_library
-from pipeline.model.generation import generate
-from pipeline.model.intervene import intervene
+from pipeline.model.generation.decoding import Answer, Decoder, by_library
+from pipeline.model.generation.generation import generate
+from pipeline.model.passes.intervene import intervene
 
 SECTION = "generation"
 LIBRARY_BATCH = 8  # rows of the plain reference: fixed, in the prompts' own order, padded on the left

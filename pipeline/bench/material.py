@@ -15,13 +15,14 @@ from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
 from pipeline.config.params import profile_of, read_params
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction, difference_in_means, is_zero
 from pipeline.maths.racing import Place
 from pipeline.maths.selection import max_layer_for
-from pipeline.model import chat, scoring
-from pipeline.model.loading import ChatModel
-from pipeline.stages.models import open_model
+from pipeline.model.chat import chat
+from pipeline.model.loading.loading import ChatModel
+from pipeline.model.passes import scoring
 
 N_PROMPTS = 32
 SHARED, INSTRUCTION, TAIL = 14, (5, 30), 5  # tokens of a made-up prompt: before, in (from, to) and after it

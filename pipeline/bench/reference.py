@@ -16,8 +16,8 @@ from torch import Tensor
 from pipeline.maths.directions import Direction
 from pipeline.maths.metrics import kl_divergence, refusal_metric
 from pipeline.maths.selection import CandidateScores
-from pipeline.model import chat
-from pipeline.model.loading import ChatModel
+from pipeline.model.chat import chat
+from pipeline.model.loading.loading import ChatModel
 
 BATCH = 32
 

@@ -17,7 +17,7 @@ from scipy.stats import linregress
 
 from pipeline.bench.material import Material, compose_now, of_size, peak_bytes, synthetic
 from pipeline.bench.timing import Row, in_process, in_turn, median
-from pipeline.model import scoring
+from pipeline.model.passes import scoring
 
 SECTION = "scaling of the sweep"
 HIDDEN, LAYERS, PROMPTS, CANDIDATES = 256, 8, 32, 4  # of a point, where the axis is another

@@ -13,7 +13,8 @@ from pipeline.bench.timing import Row, in_turn, median
 from pipeline.maths.directions import Direction
 from pipeline.maths.racing import Place, Prompts, race, shuffled
 from pipeline.maths.selection import CandidateScores, PromptScores, Thresholds, select, thresholds_for
-from pipeline.model import lean, scoring
+from pipeline.model.passes import partial_forward as lean
+from pipeline.model.passes import scoring
 
 SECTION = "selection"
 ADDED = 1.0

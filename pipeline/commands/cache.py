@@ -21,17 +21,18 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from pipeline.arguments import Parser
-from pipeline.artifacts import objects, space
+from pipeline.artifacts import space
 from pipeline.artifacts.space import Held, Ruler
-from pipeline.cells import Shown, words
 from pipeline.display import plain
-from pipeline.needed import configurations, finished, needed
+from pipeline.entry.arguments import Parser
+from pipeline.entry.folders import cache_folder
+from pipeline.entry.program import guarded
+from pipeline.graph import objects
+from pipeline.graph.needed import configurations, finished, needed
+from pipeline.graph.repro import every_run
 from pipeline.progress import note
-from pipeline.repro import every_run
+from pipeline.report.tables.cells import Shown, words
 from pipeline.sources import held as sources
-from pipeline.stages.entry import guarded
-from pipeline.stages.folders import cache_folder
 
 WIDTH = 150
 DVC, STAGES = "dvc", "pipeline"  # modules whose processes write results

@@ -8,8 +8,8 @@ success rates, perplexities from losses. Writes a JSON file, and candidates.csv 
 import sys
 from pathlib import Path
 
-from pipeline.arguments import Parser
-from pipeline.stages.entry import guarded
+from pipeline.entry.arguments import Parser
+from pipeline.entry.program import guarded
 from pipeline.stages.golden import DIRECTIONS, OUT, RUNS, golden
 
 

@@ -1,9 +1,9 @@
 """readme: make the README's tables again from the committed results; exit status 0 also where nothing changed."""
 
-from pipeline.arguments import Parser
 from pipeline.artifacts.files import read_text, replacing
-from pipeline.readme import README, edited, renewed
-from pipeline.stages.entry import guarded
+from pipeline.entry.arguments import Parser
+from pipeline.entry.program import guarded
+from pipeline.report.readme import README, edited, renewed
 
 
 def main() -> None:

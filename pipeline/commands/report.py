@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pipeline.arguments import Parser
 from pipeline.artifacts.layout import Layout
 from pipeline.config.params import read_params
-from pipeline.report import closing, text
-from pipeline.stages.entry import guarded
+from pipeline.entry.arguments import Parser
+from pipeline.entry.program import guarded
+from pipeline.report.tables.claim import closing, text
 
 
 def main() -> None:

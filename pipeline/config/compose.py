@@ -10,12 +10,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.config.checks import require_no_resolvers, require_short_references
-from pipeline.config.names import require_name
+from pipeline.config.family import Family
+from pipeline.config.labels import require_name
 from pipeline.config.overrides import require_overrides
 from pipeline.config.reading import merged, require_conf
 from pipeline.config.resolved import checked, one_line
 from pipeline.errors import UserError
-from pipeline.model.family import Family
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.config.checks import require_no_resolvers
-from pipeline.config.names import shown
+from pipeline.config.labels import shown
 from pipeline.config.reading import HYDRA
 from pipeline.errors import UserError
 

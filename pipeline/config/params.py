@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.artifacts.files import read_text
-from pipeline.artifacts.plain import parse_yaml
 from pipeline.config.checks import require_no_resolvers
-from pipeline.config.names import require_label, require_name
+from pipeline.config.labels import require_label, require_name
+from pipeline.config.plain import parse_yaml
 from pipeline.config.reading import merged, read_settings
 from pipeline.errors import UserError, first_line
 

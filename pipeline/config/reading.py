@@ -10,8 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.artifacts.files import read_text
-from pipeline.artifacts.plain import parse_yaml
 from pipeline.config.checks import require_no_references, require_no_resolvers, require_numbers
+from pipeline.config.plain import parse_yaml
 from pipeline.errors import UserError, first_line
 
 LARGEST = 2**20  # bytes of a file of settings

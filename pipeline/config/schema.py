@@ -5,15 +5,15 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from pipeline.config.chat import ChatFormat
 from pipeline.config.checks import AUTO, DTYPES, check
+from pipeline.config.data import DataConfig, SplitSizes, TextConfig
+from pipeline.config.family import Family
 from pipeline.config.suffix import SuffixConfig
 from pipeline.judges.names import REFUSAL_JUDGES, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.maths.labels import ALL_EFFECTS
 from pipeline.maths.names import DEFAULT, ESTIMATOR_NAMES
 from pipeline.maths.selection import RULES
-from pipeline.model.chatformat import ChatFormat
-from pipeline.model.family import Family
-from pipeline.prompts.spec import DataConfig, SplitSizes, TextConfig
 
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 QUANTIZED = ("8bit", "4bit")

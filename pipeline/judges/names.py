@@ -1,6 +1,6 @@
 """The judges by the name that conf/ and every table use, by what they say."""
 
-from pipeline.judges.formats import FORMATS
+from pipeline.judges.formats.formats import FORMATS
 
 PROBE = "probe"
 TEXT_JUDGES = ("substring", "markers")  # read the text alone, in no time

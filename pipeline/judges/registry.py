@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pipeline.judges import markers, substring
+from pipeline.judges.text import markers, substring
 from pipeline.judges.verdict import Verdict
 
 JUDGES: dict[str, Callable[[str, str], Verdict]] = {"substring": substring.judge, "markers": markers.judge}

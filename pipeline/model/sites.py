@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from pipeline.config.family import Family
 from pipeline.errors import UserError
-from pipeline.model.family import Family
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from re import escape, fullmatch
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.config.family import Family, Norm, Write
 from pipeline.errors import UserError
 from pipeline.maths.interventions import Projection, projection, projection_behind_norm
-from pipeline.model.family import Family, Norm, Write
 
 
 @dataclass(frozen=True)

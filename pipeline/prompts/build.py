@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.data import DataConfig, FileSpec, PoolSpec, SplitSizes
 from pipeline.errors import UserError
 from pipeline.prompts.load import load
 from pipeline.prompts.prompt import Prompt, words_hash
 from pipeline.prompts.similar import Similarity, surface_auroc
-from pipeline.prompts.spec import DataConfig, FileSpec, PoolSpec, SplitSizes
 
 Open = Callable[[FileSpec], Path]
 # Evaluation first: it is never thinned for the sake of train.

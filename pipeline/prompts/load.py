@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import files
-from pipeline.artifacts.plain import parse_yaml
+from pipeline.config.data import FileSpec
+from pipeline.config.plain import parse_yaml
 from pipeline.errors import UserError
 from pipeline.prompts.prompt import Prompt, prompt_id
-from pipeline.prompts.spec import FileSpec
 
 Rows = Iterator[tuple[int, Any]]
 

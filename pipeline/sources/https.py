@@ -7,8 +7,8 @@ from typing import NoReturn
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from pipeline.bounded_http import Bounds, bounded
 from pipeline.progress import download_bar
+from pipeline.sources.bounded_http import Bounds, bounded
 from pipeline.sources.places import PlaceError
 
 ATTEMPTS = 5

@@ -7,8 +7,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from pipeline.arguments import Parser
-from pipeline.config.names import require_label, require_name
+from pipeline.config.labels import require_label, require_name
+from pipeline.entry.arguments import Parser
 from pipeline.errors import UserError
 
 GRAPH = Path("dvc.yaml")
@@ -59,15 +59,15 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
 
-    from pipeline.bars import Named, announce, note
+    from pipeline.entry.bars import Named, announce, note
 
     place, following = _place(arguments.stage, list(stages))
     announce(place, following)
     note(f"{stages.get(arguments.stage, '')} ({arguments.model}, {arguments.run})")
     finder = Named(note)
     sys.meta_path.insert(0, finder)
-    from pipeline.shortage import require_memory
-    from pipeline.stages.entry import guarded, run_stage
+    from pipeline.entry.program import guarded, run_stage
+    from pipeline.entry.shortage import require_memory
 
     def run() -> None:
         require_memory()

@@ -7,14 +7,16 @@ from pipeline.artifacts import class_means, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.maths.metrics import refusal_metric
 from pipeline.maths.selection import FITTED_SETS, Asked, filter_verdict, kept_ids
-from pipeline.model import chat, decoding, forward
-from pipeline.model.forward import last_logits
-from pipeline.model.loading import ChatModel
-from pipeline.model.tracing import n_tokens_run, resid_pre_moments
+from pipeline.model.chat import chat
+from pipeline.model.generation import decoding
+from pipeline.model.loading.loading import ChatModel
+from pipeline.model.passes import forward
+from pipeline.model.passes.forward import last_logits
+from pipeline.model.passes.tracing import n_tokens_run, resid_pre_moments
 from pipeline.progress import Bar, progress
-from pipeline.stages.models import open_model
 
 
 def activations(config: Config, layout: Layout) -> None:

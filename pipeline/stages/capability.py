@@ -6,22 +6,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import answers, files, records, samples
+from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
+from pipeline.artifacts.rows import PartialRows
+from pipeline.capability import files as answers
+from pipeline.capability.maths import summary
+from pipeline.capability.questions import find_files, read_questions
 from pipeline.config.schema import CapabilityTask, Config
+from pipeline.entry.folders import cache_folder, mirror_folder
+from pipeline.entry.model import open_model
 from pipeline.errors import UserError
-from pipeline.maths.capability import summary
-from pipeline.prompts.questions import find_files, read_questions
 from pipeline.sources import Artefact, fetch
-from pipeline.stages.folders import cache_folder, mirror_folder
-from pipeline.stages.models import open_model
 
 if TYPE_CHECKING:
+    from pipeline.capability.model import Task
     from pipeline.maths.interventions import Intervention
-    from pipeline.model.capability import Task
-    from pipeline.model.loading import ChatModel
+    from pipeline.model.loading.loading import ChatModel
 
 HARNESS = f"lm-eval {version('lm-eval')}"
 CONTROL = "random_0"
@@ -52,7 +53,7 @@ def capability(config: Config, layout: Layout) -> None:
 
 
 def _task(config: Config, name: str, spec: CapabilityTask) -> "Task":
-    from pipeline.model.capability import Task
+    from pipeline.capability.model import Task
 
     if spec.places:
         artefact = Artefact(spec.file, spec.sha256, tuple(spec.places))
@@ -73,7 +74,7 @@ def _conditions(layout: Layout, pinned: str, coefficient: float) -> "dict[str, I
 
 def _edit(config: Config, layout: Layout, model: "ChatModel") -> str:
     """Orthogonalise the loaded model's weights, in place; why not, where there is nothing to edit or no way."""
-    from pipeline.model.surgery import orthogonalize_weights, untie
+    from pipeline.export.model.surgery import orthogonalize_weights, untie
 
     direction = records.read_direction(layout.direction, layout.selection, identity(config.model.source))
     if direction is None or config.engine.quantize:
@@ -90,8 +91,8 @@ def _run(
     config: Config, layout: Layout, model: "ChatModel", tasks: "list[Task]", name: str, intervention: "Intervention"
 ) -> PartialRows:
     """A row per task. `export` runs on edited weights; its intervention says only what they were edited by."""
-    from pipeline.model.capability import run
-    from pipeline.model.intervene import intervene
+    from pipeline.capability.model import run
+    from pipeline.model.passes.intervene import intervene
 
     settings = config.capability
     made_by = [HARNESS, identity(config.model.source), name, samples.intervention_recipe(intervention), config.seed]

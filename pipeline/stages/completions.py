@@ -4,9 +4,9 @@ from pipeline.artifacts import samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.maths.experiment import conditions
-from pipeline.stages.answering import answer
-from pipeline.stages.models import open_model
+from pipeline.stages.shared.answering import answer
 
 
 def completions(config: Config, layout: Layout) -> None:

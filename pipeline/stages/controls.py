@@ -6,14 +6,14 @@ from pipeline.artifacts import class_means, files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.progress import Bar, progress
-from pipeline.stages.models import open_model
-from pipeline.stages.validation import ADDED, validation, work
+from pipeline.stages.shared.validation import ADDED, validation, work
 
 if TYPE_CHECKING:
     from pipeline.maths.directions import Direction
-    from pipeline.model import tracing
-    from pipeline.model.loading import ChatModel
+    from pipeline.model.loading.loading import ChatModel
+    from pipeline.model.passes import tracing
 
 KINDS = ("harmful", "harmless")
 
@@ -28,7 +28,7 @@ def controls(config: Config, layout: Layout) -> None:
         return
     from pipeline.maths.controls import control_directions
     from pipeline.maths.directions import difference_in_means
-    from pipeline.model.tracing import n_tokens_run
+    from pipeline.model.passes.tracing import n_tokens_run
 
     model = open_model(config)
     place = (chosen.position, chosen.layer)
@@ -60,7 +60,7 @@ def _write(layout: Layout, rows: dict, found: dict, place: samples.Place | None,
 def _rows(
     config: Config, model: "ChatModel", kind: str, tokens: list[list[int]], place: samples.Place, bar: Bar
 ) -> "tracing.Rows":
-    from pipeline.model import tracing
+    from pipeline.model.passes import tracing
 
     bar.step(f"resid_pre, {kind}")
     return tracing.resid_pre_at(model, tokens, [place], config.engine.max_batch_tokens, bar)[:, 0]
@@ -69,7 +69,7 @@ def _rows(
 def _scores(
     config: Config, layout: Layout, model: "ChatModel", found: "dict[str, Direction]"
 ) -> dict[str, dict[str, list[float | None]]]:
-    from pipeline.model import scoring
+    from pipeline.model.passes import scoring
 
     tokens, rows = work(layout, model), {}
     total = tokens.unchanged + sum(tokens.directions([direction]) for direction in found.values())

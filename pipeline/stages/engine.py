@@ -9,11 +9,11 @@ from pipeline.progress import note
 
 def engine(config: Config, layout: Layout) -> None:
     """{dtype}, and nothing that differs between two runs on one machine."""
-    from pipeline.stages.models import model_folder
+    from pipeline.entry.model import model_folder
 
     folder, dtype = model_folder(config), config.engine.dtype
     if dtype == AUTO:
-        from pipeline.model import fastest
+        from pipeline.model.loading import fastest
 
         speeds = fastest.speeds(folder, config.engine.device)
         dtype = max(speeds, key=speeds.__getitem__)

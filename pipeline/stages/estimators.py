@@ -7,16 +7,16 @@ from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.maths.selection import PromptScores, max_layer_for, select, thresholds_for
 from pipeline.progress import Bar, progress
-from pipeline.stages.models import open_model
-from pipeline.stages.validation import ADDED, validation, work
+from pipeline.stages.shared.validation import ADDED, validation, work
 
 if TYPE_CHECKING:
     from pipeline.maths.estimators import Finding
     from pipeline.maths.interventions import Intervention
-    from pipeline.model import scoring, tracing
-    from pipeline.model.loading import ChatModel
+    from pipeline.model.loading.loading import ChatModel
+    from pipeline.model.passes import scoring, tracing
 
 
 def estimators(config: Config, layout: Layout) -> None:
@@ -26,8 +26,8 @@ def estimators(config: Config, layout: Layout) -> None:
         samples.write_findings(layout.findings, {}, pinned)
         files.write_json(layout.estimators, {})
         return
-    from pipeline.model import scoring
-    from pipeline.model.tracing import n_tokens_run
+    from pipeline.model.passes import scoring
+    from pipeline.model.passes.tracing import n_tokens_run
 
     model, kinds = open_model(config), ("harmful", "harmless")
     places = _places(config, model)
@@ -68,7 +68,7 @@ def _places(config: Config, model: "ChatModel") -> list[samples.Place]:
 def _rows(
     config: Config, model: "ChatModel", kind: str, tokens: list[list[int]], places: list[samples.Place], bar: Bar
 ) -> "tracing.PlaceRows":
-    from pipeline.model import tracing
+    from pipeline.model.passes import tracing
 
     bar.step(f"resid_pre, {kind}")
     return tracing.resid_pre_at(model, tokens, places, config.engine.max_batch_tokens, bar)

@@ -4,16 +4,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import card, files, recipe, records
+from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.entry.model import load_folder, model_folder
+from pipeline.export import card, recipe
 from pipeline.progress import byte_progress, progress
-from pipeline.stages.models import load_folder, model_folder
 
 if TYPE_CHECKING:
     from pipeline.maths.directions import Direction
-    from pipeline.model.loading import ChatModel
+    from pipeline.model.loading.loading import ChatModel
 
 QUANTIZED = (
     "engine.quantize is for measuring only: the direction belongs to rounded weights, which cannot be edited; "
@@ -39,8 +40,8 @@ def export(config: Config, layout: Layout) -> None:
 
 
 def _export(config: Config, layout: Layout, direction: "Direction", folder: Path) -> None:
-    from pipeline.model import proof
-    from pipeline.model.equivalence import compare, compare_tokens
+    from pipeline.export.model import proof
+    from pipeline.export.model.equivalence import compare, compare_tokens
 
     source = model_folder(config)
     coverage = proof.export(source, folder, config.model.family, direction, byte_progress).coverage

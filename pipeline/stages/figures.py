@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import figures as draw
-from pipeline import further_figures as besides
-from pipeline import suffix_figures
 from pipeline.artifacts import records, tables
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
 from pipeline.artifacts.shape import as_written, read_record
 from pipeline.config.schema import Config
-from pipeline.figures import estimates
 from pipeline.maths.evaluation import is_control
 from pipeline.maths.labels import Label, is_null
 from pipeline.maths.names import ESTIMATOR_NAMES
 from pipeline.maths.statistics import Estimate
+from pipeline.report.figures import besides as besides
+from pipeline.report.figures import claim as draw
+from pipeline.report.figures import suffix as suffix_figures
+from pipeline.report.figures.claim import estimates
 
 
 def figures(config: Config, layout: Layout) -> None:

@@ -4,8 +4,8 @@ from pipeline.artifacts import files, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.maths.labels import EFFECTS
-from pipeline.stages.models import open_model
 
 
 def further(config: Config, layout: Layout) -> None:
@@ -14,8 +14,8 @@ def further(config: Config, layout: Layout) -> None:
         files.write_json(layout.systems, {})
         return
     from pipeline.maths.experiment import further_conditions
-    from pipeline.model import chat
-    from pipeline.stages.answering import answer
+    from pipeline.model.chat import chat
+    from pipeline.stages.shared.answering import answer
 
     sources = samples.read_sources(layout, identity(config.model.source), config.generate.coefficient)
     chosen = {name: value for name, value in sources.get("", {}).items() if name in config.evaluate.effects}

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from pipeline.artifacts import files
-from pipeline.artifacts.published import DIRECTIONS, RUNS, input_file, read_directions, read_runs
-from pipeline.artifacts.seal import write_seal
 from pipeline.display import plain
 from pipeline.errors import UserError
+from pipeline.graph.seal import write_seal
+from pipeline.published.files import DIRECTIONS, RUNS, input_file, read_directions, read_runs
 
 if TYPE_CHECKING:
-    from pipeline.golden import Replayed
+    from pipeline.published.tables import Replayed
 
 OUT = Path("outputs/golden/golden.json")
 CANDIDATES = "candidates.csv"
@@ -34,7 +34,7 @@ def record(results: "list[Replayed]", inputs: list[Path]) -> dict[str, Any]:
 
 
 def _model_record(result: "Replayed") -> dict[str, Any]:
-    from pipeline.maths import replay
+    from pipeline.published import maths as replay
 
     choice = result.choice
     return {
@@ -59,7 +59,7 @@ def _model_record(result: "Replayed") -> dict[str, Any]:
 
 def write(results: "list[Replayed]", inputs: list[Path], out: Path) -> None:
     """golden.json and candidates.csv beside it: neither takes its name before the other is whole."""
-    from pipeline.golden import candidates
+    from pipeline.published.tables import candidates
 
     if out.suffix != ".json":
         raise UserError(f"--out {out} must name a .json file")
@@ -90,7 +90,7 @@ def golden(folder: Path, out: Path = OUT, if_there: bool = False) -> int:
     if if_there and not folder.exists():
         write_nothing(folder, out)
         return 0
-    from pipeline.golden import checks_table, choices_table, replayed, shown
+    from pipeline.published.tables import checks_table, choices_table, replayed, shown
 
     inputs = [input_file(folder, name) for name in (RUNS, DIRECTIONS)]
     runs = read_runs(inputs[0])

@@ -8,13 +8,13 @@ from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.judges.registry import JUDGES
 from pipeline.maths.invariance import changes
 from pipeline.progress import Bar, progress
-from pipeline.stages.models import open_model
 
 if TYPE_CHECKING:
-    from pipeline.model.loading import ChatModel
+    from pipeline.model.loading.loading import ChatModel
 
 READ = ("data", "engine", "generate", "invariance", "model", "seed", "sizes")
 
@@ -64,7 +64,7 @@ def _answers(
     config: Config, model: "ChatModel", instructions: Sequence[str], variants: dict[str, tuple[int, int]]
 ) -> dict[str, list[tuple[int, ...]]]:
     """Answers by variant, which is a batch size and tokens of padding."""
-    from pipeline.model.generation import n_tokens
+    from pipeline.model.generation.generation import n_tokens
 
     tokens, most = model.encode(instructions), config.invariance.n_tokens
     total = sum(n_tokens(model, tokens, most, size, padding=padding) for size, padding in variants.values())
@@ -75,7 +75,7 @@ def _answers(
 def _variant(
     model: "ChatModel", tokens: list[list[int]], most: int, name: str, batch_size: int, padding: int, bar: Bar
 ) -> list[tuple[int, ...]]:
-    from pipeline.model.generation import generate
+    from pipeline.model.generation.generation import generate
 
     bar.step(f"answers, {name}")
     batches = generate(model, tokens, None, most, batch_size, padding=padding, progress=bar)
@@ -84,6 +84,6 @@ def _variant(
 
 
 def _text(model: "ChatModel", tokens: Sequence[int]) -> str:
-    from pipeline.model import chat
+    from pipeline.model.chat import chat
 
     return chat.decode(model.tokenizer, tokens, True)

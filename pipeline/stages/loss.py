@@ -5,19 +5,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import by_condition, files, records, samples
+from pipeline.artifacts import files, records, samples
 from pipeline.artifacts.layout import TEXTS, Layout
-from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
+from pipeline.artifacts.rows import PartialRows
 from pipeline.config.schema import Config
-from pipeline.maths.losses import EFFECTS, EXPORT, agreement, summary
+from pipeline.entry.model import open_model
+from pipeline.judges import judgements as by_condition
+from pipeline.loss.maths import EFFECTS, EXPORT, agreement, summary
 from pipeline.progress import Bar, progress
-from pipeline.stages.models import open_model
 
 if TYPE_CHECKING:
+    from pipeline.loss.model import Documents
     from pipeline.maths.interventions import Intervention
-    from pipeline.model.loading import ChatModel
-    from pipeline.model.loss import Documents
+    from pipeline.model.loading.loading import ChatModel
 
 
 def loss(config: Config, layout: Layout) -> None:
@@ -28,8 +29,8 @@ def loss(config: Config, layout: Layout) -> None:
     if not config.loss.n_completions:
         files.write_json(layout.loss, {})
         return
-    from pipeline.model.intervene import intervene
-    from pipeline.model.loss import n_tokens
+    from pipeline.loss.model import n_tokens
+    from pipeline.model.passes.intervene import intervene
 
     pinned = identity(config.model.source)
     conditions = _conditions(layout, pinned, config.generate.coefficient)
@@ -72,7 +73,7 @@ def _conditions(layout: Layout, pinned: str, coefficient: float) -> "dict[str, I
 
 
 def _sets(config: Config, layout: Layout, model: "ChatModel") -> "dict[str, Documents]":
-    from pipeline.model.loss import Documents, answers, documents
+    from pipeline.loss.model import Documents, answers, documents
 
     texts, answered = (records.read_texts(layout.texts(name)) for name in TEXTS)
     prompts = records.read_prompts(layout.prompts("harmless_test"))
@@ -93,7 +94,7 @@ def _sets(config: Config, layout: Layout, model: "ChatModel") -> "dict[str, Docu
 def _measure(
     model: "ChatModel", condition: str, sets: "Mapping[str, Documents]", partial: PartialRows, max_tokens: int, bar: Bar
 ) -> None:
-    from pipeline.model.loss import passage_losses
+    from pipeline.loss.model import passage_losses
 
     done = {row["set"] for row in partial.rows if row["condition"] == condition}
     for name in (name for name in sets if name not in done):
@@ -104,7 +105,7 @@ def _measure(
 
 def _edit(layout: Layout, model: "ChatModel", pinned: str) -> str:
     """Orthogonalise the loaded model; why not, when there is nothing to edit with or that can be edited."""
-    from pipeline.model import surgery
+    from pipeline.export.model import surgery
 
     direction = records.read_direction(layout.direction, layout.selection, pinned)
     if direction is None:

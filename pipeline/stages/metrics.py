@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from pipeline.artifacts import by_condition, files, records, samples, shape
+from pipeline.artifacts import files, records, samples, shape
 from pipeline.artifacts.kinds import EstimatorChoice
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.artifacts.result_kinds import Audit, Capability, Exported, LossRow, NotExported, SetsAudit, TokenLists
 from pipeline.config.schema import Config
+from pipeline.judges import judgements as by_condition
 from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.names import DEFAULT
-from pipeline.stages import safety
+from pipeline.stages.shared import safety
 
 READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
 

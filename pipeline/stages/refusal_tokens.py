@@ -7,14 +7,16 @@ from typing import Any
 from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model, open_tokenizer
 from pipeline.judges.registry import JUDGES
 from pipeline.maths.refusal_tokens import FAMILY_CUTOFF, best_cutoff, caught, find_refusal_tokens, metric_of
 from pipeline.maths.statistics import auroc, auroc_difference
-from pipeline.model import chat, forward, generation
-from pipeline.model.forward import Logits, last_logits
-from pipeline.model.loading import ChatModel
+from pipeline.model.chat import chat
+from pipeline.model.generation import generation
+from pipeline.model.loading.loading import ChatModel
+from pipeline.model.passes import forward
+from pipeline.model.passes.forward import Logits, last_logits
 from pipeline.progress import progress
-from pipeline.stages.models import open_model, open_tokenizer
 
 
 @dataclass(frozen=True, eq=False)

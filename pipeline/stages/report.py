@@ -8,7 +8,7 @@ from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.shape import AGAIN
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
-from pipeline.report import closing, text
+from pipeline.report.tables.claim import closing, text
 
 
 def report(_config: Config, layout: Layout) -> None:

@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 
 from pipeline.artifacts import class_means, files, records, samples
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.partial import PartialRows
 from pipeline.artifacts.provenance import identity
+from pipeline.artifacts.rows import PartialRows
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.maths.racing import Prompts, Race, in_order, race, shuffled
 from pipeline.maths.selection import PromptScores, max_layer_for, thresholds_for
 from pipeline.progress import Bar, progress
-from pipeline.stages.models import open_model
-from pipeline.stages.validation import ADDED, validation, work
+from pipeline.stages.shared.validation import ADDED, validation, work
 
 if TYPE_CHECKING:
     from pipeline.maths.directions import Direction
-    from pipeline.model import scoring
-    from pipeline.model.budget import Budget
-    from pipeline.model.loading import ChatModel
+    from pipeline.model.loading.loading import ChatModel
+    from pipeline.model.passes import scoring
+    from pipeline.model.passes.budget import Budget
 
 Scored = Mapping[samples.Place, PromptScores]
 
@@ -44,8 +44,8 @@ def _sweep(
 ) -> tuple["scoring.Validation", list[samples.Place], Race]:
     """Val prompts, every place in (position, layer) order, and the scores of those whose direction is not zero."""
     from pipeline.maths.directions import difference_in_means, is_zero
-    from pipeline.model import scoring
-    from pipeline.model.budget import Budget
+    from pipeline.model.passes import scoring
+    from pipeline.model.passes.budget import Budget
 
     means = class_means.read_means(layout.activations, identity(config.model.source))
     r = difference_in_means(means["harmful_mean"], means["harmless_mean"])
@@ -83,7 +83,7 @@ def _measured(
 
     Each batch is kept as it comes, and taken from there when a run is resumed.
     """
-    from pipeline.model import scoring
+    from pipeline.model.passes import scoring
 
     max_tokens = config.engine.max_batch_tokens
     kept = {row["batch"]: row["scores"] for row in partial.rows}

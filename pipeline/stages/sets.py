@@ -4,7 +4,7 @@ from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import SETS, Layout
 from pipeline.config.schema import Config
 from pipeline.prompts.build import further
-from pipeline.stages.instructions import opener
+from pipeline.stages.shared.instructions import opener
 
 
 def sets(config: Config, layout: Layout) -> None:

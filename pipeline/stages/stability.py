@@ -7,15 +7,15 @@ from pipeline.artifacts import class_means, files, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
+from pipeline.entry.model import open_model
 from pipeline.maths.selection import select, thresholds_for
 from pipeline.progress import Bar, progress
-from pipeline.stages.models import open_model
-from pipeline.stages.validation import ADDED, validation, work
+from pipeline.stages.shared.validation import ADDED, validation, work
 
 if TYPE_CHECKING:
     from pipeline.maths.directions import Direction
-    from pipeline.model import scoring
-    from pipeline.model.loading import ChatModel
+    from pipeline.model.loading.loading import ChatModel
+    from pipeline.model.passes import scoring
 
 READ = ("activations", "data", "engine", "model", "refusal_tokens", "seed", "select", "sizes", "stability")
 
@@ -112,7 +112,7 @@ def _learning_curve(config: Config, layout: Layout, chosen: "Direction", rows: d
 def _effect(
     config: Config, model: "ChatModel", direction: "Direction", prompts: "scoring.Validation", bar: Bar
 ) -> dict[str, float]:
-    from pipeline.model import scoring
+    from pipeline.model.passes import scoring
 
     scores = scoring.score_direction(model, direction, prompts, ADDED, config.engine.max_batch_tokens, bar)
     row = samples.require_finite("the learning curve", scores).candidate(direction.position, direction.layer)

@@ -4,21 +4,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, found, records
+from pipeline.artifacts import files, records
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.memo import Memo
 from pipeline.artifacts.provenance import identity, provenance
+from pipeline.artifacts.steps import Memo
 from pipeline.config.schema import Config
+from pipeline.entry.folders import cache_folder, mirror_folder
+from pipeline.entry.model import open_model
 from pipeline.errors import UserError
 from pipeline.judges.registry import JUDGES
 from pipeline.sources import Artefact, fetch
-from pipeline.stages.folders import cache_folder, mirror_folder
-from pipeline.stages.models import open_model
+from pipeline.suffix import files as found
 
 if TYPE_CHECKING:
     from pipeline.maths.directions import Direction
-    from pipeline.model.loading import ChatModel
-    from pipeline.suffixes.model.analysis import Analysis
+    from pipeline.model.loading.loading import ChatModel
+    from pipeline.suffix.model.analysis import Analysis
 
 READ = ("data", "engine", "generate", "model", "refusal_tokens", "seed", "select", "sizes", "suffix")
 SETS = ("harmful_val", "harmful_test", "harmless_test")
@@ -34,7 +35,7 @@ def suffix(config: Config, layout: Layout) -> None:
         selection = records.read_selection(layout.selection)
         files.write_json(layout.suffix, {key: selection[key] for key in ("verdict", "reason")})
     else:
-        from pipeline.suffixes.model.analysis import WITHOUT_EFFECT, Instructions
+        from pipeline.suffix.model.analysis import WITHOUT_EFFECT, Instructions
 
         model = open_model(config, config.suffix.dtype)
         texts, searches = _texts(config, layout, model)
@@ -56,8 +57,8 @@ def suffix(config: Config, layout: Layout) -> None:
 
 
 def _analysis(config: Config, layout: Layout, model: "ChatModel", chosen: "Direction", memo: Memo) -> "Analysis":
-    from pipeline.model import chat
-    from pipeline.suffixes.model.analysis import Analysis, Settings
+    from pipeline.model.chat import chat
+    from pipeline.suffix.model.analysis import Analysis, Settings
 
     tokens = records.read_refusal_ids(layout.refusal_ids)
     settings = Settings(
@@ -99,7 +100,7 @@ def _texts(config: Config, layout: Layout, model: "ChatModel") -> tuple[list[str
         return found.read_list(fetch(artefact, cache_folder(config), mirror_folder(config))), []
     path = layout.found_suffixes if given.source == "found" else Path(given.file).expanduser()
     if not path.exists():
-        remedy = "run `python -m pipeline.gcg`" if given.source == "found" else "mend suffix.file"
+        remedy = "run `python -m pipeline.commands.search_suffix`" if given.source == "found" else "mend suffix.file"
         raise UserError(f"{path} does not exist: {remedy}")
     if (actual := files.file_hash(path)) != given.sha256:
         raise UserError(f"{path} has sha256 {actual}, not suffix.sha256={given.sha256}: give the one it has")

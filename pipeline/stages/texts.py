@@ -6,11 +6,11 @@ from typing import Any
 
 from pipeline.artifacts import records
 from pipeline.artifacts.layout import TEXTS, Layout
+from pipeline.config.data import FileSpec, TextSpec
 from pipeline.config.schema import Config
-from pipeline.prompts.spec import FileSpec, TextSpec
-from pipeline.prompts.texts import draw
+from pipeline.entry.folders import cache_folder, mirror_folder
+from pipeline.loss.texts import draw
 from pipeline.sources import local_path
-from pipeline.stages.folders import cache_folder, mirror_folder
 
 OTHERWISE = "check the network, or use text=builtin, for which a package index is enough"
 

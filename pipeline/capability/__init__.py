@@ -1,0 +1,1 @@
+"""Task scores under interventions: what they cost a model in ability."""

@@ -1,0 +1,1 @@
+"""What programs share: how they start, what they say, and how they end."""

@@ -1,0 +1,1 @@
+"""Edits of weights, and their measurement on a live model."""

@@ -1,0 +1,1 @@
+"""DVC's graph: running it, what it keeps, and whether what is committed belongs together."""

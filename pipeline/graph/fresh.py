@@ -1,0 +1,172 @@
+"""Do dvc.lock, the configuration, the code and the committed results of every run belong together?
+
+Needs no data: asks `dvc repro --dry --allow-missing` of each run of dvc.lock, active or not, which stages it would
+run. Exit 1 names them.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.files import read_object, read_text
+from pipeline.artifacts.layout import CODE, Layout
+from pipeline.config.params import LARGEST_LOCK, Run, read_params
+from pipeline.config.plain import parse_yaml
+from pipeline.display import plain
+from pipeline.entry.arguments import Parser
+from pipeline.entry.program import guarded
+from pipeline.errors import UserError
+from pipeline.graph import closure
+from pipeline.graph.repro import dvc, every_run
+from pipeline.graph.seal import broken, sealed
+from pipeline.report.readme import README, edited
+
+DRY = "--dry-run-of"  # the call of this program in which DVC is asked about one run
+
+
+def stale_stages(run: Run, root: Path = Path()) -> list[str]:
+    """Stages that `dvc repro` would run for a run. Raises UserError when DVC itself fails."""
+    command = [sys.executable, "-m", "pipeline.graph.fresh", DRY, run.model, run.label, *run.overrides]
+    result = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", errors="replace")
+    # What a stage would read may be left elsewhere: DVC gives up at the first stage that it would run then.
+    given_up = re.findall(r"failed to reproduce '([^']+)'", result.stderr)
+    if result.returncode != 0 and not given_up:
+        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+        raise UserError(f"dvc: {lines[-1] if lines else result.stderr.strip()}")
+    return list(dict.fromkeys([*re.findall(r"Running stage '([^']+)'", result.stdout), *given_up]))
+
+
+def stale_code(runs: Sequence[Run], root: Path = Path()) -> dict[str, list[str]]:
+    """Stages whose code, or a library that it uses, is another than dvc.lock has, and what changed of it.
+
+    The code is read here and not asked of DVC, which sees no file that .dvcignore hides.
+    """
+    rows, before = closure.reached(root), read_object(root / CODE)
+    locked, found = _locked(root), {}
+    for stage, digest in closure.summary(rows)["stages"].items():
+        names = [name for name in locked if name == stage or name.startswith(f"{stage}@")]
+        wanted = {stage, *(f"{stage}@{run.model}-{run.label}" for run in runs)}
+        for name in names:
+            recorded = locked[name].get("params", {}).get(str(CODE), {}).get(f"stages.{stage}")
+            if name in wanted and recorded != digest:
+                items = [(kind, *item) for kind in ("files", "libraries") for item in rows[stage][kind].items()]
+                found[name] = [key for kind, key, value in items if before.get(kind, {}).get(key) != value]
+    return found
+
+
+def _locked(root: Path) -> dict[str, Any]:
+    return parse_yaml(read_text(root / "dvc.lock", largest=LARGEST_LOCK), "dvc.lock")["stages"]
+
+
+def broken_graph(root: Path = Path()) -> list[str]:
+    """Stages that dvc.yaml lacks or never runs, and what the stages need that .dvcignore hides."""
+    from dvc.repo import Repo
+
+    graph = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"]
+    ran = {name.split("@")[0] for name in _locked(root)}
+    found = [f"dvc.yaml has no stage '{name}', and dvc.lock has results of it" for name in ran - graph.keys()]
+    found += [f"stage '{name}' of dvc.yaml is frozen" for name, stage in graph.items() if stage.get("frozen")]
+    deps = {dep for stage in graph.values() for dep in stage.get("deps", []) if not dep.startswith("outputs/")}
+    files = [path for dep in deps for path in (root / dep, *(root / dep).rglob("*")) if path.is_file()]
+    with Repo(str(root)) as repo:
+        hidden = [path for path in files if repo.dvcignore.is_ignored_file(str(path.resolve()))]
+    return sorted(found) + [f"{path} is hidden by .dvcignore from the stages that need it" for path in sorted(hidden)]
+
+
+def unwritten(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
+    """Files beside committed results that no stage writes."""
+    outs = {root / path for run in runs for path in committed(run, root)}
+    tops = [root / "outputs" / name for name in ("eval", "figures", "golden")]
+    files = [path for top in tops for path in top.rglob("*") if path.is_file() and path.name != ".gitignore"]
+    seals = _seals(runs, root)
+    known = {*seals, *(path for seal in seals for path in sealed(seal))}
+    covered = {path.parent for path in known}
+    return sorted(
+        path for path in files if not outs & {path, *path.parents} or (path not in known and path.parent in covered)
+    )
+
+
+def committed(run: Run, root: Path = Path()) -> list[str]:
+    """Paths of a run's results that git has, files and folders."""
+    stages = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"].values()
+    outs = [out for stage in stages for key in ("outs", "metrics") for out in stage.get(key, ())]
+    named = [path for out in outs if isinstance(out, dict) for path, how in out.items() if how.get("cache") is False]
+    return [path.replace("${item.model}", run.model).replace("${item.run}", run.label) for path in named]
+
+
+def edited_results(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
+    """Committed results that are not those that were sealed: edited by hand, perhaps together with dvc.lock."""
+    return sorted(path for seal in _seals(runs, root) for path in broken(seal))
+
+
+def _seals(runs: Sequence[Run], root: Path) -> list[Path]:
+    seals = [Layout(run.model, run.label, root).seal for run in runs] + [root / "outputs" / "golden" / "seal.json"]
+    return [seal for seal in seals if seal.exists()]
+
+
+def missing_results(run: Run, root: Path = Path()) -> list[Path]:
+    """Committed results of a run that are not there: DVC, asked without data, takes them for data left elsewhere."""
+    return sorted(root / path for path in committed(run, root) if not (root / path).exists())
+
+
+def stray_folders(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
+    """Folders of committed results that belong to no run."""
+    wanted = {(run.model, run.label) for run in runs}
+    tops = [root / "outputs" / name for name in ("eval", "figures", "models")]
+    folders = [folder for top in tops for folder in top.glob("*/*/")]
+    alone = [folder for top in tops for folder in top.glob("*/") if not any(folder.glob("*/"))]
+    return sorted([folder for folder in folders if (folder.parent.name, folder.name) not in wanted] + alone)
+
+
+def problems() -> list[str]:
+    """All that does not belong together, a line each."""
+    runs = every_run()
+    code = stale_code(runs)
+    stale = {stage: run.label for run in runs for stage in stale_stages(run) if stage != "code"}
+    found = [f"{stage} is out of date, by {', '.join(what) or 'its code'}" for stage, what in code.items()]
+    found += [
+        f"{stage} is out of date: run `make repro PROFILE={label}`"
+        for stage, label in stale.items()
+        if stage not in code
+    ]
+    found += broken_graph()
+    found += [f"{path} is missing: check it out again" for run in runs for path in missing_results(run)]
+    found += [f"{path} is not what was sealed: check it out again, or make it again" for path in edited_results(runs)]
+    parts = edited() if README.exists() else []
+    found += [f"{README}: part '{name}' is not what the results make: `python -m pipeline readme`" for name in parts]
+    stray = stray_folders(runs)
+    found += [f"{folder} is of no run in dvc.lock or params.yaml: delete it" for folder in stray]
+    found += [
+        f"{path} is written by no stage: delete it"
+        for path in unwritten(runs)
+        if not any(folder in path.parents for folder in stray)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def main() -> None:
+    """Print every stage that is out of date and every stray folder."""
+    if sys.argv[1:2] == [DRY]:
+        model, label, *overrides = sys.argv[2:]
+        sys.exit(dvc(Run(model, label, tuple(overrides)), "repro", "--dry", "--allow-missing"))
+    Parser(__doc__).parse_args()
+
+    def run() -> None:
+        read_params()
+        found = problems()
+        for line in found:
+            print(plain(f"FAIL {line}"))
+        if found:
+            sys.exit(1)
+        print(
+            "fresh: dvc.lock, configuration, code and results belong together, of " + "; ".join(map(str, every_run()))
+        )
+
+    guarded(run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The embedded judge of safety: its data, its fitting and its file."""

@@ -1,0 +1,1 @@
+"""Judges that read nothing but the completion."""

@@ -1,0 +1,1 @@
+"""Cross-entropy of harmless text under interventions."""

@@ -1,0 +1,1 @@
+"""From an instruction to tokens: chat templates, and what they do to what a user writes."""

@@ -1,0 +1,1 @@
+"""Has a model's refusal behaviour moved?"""

@@ -1,0 +1,236 @@
+"""Parts of the README that are made of committed results: each stands between two comments, and no hand writes it."""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.files import read_object, read_text
+from pipeline.artifacts.layout import Layout
+from pipeline.errors import UserError
+from pipeline.maths.labels import Label
+from pipeline.maths.names import ESTIMATOR_NAMES
+from pipeline.report.tables import cells
+
+README = Path("README.md")
+SHOWN = Layout("qwen2_5_coder_0_5b", "standard")  # the run that the README shows
+FAMILIES = Path("outputs/families/families.csv")
+PART = re.compile(r"(?s)(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->\n)")
+MAIN = {
+    "harmful_baseline": "harmful, baseline",
+    "harmful_ablation": "harmful, direction ablated",
+    "harmful_subtraction": "harmful, direction subtracted",
+    "harmless_baseline": "harmless, baseline",
+    "harmless_addition": "harmless, direction added",
+}
+FURTHER = {
+    "contrast-safe": "look harmful, are not",
+    "borderline": "harmless, sensitive subject",
+    "contrast-unsafe": "unsafe contrasts",
+    "harmful@none": "harmful, empty system prompt",
+    "harmful@safety": "harmful, safety system prompt",
+    "harmless@none": "harmless, empty system prompt",
+    "harmless@safety": "harmless, safety system prompt",
+}
+TASKS = {"commonsense_qa_text": "CommonsenseQA, by text", "piqa": "PIQA"}
+Row = Sequence[str]
+Metrics = Mapping[str, Any]
+
+
+def renewed(text: str, root: Path = Path()) -> str:
+    """The README with every part made again. Raises UserError for a part that nothing makes, or that is missing."""
+    found = [match[2] for match in PART.finditer(text)]
+    wrong = sorted({*(set(found) ^ set(MAKERS)), *(name for name in found if found.count(name) > 1)})
+    if wrong or text.count("<!-- made:") != len(found):
+        raise UserError(f"{README}: made parts come once each, between `made` and `end`: see {', '.join(wrong)}")
+    return PART.sub(lambda match: match[1] + MAKERS[match[2]](root) + match[4], text)
+
+
+def edited(root: Path = Path()) -> list[str]:
+    """Names of made parts that are not what the committed results make."""
+    text = read_text(root / README)
+    now, made = PART.findall(text), PART.findall(renewed(text, root))
+    return [name for (_, name, old, _), (_, _, new, _) in zip(now, made, strict=True) if old != new]
+
+
+def _table(columns: Row, rows: Iterable[Row]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+
+
+def _rate(row: Mapping[str, Any] | None) -> str:
+    return f"{row['value']:.0%} {cells.interval(row, '{:.0%}')}" if row else ""
+
+
+def _named(rates: Mapping[str, Any], condition: str, kind: str) -> str:
+    found = [name for name in cells.ordered(rates) if name.startswith(f"{condition}.{kind}")]
+    return " ".join(f"{rates[name]['value']:.0%}" for name in found)
+
+
+def _refusal(metrics: Metrics) -> str:
+    rates, layer = metrics["refusal_score"], _layer(metrics)
+    columns = (f"[{metrics['judge']}], 95 % interval", "rank", "p (Holm)", "random directions", "shuffled labels")
+    others = [f"[{name}]" for name in metrics["other_judges"]]
+    rows = (
+        (
+            title,
+            _rate(rates[name]),
+            cells.rank(rates[name].get("rank")),
+            cells.p(metrics["comparisons"].get(name)),
+            *(_named(rates, name, kind) for kind in ("random", "shuffled", "layer")),
+            *(_rate(judged.get(name)) for judged in metrics["other_judges"].values()),
+        )
+        for name, title in MAIN.items()
+    )
+    return _table(("refusal score", *columns, layer, *others), rows)
+
+
+def _layer(metrics: Metrics) -> str:
+    labels = map(Label.parse, metrics["refusal_score"])
+    return next(label.source.replace("_", " ") for label in labels if label.source.startswith("layer_"))
+
+
+def _besides(metrics: Metrics) -> str:
+    columns = ("what else changes", "value, 95 % interval", "rank", "all controls", "n")
+    return _table(columns, [*_val(metrics["val_scores"]), *_losses(metrics["loss"]), *_export(metrics["export"])])
+
+
+def _val(scores: Metrics) -> Iterable[Row]:
+    for key, kind, effect in (("bypass", "harmful", "ablated"), ("induce", "harmless", "added")):
+        row, before = scores[key], scores[key]["baseline"]["value"]
+        title = f"refusal metric, {kind} val: {before:+.2f} before, {effect}"
+        yield _measure(title, row["direction"], row["rank"], row["controls"], "{:+.2f}", "nats", "prompts")
+    row = scores["kl"]
+    title = "KL(baseline ‖ ablated) of next tokens, harmless val"
+    yield _measure(title, row["direction"], row["rank"], row["controls"], "{:.3f}", "nats", "prompts")
+
+
+def _losses(loss: Metrics) -> Iterable[Row]:
+    texts = {
+        "own_completions": "the model's own harmless answers",
+        "instruction_answers": "reference answers",
+        "plain_text": "plain text",
+    }
+    for key, words in texts.items():
+        changes = loss[key]["change"]
+        row = changes["ablation"]
+        controls = {name: changes[name] for name in changes if name.startswith("ablation.")}
+        title = f"CE loss change under ablation, {words}"
+        yield _measure(title, row, row["rank"], controls, "{:+.3f}", "nats per token", "documents")
+
+
+def _measure(
+    title: str, row: Metrics, rank: Metrics | None, controls: Mapping[str, Metrics], form: str, unit: str, of: str
+) -> Row:
+    value = f"{form.format(row['value'])} {cells.interval(row, form)} {unit}"
+    return title, value, cells.rank(rank), cells.span(controls, form), f"{row['n']} {of}"
+
+
+def _export(export: Metrics) -> Iterable[Row]:
+    n, against = f"{export['n_prompts']} prompts", "export against live ablation"
+    answers = f"{export['greedy_equal']} equal, {export['greedy_ties']} ties, {export['greedy_different']} different"
+    before, after = max(export["max_cosine_before"]), max(export["max_cosine_after"])
+    yield f"{against}: equal greedy answers, {export['n_tokens']} tokens", answers, "", "", n
+    yield f"{against}: largest logit difference", f"{export['logit_difference_max']:.1e}", "", "", n
+    title = "largest abs(cos) of any `resid_pre` with the direction, before and after the edit"
+    yield title, f"{before:.2f}, {after:.0e}", "", "", n
+
+
+def _direction(metrics: Metrics) -> str:
+    chosen = metrics["selection"]
+    place = f"position {chosen['chosen']['position']}, layer {chosen['chosen']['layer']}"
+    return (
+        f"The direction is that of {place}, chosen by rule `{chosen['rule']}` from {chosen['n_candidates']} "
+        f"candidates, of which it kept {chosen['n_kept']}.\n"
+    )
+
+
+def _safety(metrics: Metrics) -> str:
+    [(judge, found)] = metrics["safety"].items()
+    columns = (f"safety_score[{judge}]", "value, 95 % interval", "p (Holm)", "random directions", "shuffled labels")
+    rows = (
+        (
+            title,
+            _rate(found["score"][name]),
+            cells.p(found["comparisons"].get(name)),
+            *(_named(found["score"], name, kind) for kind in ("random", "shuffled")),
+        )
+        for name, title in MAIN.items()
+    )
+    return _table(columns, rows)
+
+
+def _further(metrics: Metrics) -> str:
+    rates = metrics["refusal_score"]
+    rows = (
+        (title, *(_rate(rates.get(f"{prompts}_{effect}")) for effect in cells.EFFECTS))
+        for prompts, title in FURTHER.items()
+    )
+    return _table(("prompts", *cells.EFFECTS.values()), rows)
+
+
+def _capability(metrics: Metrics) -> str:
+    conditions = {
+        "baseline": "baseline",
+        "ablation": "ablated, live",
+        "export": "ablated, export",
+        "addition": "added",
+        "ablation.random_0": "random direction ablated",
+    }
+    tasks = metrics["capability"]["tasks"]
+    rows = (
+        (title, f"{tasks[name]['chance']:.0%}", *(_rate(tasks[name]["score"].get(key)) for key in conditions))
+        for name, title in TASKS.items()
+    )
+    return _table(("task", "chance", *conditions.values()), rows)
+
+
+def _estimators(metrics: Metrics) -> str:
+    columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
+    return _table(columns, (_estimator(metrics, name) for name in ESTIMATOR_NAMES if name in metrics["estimators"]))
+
+
+def _estimator(metrics: Metrics, name: str) -> Row:
+    record = metrics["estimators"][name]
+    where, source = record["evaluated"], record["conditions_of"]
+    found = [name.replace("_", " "), f"{where['position']}, {where['layer']}{'' if record['chosen'] else ' *'}"]
+    for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
+        found.append(_rate(metrics["refusal_score"].get(str(Label(kind, effect, source)))))
+        found.append(cells.p(record["against_mean_difference"].get(effect)))
+    return [*found, f"{where['kl']:.3f}"]
+
+
+def _families(root: Path) -> str:
+    columns = {
+        "model_types": "`model_type`",
+        "export - ablation, logits": "export − ablation, logits",
+        "ablation - baseline, logits": "ablation − baseline",
+        "greedy equal": "greedy equal",
+        "addition as weights, layer 0": "addition as weights, layer 0",
+        "addition as weights, layer 2": "layer 2",
+        "writers edited": "writers edited",
+    }
+    rows = [row for row in csv.DictReader(StringIO(read_text(root / FAMILIES))) if row["family"] != "tiny"]
+    return _table(("family", *columns.values()), ((_family(row), *(row[key] for key in columns)) for row in rows))
+
+
+def _family(row: Mapping[str, str]) -> str:
+    return row["family"] if row["equal to ablation"] == "exact" else f"**{row['family']}** (not equal)"
+
+
+def _of_run(make: Callable[[Metrics], str]) -> Callable[[Path], str]:
+    return lambda root: make(read_object(root / SHOWN.metrics))
+
+
+MAKERS: dict[str, Callable[[Path], str]] = {
+    "refusal": _of_run(_refusal),
+    "besides": _of_run(_besides),
+    "direction": _of_run(_direction),
+    "safety": _of_run(_safety),
+    "further": _of_run(_further),
+    "capability": _of_run(_capability),
+    "estimators": _of_run(_estimators),
+    "families": _families,
+}

@@ -1,1 +1,0 @@
-"""The data that the safety probe is fitted on and held against."""

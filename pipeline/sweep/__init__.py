@@ -1,0 +1,1 @@
+"""Many isolated runs of the graph."""
