@@ -36,10 +36,10 @@ else
 endif
 
 repro: setup ## run every stage that is out of date, then print the results (PROFILE=standard: more than the verdict)
-	@python -m pipeline.graph.repro $(if $(PROFILE),--profile $(PROFILE))
+	@python -m pipeline repro $(if $(PROFILE),--profile $(PROFILE))
 
 figures: setup ## make the figures of every run (and whatever they need)
-	@python -m pipeline.graph.repro --figures
+	@python -m pipeline repro --figures
 
 test: setup ## all tests but the real models'
 	python -m pytest -m 'not slow'
@@ -61,25 +61,25 @@ format: setup ## rewrite in the project's format
 	python -m ruff format pipeline tests
 
 families: setup ## check every family file on a random tiny model and print the table
-	@TQDM_DISABLE=1 python -m pipeline.commands.families
+	@TQDM_DISABLE=1 python -m pipeline families
 
 golden: setup ## recompute the paper's published results (FOLDER=where they are) and print them beside ours
 	@python -m pipeline golden --folder $(or $(FOLDER),../shared/golden)
 
 gate: setup ## fail when a refusal rate of any run moved from its baseline (METRICS=file: hold that against it)
-	@python -m pipeline.commands.gate $(if $(METRICS),--metrics $(METRICS))
+	@python -m pipeline gate $(if $(METRICS),--metrics $(METRICS))
 
 baseline: setup ## make the active run's metrics its baseline
-	@python -m pipeline.commands.gate --update
+	@python -m pipeline gate --update
 
 readme: setup ## make the README's tables again from the committed results
 	@python -m pipeline readme
 
 fresh: setup ## fail when dvc.lock, configuration, code, results and README's tables do not belong together
-	@python -m pipeline.graph.fresh
+	@python -m pipeline fresh
 
 bench: setup ## time the pipeline beside plain ways of doing the same (ARGS="selection --sample --dtype float32")
-	@python -m pipeline.bench $(ARGS)
+	@python -m pipeline bench $(ARGS)
 
 lock: ## resolve pyproject.toml again into requirements.lock (torch apart)
 	uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes --no-header \

@@ -3,7 +3,8 @@
 import beartype  # noqa: F401  (nnsight makes a later import of it fail)
 from jaxtyping import install_import_hook
 
-install_import_hook(["pipeline.maths", "pipeline.model", "pipeline.suffix"], "beartype.beartype")
+TENSORS = ("maths", "model", "capability", "export", "judges", "loss", "published", "suffix")
+install_import_hook([f"pipeline.{room}" for room in TENSORS], "beartype.beartype")
 
 import dataclasses
 from pathlib import Path

@@ -160,7 +160,7 @@ def test_what_the_search_found_is_measured_with_its_budget_and_printed(project):
     [
         (
             '"suffix=found","suffix.sha256=' + "0" * 64 + '"',
-            "tiny.json does not exist: run `python -m pipeline.commands.search_suffix`",
+            "tiny.json does not exist: run `python -m pipeline search-suffix`",
         ),
         ('"suffix=given","suffix.file=nowhere.txt","suffix.sha256=' + "0" * 64 + '"', "mend suffix.file"),
         ('"suffix=given","suffix.file=conf/config.yaml","suffix.sha256=' + "0" * 64 + '"', "give the one it has"),

@@ -167,7 +167,7 @@ class Layout:
 
     @property
     def found_suffixes(self) -> Path:
-        """Suffixes that `python -m pipeline.commands.search_suffix` found on this model; no stage makes them."""
+        """Suffixes that `python -m pipeline search-suffix` found on this model; no stage makes them."""
         return self.root / "outputs" / "suffixes" / f"{self.model}.json"
 
     def completions(self, condition: str) -> Path:

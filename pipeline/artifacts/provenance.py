@@ -17,7 +17,7 @@ from pipeline.config.schema import Config, SourceConfig
 from pipeline.display import plain
 from pipeline.errors import UserError
 
-RANDOM_MODEL = Path(__file__).parents[1] / "model" / "random_model.py"
+RANDOM_MODEL = Path(__file__).parents[1] / "model" / "loading" / "random_model.py"
 PACKAGES = (
     "concept-erasure",
     "nnsight",

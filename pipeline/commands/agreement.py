@@ -1,6 +1,6 @@
-"""Agreement of judges on the same completions: python -m pipeline.commands.agreement verdicts.jsonl [--labels COLUMN]
+"""Agreement of judges on the same completions: python -m pipeline agreement verdicts.jsonl [--labels COLUMN]
 
-Reads the output of `python -m pipeline.commands.judge`, or the judgements of a condition. Each pair of judges that speak of the
+Reads the output of `python -m pipeline judge`, or the judgements of a condition. Each pair of judges that speak of the
 same thing, refusal or safety, has a confusion table, the share of equal verdicts and Cohen's kappa with its interval;
 a row that either does not know is left out and counted.
 """
@@ -32,7 +32,7 @@ def labels_of(rows: Sequence[Mapping[str, Any]], column: str, path: Path) -> dic
     """
     judges = list((rows[0].get("verdicts") or {}) if rows else {})
     if not judges:
-        raise UserError(f"{path}: no verdicts: make them with `python -m pipeline.commands.judge`")
+        raise UserError(f"{path}: no verdicts: make them with `python -m pipeline judge`")
     found: dict[str, list[str]] = {name: [] for name in (*judges, *([column] if column else []))}
     for number, row in enumerate(rows, start=1):
         if list(row.get("verdicts") or {}) != judges:

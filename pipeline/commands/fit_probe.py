@@ -1,4 +1,4 @@
-"""Fit the embedded safety judge: python -m pipeline.commands.fit_probe
+"""Fit the embedded safety judge: python -m pipeline fit-probe
 
 A linear probe on the unmodified default model, fitted on the human-labelled completions that conf/probe.yaml
 names. Its agreement with people is cross-validated by prompt. --reference measures agreement with another

@@ -1,4 +1,4 @@
-"""Judge any file of completions: python -m pipeline.commands.judge --judges substring,markers rows.jsonl -o verdicts.jsonl
+"""Judge any file of completions: python -m pipeline judge --judges substring,markers rows.jsonl -o verdicts.jsonl
 
 Each input row is a JSON object with `prompt` and `response`; each output row is the input row plus
 `verdicts: {judge: {"label": ..., "reason": ...}}`. A row that cannot be judged is `unknown`, with the reason.

@@ -1,7 +1,7 @@
 """orthogonalize: write a model's weights with a direction removed, without ever loading the model.
 
-    python -m pipeline.commands.orthogonalize llama_3_8b --direction direction.safetensors --out folder
-    python -m pipeline.commands.orthogonalize llama_3_8b --recipe outputs/models/llama_3_8b/quick/export --out folder
+    python -m pipeline orthogonalize llama_3_8b --direction direction.safetensors --out folder
+    python -m pipeline orthogonalize llama_3_8b --recipe outputs/models/llama_3_8b/quick/export --out folder
 
 The checkpoint is edited tensor by tensor, in the dtype it is stored in. The same command goes on with
 what an interrupted one left. Hydra overrides may follow, such as model.source.kind=folder.

@@ -1,4 +1,4 @@
-"""Search an adversarial suffix on your own open model: python -m pipeline.commands.search_suffix --model qwen2_5_coder_0_5b
+"""Search an adversarial suffix on your own open model: python -m pipeline search-suffix --model qwen2_5_coder_0_5b
 
 Greedy coordinate gradient (Zou et al. 2023), small. Never part of `dvc repro`: it is run by hand, after the
 model's `activations` stage, on train prompts that the model refuses. It can be stopped at any time: the same

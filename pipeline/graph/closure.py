@@ -21,7 +21,7 @@ from pipeline.entry.arguments import Parser
 from pipeline.errors import UserError
 
 PACKAGE = "pipeline"
-GIVEN = f"{PACKAGE}.stages.given"  # hands a stage its configuration
+GIVEN = f"{PACKAGE}.entry.given"  # hands a stage its configuration
 PIN = re.compile(r'^\s*"?([A-Za-z0-9][\w.-]*)==([\w.+!-]+)', re.MULTILINE)
 PINNED = ("requirements.lock", "pyproject.toml")  # the second has what the first leaves out
 REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*")

@@ -1,4 +1,4 @@
-"""Run the graph for one run and print its results: python -m pipeline.graph.repro [--profile standard]
+"""Run the graph for one run and print its results: python -m pipeline repro [--profile standard]
 
 The same as `dvc repro`, but for a run that params.yaml need not name: its profile is changed for this call alone,
 and the file stays as it is. What a run makes is kept under its own label, so that runs stand side by side.

@@ -100,7 +100,7 @@ def _texts(config: Config, layout: Layout, model: "ChatModel") -> tuple[list[str
         return found.read_list(fetch(artefact, cache_folder(config), mirror_folder(config))), []
     path = layout.found_suffixes if given.source == "found" else Path(given.file).expanduser()
     if not path.exists():
-        remedy = "run `python -m pipeline.commands.search_suffix`" if given.source == "found" else "mend suffix.file"
+        remedy = "run `python -m pipeline search-suffix`" if given.source == "found" else "mend suffix.file"
         raise UserError(f"{path} does not exist: {remedy}")
     if (actual := files.file_hash(path)) != given.sha256:
         raise UserError(f"{path} has sha256 {actual}, not suffix.sha256={given.sha256}: give the one it has")

@@ -47,18 +47,18 @@ def read_found(path: Path, facts: Mapping[str, str]) -> list[Found]:
     """The suffixes of a file that `write_found` wrote. Raises UserError when they were made for something else."""
     record = files.read_json(path)
     if not isinstance(record, Mapping) or not isinstance(record.get("suffixes"), list):
-        raise UserError(f"{path} holds no found suffixes: make it with `python -m pipeline.commands.search_suffix`")
+        raise UserError(f"{path} holds no found suffixes: make it with `python -m pipeline search-suffix`")
     for key, value in facts.items():
         if record.get(key) != value:
             raise UserError(
                 f"{path} was made for {key} '{record.get(key)}', not '{value}': a suffix is used only on the model "
-                "that it was found for; run `python -m pipeline.commands.search_suffix` for this one"
+                "that it was found for; run `python -m pipeline search-suffix` for this one"
             )
     try:
         return [Found(**row) for row in record["suffixes"]]
     except TypeError:
         raise UserError(
-            f"{path} holds no found suffixes: make it with `python -m pipeline.commands.search_suffix`"
+            f"{path} holds no found suffixes: make it with `python -m pipeline search-suffix`"
         ) from None
 
 

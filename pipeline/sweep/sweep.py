@@ -1,4 +1,4 @@
-"""Sweep models and settings: python -m pipeline.sweep.sweep -m model=a,b select.rule=paper,calibrated
+"""Sweep models and settings: python -m pipeline sweep -m model=a,b select.rule=paper,calibrated
 
 A Hydra app. Each job is the same DVC graph in a folder of its own that shares the project's DVC
 cache: nothing is computed twice and the workspace is left as it is. Hydra's launcher decides where

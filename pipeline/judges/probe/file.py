@@ -16,7 +16,7 @@ from pipeline.judges.names import PROBE
 if TYPE_CHECKING:  # loading torch takes a second, and reports read the record alone
     from pipeline.judges.maths.linear_probe import LinearProbe
 
-SHIPPED = Path(__file__).resolve().parents[1] / "data" / "safety_probe.safetensors"
+SHIPPED = Path(__file__).resolve().parents[2] / "data" / "safety_probe.safetensors"
 # What a model must share with the one that the probe was fitted on.
 BELONGS = ("model", "tokenizer", "chat_template")
 # Completions that agreement is measured on: all of them, and those that do not refuse.
@@ -38,7 +38,7 @@ class SafetyProbe:
             if facts[key] != self.facts[key]:
                 raise UserError(
                     f"the safety probe belongs to {key} '{self.facts[key]}', not '{facts[key]}': judge with that "
-                    "model, or fit a probe for this one with `python -m pipeline.commands.fit_probe`"
+                    "model, or fit a probe for this one with `python -m pipeline fit-probe`"
                 )
 
 
@@ -62,7 +62,7 @@ def read_probe(path: Path = SHIPPED, facts: Mapping[str, str] | None = None) -> 
     from pipeline.judges.maths.linear_probe import LinearProbe
 
     if not path.is_file():
-        raise UserError(f"{path} is missing: fit it with `python -m pipeline.commands.fit_probe`")
+        raise UserError(f"{path} is missing: fit it with `python -m pipeline fit-probe`")
     tensors, metadata = read_tensors(path), read_metadata(path)
     try:
         form = ProbeFormat(**json.loads(metadata.pop("format")))
@@ -74,7 +74,7 @@ def read_probe(path: Path = SHIPPED, facts: Mapping[str, str] | None = None) -> 
         probe = SafetyProbe(linear, form, {key: metadata[key] for key in BELONGS}, record)
     except (*WRONG, RuntimeError) as error:
         raise UserError(
-            f"{path} is no safety probe ({error}): fit it with `python -m pipeline.commands.fit_probe`"
+            f"{path} is no safety probe ({error}): fit it with `python -m pipeline fit-probe`"
         ) from None
     if facts is not None:
         probe.require(facts)

@@ -40,7 +40,7 @@ def local_folder(path: Path) -> Path:
     if (path / RECIPE).exists():
         raise UserError(
             f"{path} holds the proof of an export and no weights: make them with "
-            f"`python -m pipeline.commands.orthogonalize NAME --recipe {path} --out FOLDER`"
+            f"`python -m pipeline orthogonalize NAME --recipe {path} --out FOLDER`"
         )
     if not (path / "config.json").exists():
         raise UserError(f"{path} holds no model (no config.json): set model.source.path to a model folder")
