@@ -39,7 +39,7 @@ repro: setup ## run every stage that is out of date, then print the results (PRO
 	@python -m pipeline repro $(if $(PROFILE),--profile $(PROFILE))
 
 figures: setup ## make the figures of every run (and whatever they need)
-	@python -m pipeline repro --figures
+	@python -m pipeline figures
 
 test: setup ## all tests but the real models'
 	python -m pytest -m 'not slow'

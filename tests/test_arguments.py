@@ -19,10 +19,10 @@ def test_every_command_line_is_read_by_the_same_parser():
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["pipeline", "nope"], r"choose from 'cache'.*: see python -m pipeline --help$"),
+        (["pipeline", "nope"], r"choose from 'check'.*: see python -m pipeline --help$"),
         (["pipeline", "check"], r"required: model.*: see python -m pipeline check --help$"),
         (["pipeline", "check", "./nowhere"], "'./nowhere' is no folder"),
-        (["pipeline.commands.gate", "--nope"], r"unrecognized arguments: --nope: see python -m pipeline\.gate --help$"),
+        (["pipeline", "gate", "--nope"], r"unrecognized arguments: --nope: see python -m pipeline gate --help$"),
         (["pipeline.stages"], r"required: stage.*: see python -m pipeline\.stages --help$"),
     ],
 )

@@ -9,12 +9,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import files, locks, records, samples, tensors
+from pipeline.artifacts import records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import provenance
-from pipeline.artifacts.rows import PartialRows
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
+from pipeline.disk import files, locks, tensors
+from pipeline.disk.rows import PartialRows
 from pipeline.errors import UserError
 from pipeline.judges.text.substring import REFUSAL_PHRASES, judge
 from pipeline.maths.directions import Direction

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pipeline.artifacts import space
-from pipeline.artifacts.files import LOCK
-from pipeline.artifacts.space import Held, Ruler
 from pipeline.commands import cache as command
+from pipeline.disk import space
+from pipeline.disk.files import LOCK
+from pipeline.disk.space import Held, Ruler
 from pipeline.graph import objects
 from pipeline.sources.held import Needed, held
 from tests.graph import RUN, Project

@@ -94,7 +94,7 @@ def yes(tmp_path):
     project.params(overrides=f"model.source.kind=folder, '+model.source.path=\"{folder}\"'")
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     for command in (
-        ["-m", "pipeline.graph.repro", "refusal_tokens"],
+        ["-m", "pipeline", "repro", "refusal_tokens"],
         ["-m", "dvc", "repro", "--force", "refusal_tokens"],
     ):
         done = with_yes(project.folder, "env", *(f"{k}={v}" for k, v in environment.items()), sys.executable, *command)

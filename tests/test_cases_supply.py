@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import files
 from pipeline.commands.select import read_candidates
 from pipeline.config.compose import CONF, compose
 from pipeline.config.data import FileSpec
@@ -21,6 +20,7 @@ from pipeline.config.labels import require_label, require_name
 from pipeline.config.params import read_params, recorded_runs
 from pipeline.config.probe import read_spec
 from pipeline.config.resolved import load
+from pipeline.disk import files
 from pipeline.errors import UserError
 from pipeline.prompts.load import load as load_prompts
 from pipeline.suffix.files import read_list

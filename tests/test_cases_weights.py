@@ -11,7 +11,7 @@ import gguf
 import numpy
 import torch
 
-from pipeline.artifacts.headers import INDEX, SINGLE
+from pipeline.disk.headers import INDEX, SINGLE
 from pipeline.export.model import equivalence, proof, streaming
 from tests.cases import Cases, fails, refused
 from tests.conftest import ROOT
@@ -339,7 +339,7 @@ def gguf_file(path, architecture, tokens):
     "refused, each",
 )
 def gguf_kinds(tmp_path):
-    from pipeline.artifacts.locks import publish_folder
+    from pipeline.disk.locks import publish_folder
     from pipeline.model.loading.gguf import converted
 
     whole = ("a", "b", "ab")

@@ -16,8 +16,8 @@ from pipeline.errors import UserError
 from pipeline.judges.formats.formats import FORMATS
 from pipeline.judges.model.classifier import load
 from pipeline.judges.model.classify import choice_probabilities, classify, encode, rendered
-from pipeline.judges.verdict import LABELS
 from pipeline.model.loading import random_model
+from pipeline.names import LABELS
 from tests.test_judge_formats import COMPLETION, PROMPT, RUBBISH, golden
 
 ROWS = [

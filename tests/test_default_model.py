@@ -10,10 +10,10 @@ from PIL import Image
 from torch.testing import assert_close
 
 from pipeline.artifacts import records
-from pipeline.artifacts.files import read_json
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
+from pipeline.disk.files import read_json
 from pipeline.entry.model import open_model
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import ESTIMATORS

@@ -19,12 +19,13 @@ from pathlib import Path
 import openai
 import pytest
 
-from pipeline.artifacts import files
-from pipeline.artifacts.rows import PartialRows
+from pipeline.disk import files
+from pipeline.disk.rows import PartialRows
 from pipeline.errors import UserError
 from pipeline.judges.endpoint.client import Endpoint, Pace, Style
 from pipeline.judges.endpoint.endpoint import Judgement, Template, judge_rows, resume_key
-from pipeline.judges.verdict import LABELS, Verdict
+from pipeline.names import LABELS
+from pipeline.results.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-secret-0123456789"

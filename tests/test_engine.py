@@ -5,10 +5,10 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.entry import model as models
 from pipeline.entry.given import settled
 from pipeline.errors import UserError

@@ -10,10 +10,9 @@ from torch.testing import assert_close
 
 from pipeline.maths.controls import control_directions
 from pipeline.maths.directions import Direction, difference_in_means, shuffled_difference
-from pipeline.maths.estimators import DEFAULT, ESTIMATORS
+from pipeline.maths.estimators import ESTIMATORS
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, edit
 from pipeline.maths.labels import is_null
-from pipeline.maths.names import ESTIMATOR_NAMES
 from pipeline.model.passes import tracing
 from pipeline.model.passes.intervene import intervene
 from tests.conftest import INSTRUCTIONS
@@ -41,7 +40,7 @@ def test_every_direction_points_from_harmless_to_harmful_as_far_as_the_means_lie
 
 def test_the_default_is_the_difference_in_means(rows):
     means = [part.double().mean(dim=0)[None, None] for part in rows]
-    assert_close(ESTIMATORS[DEFAULT](*rows).r, difference_in_means(*means)[0, 0])
+    assert_close(ESTIMATORS[MEAN_DIFFERENCE](*rows).r, difference_in_means(*means)[0, 0])
 
 
 def test_the_principal_component_is_the_first_of_an_uncentred_svd(rows):
@@ -165,4 +164,4 @@ def test_controls_are_named_and_placed(rows):
 
 
 def test_names_are_those_of_the_estimators():
-    assert tuple(ESTIMATORS) == ESTIMATOR_NAMES
+    assert tuple(ESTIMATORS) == ESTIMATORS

@@ -90,11 +90,11 @@ def test_what_is_deleted_is_named(copy, name):
 
 
 def test_an_edited_table_of_the_readme_is_named(copy):
-    assert fresh.edited() == []
+    assert readme.edited() == []
     edit(copy / "README.md", r"harmful, direction ablated \| 1%", "harmful, direction ablated | 0%")
-    assert fresh.edited() == ["refusal"]
+    assert readme.edited() == ["refusal"]
     edit(copy / "README.md", "qwen3 \\| 6", "qwen3 | 5")
-    assert fresh.edited() == ["refusal", "families"]
+    assert readme.edited() == ["refusal", "families"]
 
 
 def test_a_stage_that_is_removed_or_frozen_and_files_that_are_hidden_are_named(copy):
@@ -135,7 +135,7 @@ def test_another_locked_version_is_named(copy):
 def test_code_is_compared_with_what_the_results_were_made_with(copy):
     """Not with a record that was made again."""
     edit(copy / "pipeline/maths/directions.py", "^", "# changed\n")
-    from pipeline.artifacts.files import write_json
+    from pipeline.disk.files import write_json
     from pipeline.graph import closure
 
     write_json(copy / "outputs/code.json", closure.record(copy))

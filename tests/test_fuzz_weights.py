@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.artifacts import headers
-from pipeline.artifacts.checkpoint import open_checkpoint
-from pipeline.artifacts.headers import INDEX, SINGLE
+from pipeline.disk import headers
+from pipeline.disk.checkpoint import open_checkpoint
+from pipeline.disk.headers import INDEX, SINGLE
 from pipeline.model.loading import whole
 from pipeline.model.loading.loading import model_type
 from tests.fuzz import SEED, N, crashes, mutated

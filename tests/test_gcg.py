@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.artifacts import files
 from pipeline.config.compose import family
+from pipeline.disk import files
 from pipeline.errors import UserError
 from pipeline.maths.metrics import refusal_metric
 from pipeline.model.chat import chat
@@ -150,7 +150,7 @@ COMMAND = ("--model", "tiny", "--prompts", "2", "--suffix-tokens", "4", "--candi
 
 
 def test_a_killed_search_goes_on_and_ends_as_an_uninterrupted_one(project):
-    command = ("pipeline.commands.search_suffix", *COMMAND, "--objective", "refusal", "--steps", "12")
+    command = ("pipeline", "search-suffix", *COMMAND, "--objective", "refusal", "--steps", "12")
     out = project.folder / "outputs/suffixes/tiny.json"
     assert "suffix=found suffix.sha256=" in project.module(*command).stdout
     whole = json.loads(out.read_text())
@@ -177,7 +177,8 @@ def test_a_killed_search_goes_on_and_ends_as_an_uninterrupted_one(project):
 
 def test_a_second_search_is_kept_beside_the_first(project):
     project.module(
-        "pipeline.commands.search_suffix",
+        "pipeline",
+        "search-suffix",
         *COMMAND,
         "--objective",
         "target",
@@ -193,10 +194,8 @@ def test_a_second_search_is_kept_beside_the_first(project):
 
 
 def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project):
-    project.module("pipeline.commands.search_suffix", *COMMAND, "--steps", "1000000", "--minutes", "0.3", "--seed", "7")
-    project.module(
-        "pipeline.commands.search_suffix", *COMMAND, "--steps", "1000000", "--minutes", "0.0001", "--seed", "8"
-    )
+    project.module("pipeline", "search-suffix", *COMMAND, "--steps", "1000000", "--minutes", "0.3", "--seed", "7")
+    project.module("pipeline", "search-suffix", *COMMAND, "--steps", "1000000", "--minutes", "0.0001", "--seed", "8")
     rows = json.loads((project.folder / "outputs/suffixes/tiny.json").read_text())["suffixes"]
     steps = {row["settings"]["seed"]: row["steps"] for row in rows}
     assert steps[8] == 1
@@ -212,6 +211,6 @@ def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project)
     ],
 )
 def test_a_search_that_cannot_begin_says_why(project, arguments, message):
-    result = project.module("pipeline.commands.search_suffix", *COMMAND, *arguments, check=False)
+    result = project.module("pipeline", "search-suffix", *COMMAND, *arguments, check=False)
     assert result.returncode == 1
     assert message in result.stderr.splitlines()[-1]

@@ -208,9 +208,9 @@ def test_a_model_that_does_not_refuse_ends_green_with_a_verdict(project):
 
 def test_gate_and_fresh(project):
     (project.folder / "regression").mkdir(exist_ok=True)
-    project.module("pipeline.commands.gate", "--update")
-    assert project.module("pipeline.commands.gate").returncode == 0
-    assert project.module("pipeline.graph.fresh").returncode == 0
+    project.module("pipeline", "gate", "--update")
+    assert project.module("pipeline", "gate").returncode == 0
+    assert project.module("pipeline", "fresh").returncode == 0
     path = project.at("eval") / "metrics.json"
     metrics = json.loads(path.read_text())
     cases = {
@@ -227,15 +227,15 @@ def test_gate_and_fresh(project):
         changed = json.loads(json.dumps(metrics))
         change(changed)
         other.write_text(json.dumps(changed))
-        result = project.module("pipeline.commands.gate", "--metrics", str(other), check=False)
+        result = project.module("pipeline", "gate", "--metrics", str(other), check=False)
         assert result.returncode == 1
         assert message in result.stdout
     path.unlink()
-    result = project.module("pipeline.commands.gate", check=False)
+    result = project.module("pipeline", "gate", check=False)
     assert (result.returncode, "is missing" in result.stdout) == (1, True)
     path.write_text(json.dumps(metrics))
     project.params(overrides="generate.max_new_tokens=7")
-    result = project.module("pipeline.graph.fresh", check=False)
+    result = project.module("pipeline", "fresh", check=False)
     assert (result.returncode, f"compose@tiny-{RUN} is out of date" in result.stdout) == (1, True)
     project.params()
     project.repro()
@@ -247,7 +247,7 @@ def test_sweep_runs_isolated_jobs_and_computes_nothing_twice(tmp_path, project):
         shutil.copytree(project.folder / name, sweeping.folder / name, dirs_exist_ok=True)
     shutil.copy(project.folder / "dvc.lock", sweeping.folder / "dvc.lock")
     before = sweeping.outs()
-    command = ("pipeline.sweep.sweep", "-m", "model=tiny", "profile=smoke", "judge.window=7,9")
+    command = ("pipeline", "sweep", "-m", "model=tiny", "profile=smoke", "judge.window=7,9")
     first = sweeping.module(*command)
     assert first.stdout.count("direction_selected") == 4, "in the report of each job, and in the table"
     for stage, count in {"compose": 2, "judge": 2, "metrics": 2, "completions": 0, "scores": 0}.items():
@@ -265,5 +265,5 @@ def test_fresh_needs_no_data(project):
             shutil.rmtree(path)
     (models / "loss.json").unlink()
     shutil.rmtree(project.folder / ".dvc" / "cache")
-    result = project.module("pipeline.graph.fresh", check=False)
+    result = project.module("pipeline", "fresh", check=False)
     assert result.returncode == 0, result.stdout + result.stderr

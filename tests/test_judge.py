@@ -8,7 +8,7 @@ import pytest
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "pipeline.commands.judge", *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "pipeline", "judge", *arguments], capture_output=True, text=True)
 
 
 def test_every_row_comes_back_with_every_judges_verdict(tmp_path):

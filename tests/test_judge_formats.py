@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.judges.formats.formats import FORMATS
 from pipeline.judges.formats.reading import MIN_MASS, REASON_LENGTH, expectation
-from pipeline.judges.verdict import LABELS
+from pipeline.names import LABELS
 
 GOLDEN = Path(__file__).parent / "data" / "judge_prompts"
 PROMPT, COMPLETION = "Describe rain {0}", "It falls.\nTwice {a}"

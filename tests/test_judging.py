@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import files
 from pipeline.commands.judge import settings
 from pipeline.config.compose import compose
+from pipeline.disk import files
+from pipeline.entry.judging import Panel, endpoint_of
 from pipeline.errors import UserError
-from pipeline.judges.panel import Panel, endpoint_of
-from pipeline.judges.verdict import Verdict
 from pipeline.model.loading import random_model
+from pipeline.results.verdict import Verdict
 from tests.conftest import ROOT
 from tests.test_classifiers import TEMPLATE, judge_tokenizer
 from tests.test_endpoint import Server
@@ -76,7 +76,8 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, guard):
     command = [
         sys.executable,
         "-m",
-        "pipeline.commands.judge",
+        "pipeline",
+        "judge",
         str(tmp_path / "rows.jsonl"),
         "--judges",
         "llama_guard_2",

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from pipeline.artifacts import checkpoint
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.records import write_direction
 from pipeline.config.schema import SourceConfig
+from pipeline.disk import checkpoint
 from pipeline.maths.directions import Direction
 from tests.conftest import ROOT
 
@@ -73,7 +73,7 @@ def command(folder):
     overrides = ["model.source.kind=folder", f"+model.source.path={folder}"]
 
     def build(out):
-        program = [sys.executable, "-m", "pipeline.commands.orthogonalize", "smollm2_135m"]
+        program = [sys.executable, "-m", "pipeline", "orthogonalize", "smollm2_135m"]
         return [*program, "--direction", str(file), "--out", str(out), *overrides]
 
     return build

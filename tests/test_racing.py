@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts import records, samples, tensors
+from pipeline.artifacts import records, samples
 from pipeline.artifacts.layout import Layout
+from pipeline.disk import tensors
 from pipeline.maths import stability
 from pipeline.maths.racing import Prompts, lower_bound, race, shuffled
 from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, select, thresholds_for

@@ -6,13 +6,14 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from pipeline.artifacts import class_means, files, kinds, records, samples, shape
+from pipeline.artifacts import class_means, kinds, records, samples
 from pipeline.artifacts.layout import Layout
+from pipeline.disk import files, shape
 from pipeline.errors import UserError
-from pipeline.judges import judgements as by_condition
 from pipeline.maths.directions import Direction
 from pipeline.maths.selection import FITTED_SETS, FilterVerdict, PromptScores
 from pipeline.prompts.prompt import Prompt, Text, prompt_id, text_id, words_hash
+from pipeline.results import judgements as by_condition
 
 MODEL = "sha256:a"
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import yaml
 
-from pipeline.artifacts.rows import PartialRows
+from pipeline.disk.rows import PartialRows
 from pipeline.graph.kept import forget_the_dead
 from tests.graph import RUN, Project
 
@@ -118,11 +118,18 @@ def objects(project, stage):
     return {"list": held(out["md5"]), **{row["relpath"]: held(row["md5"]) for row in listed}}
 
 
-@pytest.mark.parametrize("command", [("pipeline.graph.repro",), ("dvc", "repro")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        (
+            "pipeline",
+            "repro",
+        ),
+        ("dvc", "repro"),
+    ],
+)
 def test_flipped_bits_are_seen_before_they_are_used_and_mended(project, command):
-    names = (
-        ["prompts", "engine"] if command == ("pipeline.graph.repro",) else [f"prompts@tiny-{RUN}", f"engine@tiny-{RUN}"]
-    )
+    names = ["prompts", "engine"] if command[0] == "pipeline" else [f"prompts@tiny-{RUN}", f"engine@tiny-{RUN}"]
     made, outs, kept = project.at("models") / "prompts", project.outs(), objects(project, "prompts")
     engine = objects(project, "engine")["file"]
     whole = {path: path.read_bytes() for path in (*kept.values(), engine)}
@@ -147,6 +154,6 @@ def test_flipped_bits_are_seen_before_they_are_used_and_mended(project, command)
 def test_the_damaged_list_of_a_folder_is_removed_and_what_is_whole_stays(project):
     kept = objects(project, "prompts")
     flip(kept["list"])
-    said = project.module("pipeline.graph.kept").stderr
+    said = project.module("pipeline", "code").stderr
     assert said.count("is damaged: removed, and what made it runs again") == 1
     assert [name for name, path in kept.items() if not path.exists()] == ["list"]

@@ -57,7 +57,7 @@ def made(tmp_path_factory):
     write_profiles(built)
     first = {}
     for label in ("a", "b"):
-        result = built.module("pipeline.graph.repro", "--profile", label)
+        result = built.module("pipeline", "repro", "--profile", label)
         assert "compose@tiny-" + label in running(result)
         first[label] = metrics(built, label).read_bytes()
     return built, first
@@ -69,8 +69,8 @@ def metrics(project, label):
 
 def test_going_back_runs_nothing_and_leaves_everything_as_it_was(project, first):
     for command in (
-        ("pipeline.graph.repro", "--profile", "a"),
-        ("pipeline.graph.repro", "--profile", "b"),
+        ("pipeline", "repro", "--profile", "a"),
+        ("pipeline", "repro", "--profile", "b"),
         ("dvc", "repro"),
     ):
         assert running(project.module(*command)) == []
@@ -82,7 +82,7 @@ def test_going_back_runs_nothing_and_leaves_everything_as_it_was(project, first)
 
 
 def test_results_are_printed_also_when_nothing_ran(project):
-    shown = project.module("pipeline.graph.repro", "--profile", "b").stdout
+    shown = project.module("pipeline", "repro", "--profile", "b").stdout
     assert "refusal score [substring]" in shown
 
 
@@ -100,27 +100,27 @@ def test_the_dtype_is_settled_once_and_stands_in_every_result(project):
 def test_gate_and_fresh_check_the_run_that_is_not_active(project):
     for label in ("a", "b"):
         (project.folder / "params.yaml").write_text(PARAMS.replace("profile: a", f"profile: {label}"))
-        project.module("pipeline.commands.gate", "--update")
+        project.module("pipeline", "gate", "--update")
     (project.folder / "params.yaml").write_text(PARAMS)
-    for module in ("pipeline.commands.gate", "pipeline.graph.fresh"):
-        result = project.module(module)
+    for verb in ("gate", "fresh"):
+        result = project.module("pipeline", verb)
         assert "tiny, a" in result.stdout
         assert "tiny, b" in result.stdout
     found = metrics(project, "b").parent / "found"
     damages = {
-        "pipeline.graph.fresh": [metrics(project, "b"), *(found / name for name in FOUND)],
-        "pipeline.commands.gate": [project.folder / "regression/tiny/b.json"],
+        "fresh": [metrics(project, "b"), *(found / name for name in FOUND)],
+        "gate": [project.folder / "regression/tiny/b.json"],
     }
-    for module, paths in damages.items():
+    for verb, paths in damages.items():
         for path in paths:
             kept = path.read_bytes()
             for damage in (lambda path=path, kept=kept: path.write_bytes(kept[:-9]), path.unlink):
                 damage()
-                result = project.module(module, check=False)
-                assert result.returncode == 1, f"{module} passes without a whole {path}"
+                result = project.module("pipeline", verb, check=False)
+                assert result.returncode == 1, f"{verb} passes without a whole {path}"
                 assert "Traceback" not in result.stderr
                 path.write_bytes(kept)
-        assert project.module(module).returncode == 0
+        assert project.module("pipeline", verb).returncode == 0
 
 
 def test_the_gate_names_another_dtype(project):
@@ -129,7 +129,7 @@ def test_the_gate_names_another_dtype(project):
     baseline = json.loads(kept)
     other = {"bfloat16": "float32", "float32": "bfloat16"}[baseline["dtype"]]
     path.write_text(json.dumps({**baseline, "dtype": other, "verdict": "other"}))
-    result = project.module("pipeline.commands.gate", check=False)
+    result = project.module("pipeline", "gate", check=False)
     assert f"the baseline in {other}" in result.stdout
     path.write_text(kept)
 
@@ -137,7 +137,7 @@ def test_the_gate_names_another_dtype(project):
 def test_a_stray_folder_of_results_is_named(project):
     stray = project.folder / "outputs/eval/tiny/c"
     stray.mkdir()
-    result = project.module("pipeline.graph.fresh", check=False)
+    result = project.module("pipeline", "fresh", check=False)
     assert (result.returncode, "outputs/eval/tiny/c is of no run" in result.stdout) == (1, True)
     stray.rmdir()
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.artifacts.files import file_hash
 from pipeline.config.compose import compose
 from pipeline.config.probe import PATH, LabelledFiles, read_spec
 from pipeline.config.schema import Config
+from pipeline.disk.files import file_hash
 from pipeline.entry.folders import cache_folder
 from pipeline.entry.model import open_model
 from pipeline.errors import UserError
@@ -169,7 +169,7 @@ def test_the_command_fits_measures_and_prints(tiny_spec, tmp_path):
     common += ["--override", f"fetch.mirror={tmp_path}"]
 
     def run(*more: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "pipeline.commands.fit_probe", *common, *more]
+        command = [sys.executable, "-m", "pipeline", "fit-probe", *common, *more]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
 

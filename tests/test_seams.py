@@ -65,7 +65,7 @@ def test_params_name_the_keys_that_a_stage_reads(stage):
         read |= {"model"}
     if "pipeline.artifacts.provenance.provenance" in imports_of(entry):
         read |= set(importlib.import_module(f"pipeline.stages.{stage}").READ)
-    if "pipeline.judges.panel.Panel" in used_by(entry):
+    if "pipeline.entry.judging.Panel" in used_by(entry):
         read |= keys_read(PIPELINE / "judging.py")
     _, params = STAGES[stage]["params"]
     declared = {key.split(".")[0] for key in next(iter(params.values()))}

@@ -104,7 +104,7 @@ def test_too_few_prompts_are_named_with_their_class():
 
 
 def _run_cli(path, *arguments):
-    command = [sys.executable, "-m", "pipeline.commands.select", "--scores", str(path), *arguments]
+    command = [sys.executable, "-m", "pipeline", "select", "--scores", str(path), *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -20,7 +20,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from tenacity import wait_none
 
 from pipeline import progress
-from pipeline.artifacts import locks
+from pipeline.disk import locks
 from pipeline.errors import UserError
 from pipeline.sources import Artefact, fetch, fetch_repo, https, hub, wheel
 from pipeline.sources.places import HubFile, LocalFile, Url, WheelMember, WheelParts, parse

@@ -14,17 +14,17 @@ import torch
 from omegaconf import OmegaConf
 
 from pipeline.artifacts import records
-from pipeline.artifacts.files import SUMS
-from pipeline.artifacts.headers import SINGLE
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.commands.orthogonalize import again
 from pipeline.config.compose import compose
 from pipeline.config.params import read_params
 from pipeline.config.schema import Config
+from pipeline.disk.files import SUMS
+from pipeline.disk.headers import SINGLE
 from pipeline.entry.model import model_folder
 from pipeline.stages.export import export
-from pipeline.sweep.sweep import lean, prepare
+from pipeline.sweep.jobs import lean, prepare
 from tests.cases import refused
 from tests.graph import RUN, Project
 from tests.tiny import store, tensors
@@ -94,7 +94,7 @@ def test_no_result_depends_on_what_is_kept(project, proof, tmp_path):
 
 def test_the_recipe_makes_every_byte_again(project, whole, proof, tmp_path):
     arguments = ("tiny", "--recipe", str(proof), "--out", str(tmp_path / "out"))
-    said = project.module("pipeline.commands.orthogonalize", *arguments).stdout
+    said = project.module("pipeline", "orthogonalize", *arguments).stdout
     assert f"{len(whole) - 4} files, byte for byte" in said
     assert contents(tmp_path / "out") == whole
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
@@ -159,7 +159,7 @@ def test_a_recipe_of_another_source_or_without_its_hashes_is_refused(proof, tmp_
 
 
 def test_a_proof_is_no_model(proof):
-    with refused("holds the proof of an export and no weights: make them with .*pipeline.commands.orthogonalize"):
+    with refused("holds the proof of an export and no weights: make them with .*python -m pipeline orthogonalize"):
         model_folder(tiny_config("model.source.kind=folder", f"+model.source.path={proof}"))
 
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from pipeline.artifacts.files import SUMS, file_hash
 from pipeline.artifacts.layout import Layout
+from pipeline.disk.files import SUMS, file_hash
 from pipeline.errors import UserError
 from pipeline.graph import written
 from pipeline.sources import local_path

@@ -14,12 +14,13 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from pipeline.artifacts import checkpoint, files, locks, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.commands.orthogonalize import orthogonalize
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
+from pipeline.disk import checkpoint, files, locks
 from pipeline.errors import UserError
 from pipeline.export.model import streaming, surgery
 from pipeline.maths.directions import Direction

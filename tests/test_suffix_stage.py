@@ -143,7 +143,7 @@ def test_it_is_not_run_by_default(record, project):
 
 def test_what_the_search_found_is_measured_with_its_budget_and_printed(project):
     settings = ("--prompts", "2", "--suffix-tokens", "4", "--candidates", "8", "--starts", "2", "--steps", "2")
-    printed = project.module("pipeline.commands.search_suffix", "--model", "tiny", *settings).stdout
+    printed = project.module("pipeline", "search-suffix", "--model", "tiny", *settings).stdout
     sha256 = printed.rsplit("suffix.sha256=", 1)[1].strip()
     found = measured(project, f'"suffix=found","suffix.sha256={sha256}",{SIZES}')
     [search] = found["searches"]

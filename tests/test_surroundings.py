@@ -56,7 +56,7 @@ def test_a_folder_of_letters_that_the_locale_lacks_is_one_line_and_make_repro_ru
     )
     assert error.isascii()
     before = plain.outs()
-    done = started(plain.folder, sys.executable, "-m", "pipeline.graph.repro", "--force", "compose", **FEW_LETTERS)
+    done = started(plain.folder, sys.executable, "-m", "pipeline", "repro", "--force", "compose", **FEW_LETTERS)
     assert done.returncode == 0, done.stderr
     assert plain.outs() == before
 
@@ -95,11 +95,10 @@ def test_outputs_that_cannot_be_written_are_one_line_and_stay_as_they_are(plain)
 
 
 @pytest.mark.parametrize(
-    "module",
-    ["pipeline", "pipeline.stages", "pipeline.graph.closure", "pipeline.graph.repro", "pipeline.commands.select"],
+    "words", [["pipeline"], ["pipeline.stages"], ["pipeline", "code"], ["pipeline", "repro"], ["pipeline", "select"]]
 )
-def test_a_python_without_the_libraries_is_one_line_whatever_is_started(module):
-    done = started(ROOT, sys.executable, "-S", "-m", module)
+def test_a_python_without_the_libraries_is_one_line_whatever_is_started(words):
+    done = started(ROOT, sys.executable, "-S", "-m", *words)
     error = one_line(
         done.stderr.decode(), "lacks dvc, .*torch.*: run `make setup` once and `source .venv/bin/activate`"
     )

@@ -96,7 +96,7 @@ def test_nothing_is_said_behind_an_error(tmp_path, monkeypatch):
 
 
 def test_from_one_stage_to_the_next_it_is_never_silent_for_three_seconds(tmp_path):
-    events = seen([sys.executable, "-m", "pipeline.graph.repro", "prompts"], Project(tmp_path / "graph").folder)
+    events = seen([sys.executable, "-m", "pipeline", "repro", "prompts"], Project(tmp_path / "graph").folder)
     silence, said = longest_silence(events)
     assert silence <= LIMIT, f"{silence:.1f} s after '{said}'"
     assert "DVC: keeping what compose made" in "".join(text for _, text in events)

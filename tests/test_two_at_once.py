@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 
-from pipeline.artifacts import locks
+from pipeline.disk import locks
 from tests.graph import RUN, Project
 
 MADE_BY = {  # stages that keep what is unfinished: what they make
@@ -94,7 +94,7 @@ def test_a_second_run_of_the_graph_waits_and_one_after_both_were_killed_waits_fo
     made, running = project.at("models") / "scores", project.folder / "outputs/partial/scores.lock"
     whole = content(made)
     forget(project, "scores")
-    both = [start(project, "pipeline.graph.repro", "scores") for _ in range(2)]
+    both = [start(project, "pipeline", "repro", "scores") for _ in range(2)]
     waits = [f"waiting for process {process.pid}, which runs the graph here" for process, _ in both]
     until(lambda: any(line in said.read_text() for line in waits for _, said in both), both)
     until(lambda: running.exists() and running.read_text(), both)
@@ -103,7 +103,7 @@ def test_a_second_run_of_the_graph_waits_and_one_after_both_were_killed_waits_fo
     try:
         kill(both)
         (project.folder / ".dvc/tmp/rwlock").write_text('{"write": {')  # DVC was killed while it wrote it
-        again = start(project, "pipeline.graph.repro", "scores")
+        again = start(project, "pipeline", "repro", "scores")
         until(lambda: f"waiting for process {stage}, which runs stage scores" in again[1].read_text(), [again])
         assert again[0].poll() is None
     finally:
@@ -111,14 +111,14 @@ def test_a_second_run_of_the_graph_waits_and_one_after_both_were_killed_waits_fo
     assert again[0].wait() == 0, again[1].read_text()
     assert content(made) == whole != {}
     assert not list(running.parent.iterdir())
-    third = project.module("pipeline.graph.repro", "scores").stdout
+    third = project.module("pipeline", "repro", "scores").stdout
     assert "Stage 'scores@tiny-smoke' didn't change, skipping" in third
 
 
 def test_the_second_of_two_runs_of_the_graph_finds_everything_done(project):
     whole = content(project.at("models"))
     forget(project, "direction")
-    both = [start(project, "pipeline.graph.repro", "direction") for _ in range(2)]
+    both = [start(project, "pipeline", "repro", "direction") for _ in range(2)]
     assert [process.wait() for process, _ in both] == [0, 0], [said.read_text() for _, said in both]
     ran = [said.read_text().count("Running stage 'direction@tiny-smoke'") for _, said in both]
     assert sorted(ran) == [0, 1]
@@ -130,11 +130,11 @@ def test_two_workspaces_fill_one_cache_folder_and_end_with_the_same_bytes_after_
     projects = [Project(tmp_path / name) for name in ("one", "two")]
     for each in projects:
         each.params(overrides=f"fetch.cache={cache}")
-    both = [start(each, "pipeline.graph.repro", "engine") for each in projects]
+    both = [start(each, "pipeline", "repro", "engine") for each in projects]
     until(lambda: list(cache.glob("random/.*tmp-*/*")), both)
     kill(both, os.killpg)
     assert list(cache.glob("random/.*tmp-*"))
-    again = [start(each, "pipeline.graph.repro", "engine") for each in projects]
+    again = [start(each, "pipeline", "repro", "engine") for each in projects]
     assert [process.wait() for process, _ in again] == [0, 0], [said.read_text() for _, said in again]
     [folder] = (cache / "random").iterdir()
     assert (folder / "config.json").exists()
@@ -170,7 +170,7 @@ def test_a_lock_goes_with_its_process_and_leaves_no_file(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from pipeline.artifacts.locks import only_writer
+from pipeline.disk.locks import only_writer
 with only_writer(Path({str(lock)!r}), "sleeps"):
     print("held", flush=True)
     time.sleep(600)

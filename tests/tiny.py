@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.artifacts.headers import INDEX, SINGLE
+from pipeline.disk.headers import INDEX, SINGLE
 from pipeline.export.model import proof
 from pipeline.maths.directions import Direction
 from pipeline.model.loading import loading

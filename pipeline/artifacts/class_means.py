@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, tensors
+from pipeline.disk import files, tensors
 from pipeline.maths.selection import FITTED_SETS, FilterVerdict
 
 if TYPE_CHECKING:  # loading torch takes a second, and whoever has tensors has loaded it

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # which pydantic wants before Python 3.12
 
 from pipeline.config.checks import DTYPES
-from pipeline.judges.verdict import LABELS
+from pipeline.names import LABELS
 
 exact = with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import files
 from pipeline.artifacts.kinds import FilterSummary
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.result_kinds import Audit
-from pipeline.artifacts.shape import read_record
 from pipeline.config.reading import read_settings
 from pipeline.config.schema import Config, SourceConfig
+from pipeline.disk import files
+from pipeline.disk.shape import read_record
 from pipeline.display import plain
 from pipeline.errors import UserError
 

@@ -7,8 +7,9 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, kinds, shape, tables, tensors
+from pipeline.artifacts import kinds
 from pipeline.artifacts.layout import Layout
+from pipeline.disk import files, shape, tables, tensors
 from pipeline.errors import UserError
 from pipeline.maths.selection import (
     FITTED_SETS,

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import kinds, records, shape, tensors
+from pipeline.artifacts import kinds, records
 from pipeline.artifacts.layout import Layout
+from pipeline.disk import shape, tensors
 from pipeline.errors import UserError
-from pipeline.maths.names import DEFAULT
 from pipeline.maths.selection import CandidateScores, PromptScores
+from pipeline.names import MEAN_DIFFERENCE
 
 if TYPE_CHECKING:  # loading torch takes a second, and some stages need none of these
     from torch import Tensor
@@ -196,7 +197,7 @@ def read_sources(
     vectors = [vector for _, finding in findings.values() for vector in (finding.r, finding.readout)]
     _require_width(layout.findings, chosen, [vector for vector in vectors if vector is not None])
     for name, ((position, layer), finding) in findings.items():
-        if not (name == DEFAULT and (position, layer) == (chosen.position, chosen.layer)):
+        if not (name == MEAN_DIFFERENCE and (position, layer) == (chosen.position, chosen.layer)):
             sources[name] = finding.interventions(layer, position, coefficient)
     return sources
 

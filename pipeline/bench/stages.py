@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.bench.timing import Row
+from pipeline.disk import files
 from pipeline.errors import UserError
 
 SECTION = "stages, last run"

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files
 from pipeline.capability.maths import Answer
+from pipeline.disk import files
 
 
 def task_row(task: str, answers: Mapping[str, Answer], value: float | None, stderr: float | None) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts import files
+from pipeline.disk import files
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
 from pipeline.errors import UserError
-from pipeline.judges.verdict import REFUSED, UNSAFE
 from pipeline.maths.statistics import kappa, rate
+from pipeline.names import REFUSED, UNSAFE
 from pipeline.report.tables import cells
 
 Labels = Sequence[str]
@@ -101,7 +101,3 @@ def main() -> None:
             Console(width=100).print(table)
 
     guarded(run)
-
-
-if __name__ == "__main__":
-    main()

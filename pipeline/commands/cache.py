@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from pipeline.artifacts import space
-from pipeline.artifacts.space import Held, Ruler
+from pipeline.disk import space
+from pipeline.disk.space import Held, Ruler
 from pipeline.display import plain
 from pipeline.entry.arguments import Parser
 from pipeline.entry.folders import cache_folder

@@ -184,7 +184,3 @@ def main() -> None:
         print(f"{plain(config.model.title)} works: every check passed")
 
     guarded(run)
-
-
-if __name__ == "__main__":
-    main()

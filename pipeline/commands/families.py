@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from pipeline.artifacts.files import replacing
 from pipeline.config.compose import CONF, family
 from pipeline.config.family import Family
+from pipeline.disk.files import replacing
 from pipeline.display import plain
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
@@ -115,7 +115,3 @@ def main() -> None:
 
     guarded(run)
     sys.exit(min(failed, 1))
-
-
-if __name__ == "__main__":
-    main()

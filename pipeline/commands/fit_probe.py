@@ -101,7 +101,3 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     guarded(lambda: Console(width=150).print(table(make(arguments))))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.params import Run
+from pipeline.disk import files
 from pipeline.display import plain
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
@@ -130,7 +130,3 @@ def main() -> None:
         print(f"gate: refusal rates unmoved on the same prompts, of {'; '.join(map(str, runs))}")
 
     guarded(run)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,17 +13,17 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import files
-from pipeline.artifacts.locks import only_writer
 from pipeline.config.compose import compose
 from pipeline.config.probe import read_spec
 from pipeline.config.schema import Config
+from pipeline.disk import files
+from pipeline.disk.locks import only_writer
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
 from pipeline.errors import UserError
-from pipeline.judges.names import NAMES, TEXT_JUDGES
 from pipeline.judges.registry import JUDGES
-from pipeline.judges.verdict import Verdict
+from pipeline.names import JUDGE_NAMES, TEXT_JUDGES
+from pipeline.results.verdict import Verdict
 
 COLUMNS = ("prompt", "response")
 Text = tuple[str, str]
@@ -51,7 +51,7 @@ def verdicts_on(
     """Verdicts of every judge on every text. Judges that are models keep theirs in `partial` as they come."""
     if all(name in TEXT_JUDGES for name in judges):
         return {name: {text: JUDGES[name](*text) for text in texts} for name in judges}
-    from pipeline.judges.panel import Panel  # loads torch: seconds that judges of text need not wait
+    from pipeline.entry.judging import Panel  # loads torch: seconds that judges of text need not wait
 
     panel = Panel(settings(overrides), lambda key: partial / f"{key}.jsonl")
     return {name: panel.verdicts(name, texts) for name in judges}
@@ -81,9 +81,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _judges(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in NAMES]
+    unknown = [name for name in names if name not in JUDGE_NAMES]
     if unknown or not names:
-        raise UserError(f"--judges {text!r}: use one or more of {', '.join(NAMES)}, separated by commas")
+        raise UserError(f"--judges {text!r}: use one or more of {', '.join(JUDGE_NAMES)}, separated by commas")
     return list(dict.fromkeys(names))
 
 
@@ -91,7 +91,7 @@ def main() -> None:
     """Read, judge, write, count."""
     parser = Parser(__doc__)
     parser.add_argument("rows", type=Path, help="JSONL file of rows with prompt and response")
-    parser.add_argument("--judges", default="substring", help=f"of {', '.join(NAMES)} (default: %(default)s)")
+    parser.add_argument("--judges", default="substring", help=f"of {', '.join(JUDGE_NAMES)} (default: %(default)s)")
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSONL file of the same rows with verdicts")
     parser.add_argument(
         "--set",
@@ -115,7 +115,3 @@ def main() -> None:
             print(f"{name}: " + ", ".join(f"{label} {count}" for label, count in sorted(counts.items())))
 
     guarded(run)
-
-
-if __name__ == "__main__":
-    main()

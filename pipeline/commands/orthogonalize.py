@@ -18,11 +18,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import files, records
-from pipeline.artifacts.locks import only_writer
+from pipeline.artifacts import records
 from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
+from pipeline.disk import files
+from pipeline.disk.locks import only_writer
 from pipeline.display import plain
 from pipeline.entry.arguments import Parser
 from pipeline.entry.model import model_folder
@@ -123,7 +124,3 @@ def main() -> None:
         print(plain(f"{arguments.out}: {coverage['n_edited']} of {coverage['n_writers']} writers edited"))
 
     guarded(run)
-
-
-if __name__ == "__main__":
-    main()

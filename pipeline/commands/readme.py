@@ -1,6 +1,6 @@
 """readme: make the README's tables again from the committed results; exit status 0 also where nothing changed."""
 
-from pipeline.artifacts.files import read_text, replacing
+from pipeline.disk.files import read_text, replacing
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
 from pipeline.report.readme import README, edited, renewed

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.locks import only_writer
 from pipeline.artifacts.provenance import identity
 from pipeline.config.params import read_params
 from pipeline.config.resolved import load
 from pipeline.config.schema import Config
+from pipeline.disk import files
+from pipeline.disk.locks import only_writer
 from pipeline.entry.arguments import Parser
 from pipeline.entry.model import open_model
 from pipeline.entry.program import guarded
@@ -184,7 +185,3 @@ def main() -> None:
         )
 
     guarded(run)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,11 +14,11 @@ from typing import Any
 from pipeline.artifacts.records import selection_record
 from pipeline.config.checks import LARGEST_SIZE
 from pipeline.config.labels import shown
-from pipeline.config.schema import RULES
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
 from pipeline.errors import UserError
 from pipeline.maths.selection import FILTERS, Baselines, CandidateScores, select, thresholds_for
+from pipeline.names import RULES
 from pipeline.prompts.load import read_rows
 from pipeline.published.files import PUBLISHED_NAMES
 
@@ -131,7 +131,3 @@ def main() -> None:
         print(json.dumps({"position": chosen["position"], "layer": chosen["layer"], **record}))
 
     guarded(run)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,11 +13,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.artifacts.files import read_text
 from pipeline.config.checks import require_no_resolvers
 from pipeline.config.labels import require_label, require_name
-from pipeline.config.plain import parse_yaml
 from pipeline.config.reading import merged, read_settings
+from pipeline.disk.files import read_text
+from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError, first_line
 
 ONE_RUN = ".one-run"  # a folder with this file holds one run alone, whose overrides need no name: a job of a sweep

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.artifacts.files import read_text
 from pipeline.config.checks import require_no_references, require_no_resolvers, require_numbers
-from pipeline.config.plain import parse_yaml
+from pipeline.disk.files import read_text
+from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError, first_line
 
 LARGEST = 2**20  # bytes of a file of settings

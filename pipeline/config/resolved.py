@@ -6,9 +6,9 @@ from typing import Any
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.artifacts.shape import made_again
 from pipeline.config.reading import merged, read_settings
 from pipeline.config.schema import Config
+from pipeline.disk.shape import made_again
 from pipeline.errors import UserError
 
 

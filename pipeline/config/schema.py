@@ -10,10 +10,7 @@ from pipeline.config.checks import AUTO, DTYPES, check
 from pipeline.config.data import DataConfig, SplitSizes, TextConfig
 from pipeline.config.family import Family
 from pipeline.config.suffix import SuffixConfig
-from pipeline.judges.names import REFUSAL_JUDGES, SAFETY_JUDGES, TEXT_JUDGES
-from pipeline.maths.labels import ALL_EFFECTS
-from pipeline.maths.names import DEFAULT, ESTIMATOR_NAMES
-from pipeline.maths.selection import RULES
+from pipeline.names import EFFECTS, ESTIMATOR_NAMES, MEAN_DIFFERENCE, REFUSAL_JUDGES, RULES, SAFETY_JUDGES, TEXT_JUDGES
 
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 QUANTIZED = ("8bit", "4bit")
@@ -197,10 +194,10 @@ class EstimatorsConfig:
         unknown = [name for name in self.names if name not in ESTIMATOR_NAMES]
         check(not unknown, "estimators.names", unknown, f"use {', '.join(ESTIMATOR_NAMES)}")
         check(
-            not self.names or DEFAULT in self.names,
+            not self.names or MEAN_DIFFERENCE in self.names,
             "estimators.names",
             self.names,
-            f"keep {DEFAULT}, what the others are held against, or use [] for none",
+            f"keep {MEAN_DIFFERENCE}, what the others are held against, or use [] for none",
         )
         check(
             len(self.positions) > 0 and all(position < 0 for position in self.positions),
@@ -263,12 +260,12 @@ class EvaluateConfig:
     n_prompts: int = MISSING
 
     def __post_init__(self):
-        needed, known = {"ablation", "addition"}, set(ALL_EFFECTS)
+        needed, known = {"ablation", "addition"}, set(EFFECTS)
         check(
             needed <= set(self.effects) <= known,
             "evaluate.effects",
             self.effects,
-            f"keep {' and '.join(sorted(needed))}, and use {', '.join(ALL_EFFECTS)}",
+            f"keep {' and '.join(sorted(needed))}, and use {', '.join(EFFECTS)}",
         )
         check(self.n_prompts >= 0, "evaluate.n_prompts", self.n_prompts, "use 0 (nothing beyond the main sets) or more")
         named = all(name.isidentifier() and "_" not in name for name in self.systems)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from pipeline.config.checks import DTYPES, check
-from pipeline.judges.names import TEXT_JUDGES
+from pipeline.names import TEXT_JUDGES
 
 SOURCES = ("none", "given", "found")
 

@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 def _command() -> str:
     """How the process was started, where it was as a module."""
-    if sys.argv[0].startswith("python "):  # a verb of `python -m pipeline`
+    if " " in sys.argv[0]:  # a verb, as the door has put it
         return sys.argv[0]
     spec = sys.modules["__main__"].__spec__
     return f"python -m {spec.name.removesuffix('.__main__')}" if spec else sys.argv[0]

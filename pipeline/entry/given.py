@@ -2,10 +2,10 @@
 
 from pipeline.artifacts.kinds import Settled
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.shape import read_record
 from pipeline.config.checks import AUTO
 from pipeline.config.resolved import load
 from pipeline.config.schema import Config
+from pipeline.disk.shape import read_record
 
 COMPOSES, SETTLES = "compose", "engine"  # stages that make the configuration, and the dtype it leaves open
 

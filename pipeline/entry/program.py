@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.locks import only_writer
+from pipeline.disk.locks import only_writer
 from pipeline.entry.bars import show
 from pipeline.entry.given import given
 from pipeline.entry.shortage import ran_out

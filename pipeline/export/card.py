@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pipeline.artifacts.files import replacing
+from pipeline.disk.files import replacing
 from pipeline.display import LINE, code, markdown, plain
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files
-from pipeline.artifacts.files import SUMS
+from pipeline.disk import files
+from pipeline.disk.files import SUMS
 from pipeline.errors import UserError, first_line
 
 if TYPE_CHECKING:

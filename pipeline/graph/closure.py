@@ -1,7 +1,7 @@
 """What code a stage's results depend on: its module, and whatever that imports, also inside functions.
 
-`python -m pipeline.graph.closure` writes outputs/code.json, a hash for each stage of dvc.yaml, and each stage depends on its
-own: a change of code, or of a locked library, runs the stages again that can reach it, and no other.
+Stage `code` writes outputs/code.json, a hash for each stage of dvc.yaml, and each stage depends on its own: a change of
+code, or of a locked library, runs the stages again that can reach it, and no other.
 """
 
 import ast
@@ -14,10 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import content_hash, read_text, write_json
-from pipeline.artifacts.layout import CODE
-from pipeline.config.plain import parse_yaml
-from pipeline.entry.arguments import Parser
+from pipeline.disk.files import content_hash, read_text
+from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError
 
 PACKAGE = "pipeline"
@@ -153,16 +151,3 @@ def _parsed(content: bytes) -> tuple[str, ...]:
 
 def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def main() -> None:
-    """Write the record."""
-    Parser(__doc__).parse_args()
-
-    from pipeline.entry.program import guarded
-
-    guarded(lambda: write_json(CODE, record()))
-
-
-if __name__ == "__main__":
-    main()

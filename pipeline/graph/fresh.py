@@ -1,7 +1,7 @@
 """Do dvc.lock, the configuration, the code and the committed results of every run belong together?
 
 Needs no data: asks `dvc repro --dry --allow-missing` of each run of dvc.lock, active or not, which stages it would
-run. Exit 1 names them.
+run.
 """
 
 import re
@@ -11,25 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import read_object, read_text
 from pipeline.artifacts.layout import CODE, Layout
-from pipeline.config.params import LARGEST_LOCK, Run, read_params
-from pipeline.config.plain import parse_yaml
-from pipeline.display import plain
-from pipeline.entry.arguments import Parser
-from pipeline.entry.program import guarded
+from pipeline.config.params import LARGEST_LOCK, Run
+from pipeline.disk.files import read_object, read_text
+from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError
 from pipeline.graph import closure
-from pipeline.graph.repro import dvc, every_run
+from pipeline.graph.repro import every_run
 from pipeline.graph.seal import broken, sealed
-from pipeline.report.readme import README, edited
 
 DRY = "--dry-run-of"  # the call of this program in which DVC is asked about one run
 
 
 def stale_stages(run: Run, root: Path = Path()) -> list[str]:
     """Stages that `dvc repro` would run for a run. Raises UserError when DVC itself fails."""
-    command = [sys.executable, "-m", "pipeline.graph.fresh", DRY, run.model, run.label, *run.overrides]
+    command = [sys.executable, "-m", "pipeline", "fresh", DRY, run.model, run.label, *run.overrides]
     result = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", errors="replace")
     # What a stage would read may be left elsewhere: DVC gives up at the first stage that it would run then.
     given_up = re.findall(r"failed to reproduce '([^']+)'", result.stderr)
@@ -135,8 +131,6 @@ def problems() -> list[str]:
     found += broken_graph()
     found += [f"{path} is missing: check it out again" for run in runs for path in missing_results(run)]
     found += [f"{path} is not what was sealed: check it out again, or make it again" for path in edited_results(runs)]
-    parts = edited() if README.exists() else []
-    found += [f"{README}: part '{name}' is not what the results make: `python -m pipeline readme`" for name in parts]
     stray = stray_folders(runs)
     found += [f"{folder} is of no run in dvc.lock or params.yaml: delete it" for folder in stray]
     found += [
@@ -145,28 +139,3 @@ def problems() -> list[str]:
         if not any(folder in path.parents for folder in stray)
     ]
     return list(dict.fromkeys(found))
-
-
-def main() -> None:
-    """Print every stage that is out of date and every stray folder."""
-    if sys.argv[1:2] == [DRY]:
-        model, label, *overrides = sys.argv[2:]
-        sys.exit(dvc(Run(model, label, tuple(overrides)), "repro", "--dry", "--allow-missing"))
-    Parser(__doc__).parse_args()
-
-    def run() -> None:
-        read_params()
-        found = problems()
-        for line in found:
-            print(plain(f"FAIL {line}"))
-        if found:
-            sys.exit(1)
-        print(
-            "fresh: dvc.lock, configuration, code and results belong together, of " + "; ".join(map(str, every_run()))
-        )
-
-    guarded(run)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
 """What DVC keeps, held against its hashes before it is used; and what a killed DVC leaves in the way.
 
-`python -m pipeline.graph.kept`, which stage `code` runs, does so for a plain `dvc repro`; `pipeline.graph.repro` does by itself.
-DVC trusts its cache: an object that is write-protected is not read before it stands in the workspace, and a file whose
-size and time are the same counts as the same.
+Stage `code` does so for a plain `dvc repro`; `make repro` does it as it goes. DVC trusts its cache: an object that is
+write-protected is not read before it stands in the workspace, and a file whose size and time are the same counts as
+the same.
 """
 
 import json
@@ -14,9 +14,6 @@ from typing import Any
 
 import psutil
 
-from pipeline.artifacts.layout import WORKSPACE
-from pipeline.artifacts.locks import is_held
-from pipeline.entry.arguments import Parser
 from pipeline.progress import note
 
 RWLOCK = Path(".dvc/tmp/rwlock")
@@ -111,20 +108,3 @@ def verify() -> None:
                 with suppress(ObjectFormatError, FileNotFoundError):
                     out.cache.check(out.hash_info.value)  # the list of a folder, which may be no JSON any more
                 out.status()
-
-
-def main() -> None:
-    """Command line."""
-    Parser(__doc__).parse_args()
-
-    from pipeline.entry.program import guarded
-
-    def run() -> None:
-        if not is_held(WORKSPACE):  # else `pipeline.graph.repro` runs the graph, and verifies by itself
-            verify()
-
-    guarded(run)
-
-
-if __name__ == "__main__":
-    main()

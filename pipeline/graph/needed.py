@@ -6,15 +6,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.artifacts.files import read_text
 from pipeline.artifacts.provenance import random_recipe
 from pipeline.config.compose import compose
 from pipeline.config.params import Run, profile_of
-from pipeline.config.plain import parse_yaml
 from pipeline.config.schema import Config, SourceConfig
+from pipeline.disk.files import read_text
+from pipeline.disk.plain import parse_yaml
+from pipeline.entry.judging import reader_config
 from pipeline.judges.formats.formats import FORMATS
-from pipeline.judges.names import PROBE
-from pipeline.judges.panel import reader_config
+from pipeline.names import PROBE
 from pipeline.sources.held import Needed
 
 

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import read_text
-from pipeline.artifacts.space import Held, at_rest, inodes, same_bytes
 from pipeline.config.params import LARGEST_LOCK
-from pipeline.config.plain import parse_yaml
+from pipeline.disk.files import read_text
+from pipeline.disk.plain import parse_yaml
+from pipeline.disk.space import Held, at_rest, inodes, same_bytes
 from pipeline.errors import UserError
 
 WHAT, PARTIAL, COPIED = "DVC's cache", "outputs/partial", "second copies"

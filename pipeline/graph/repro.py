@@ -1,7 +1,7 @@
-"""Run the graph for one run and print its results: python -m pipeline repro [--profile standard]
+"""DVC on one run after another: its profile is changed for this call alone, and params.yaml stays as it is.
 
-The same as `dvc repro`, but for a run that params.yaml need not name: its profile is changed for this call alone,
-and the file stays as it is. What a run makes is kept under its own label, so that runs stand side by side.
+The same as `dvc repro`, but for a run that params.yaml need not name. What a run makes is kept under its own label, so
+that runs stand side by side.
 """
 
 import os
@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.artifacts.layout import WORKSPACE, Layout
-from pipeline.artifacts.locks import only_writer
-from pipeline.config.labels import require_label, require_name
+from pipeline.artifacts.layout import WORKSPACE
+from pipeline.config.labels import require_label
 from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
-from pipeline.entry.arguments import Parser
-from pipeline.errors import UserError
+from pipeline.disk.locks import only_writer
 from pipeline.graph.kept import forget_the_dead, verified
 
 PARAMS = "params.yaml"
@@ -116,10 +114,17 @@ def dvc(run: Run, *command: str) -> int:
         return main(list(command))
 
 
-def in_utf8() -> None:
+def alone(run: Callable[[], None]) -> None:
+    """Call `run` once no other process runs the graph here, which it waits for."""
+    with only_writer(WORKSPACE, "runs the graph here"):
+        forget_the_dead()
+        run()
+
+
+def in_utf8(verb: str) -> None:
     """Start this process again where DVC could not name files of other letters: it writes names as UTF-8."""
     if sys.getfilesystemencoding() != "utf-8":
-        command = [sys.executable, "-m", "pipeline.graph.repro", *sys.argv[1:]]
+        command = [sys.executable, "-m", "pipeline", verb, *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "PYTHONUTF8": "1"})
 
 
@@ -135,48 +140,3 @@ def every_run(root: Path = Path()) -> list[Run]:
     """Every run of dvc.lock and of params.yaml, each once."""
     found = {(run.model, run.label): run for run in (*recorded_runs(root / "dvc.lock"), *runs_of(None, root))}
     return [found[key] for key in sorted(found)]
-
-
-def _repro(label: str | None, targets: Sequence[str], force: bool) -> None:
-    from pipeline.report.tables.claim import closing, text
-
-    for run in runs_of(label):
-        layout = Layout(run.model, run.label)
-        before = layout.report.stat().st_mtime_ns if layout.report.exists() else 0
-        named = [f"{require_name('stage', target)}@{run.model}-{run.label}" for target in targets]
-        if dvc(run, "repro", *(["--force"] if force else []), *named):
-            raise UserError(f"run {run} failed: the lines above say where; `make repro` goes on there")
-        if not targets and before and layout.report.stat().st_mtime_ns == before:
-            print(text(layout.metrics) + closing(run.label), end="")
-
-
-def _figures() -> None:
-    for run in every_run():
-        if dvc(run, "repro", "--allow-missing", f"figures@{run.model}-{run.label}"):
-            raise UserError(f"the figures of run {run} were not made: the lines above say why")
-        for path in sorted(Layout(run.model, run.label).figure("any").parent.glob("*.png")):
-            print(path)
-
-
-def main() -> None:
-    """Command line."""
-    parser = Parser(__doc__)
-    parser.add_argument("stages", nargs="*", help="stages of the run, with what they need (default: all)")
-    parser.add_argument("--profile", help="PROFILE or PROFILE-NAME instead of that of params.yaml")
-    parser.add_argument("--force", action="store_true", help="run stages that are up to date as well")
-    parser.add_argument("--figures", action="store_true", help="the figures of every run of dvc.lock, and their paths")
-    arguments = parser.parse_args()
-    in_utf8()
-
-    from pipeline.entry.program import guarded
-
-    def run() -> None:
-        with only_writer(WORKSPACE, "runs the graph here"):
-            forget_the_dead()
-            _figures() if arguments.figures else _repro(arguments.profile, arguments.stages, arguments.force)
-
-    guarded(run)
-
-
-if __name__ == "__main__":
-    main()

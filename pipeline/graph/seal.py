@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.artifacts.files import file_hash, read_object, write_json
+from pipeline.disk.files import file_hash, read_object, write_json
 
 
 def write_seal(seal: Path, results: Iterable[Path]) -> None:

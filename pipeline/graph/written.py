@@ -11,10 +11,10 @@ from configparser import ConfigParser, Error
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import read_json, read_object, read_text, write_json
 from pipeline.artifacts.layout import CODE, Layout
 from pipeline.config.params import LARGEST_LOCK
-from pipeline.config.plain import parse_yaml
+from pipeline.disk.files import read_json, read_object, read_text, write_json
+from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError
 
 GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")

@@ -3,6 +3,6 @@
 from collections.abc import Callable
 
 from pipeline.judges.text import markers, substring
-from pipeline.judges.verdict import Verdict
+from pipeline.results.verdict import Verdict
 
 JUDGES: dict[str, Callable[[str, str], Verdict]] = {"substring": substring.judge, "markers": markers.judge}

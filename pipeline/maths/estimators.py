@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline.maths.directions import Direction, mean_row
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
-from pipeline.maths.names import DEFAULT
+from pipeline.names import MEAN_DIFFERENCE
 
 Harmful = Float[Tensor, "harmful d_model"]
 Harmless = Float[Tensor, "harmless d_model"]
@@ -97,7 +97,7 @@ def leace(harmful: Harmful, harmless: Harmless) -> Finding:
 
 Estimator = Callable[[Harmful, Harmless], Finding]
 ESTIMATORS: Mapping[str, Estimator] = {
-    DEFAULT: mean_difference,
+    MEAN_DIFFERENCE: mean_difference,
     "principal_component": principal_component,
     "logistic_probe": logistic_probe,
     "leace": leace,

@@ -9,9 +9,9 @@ import numpy as np
 
 from pipeline.maths.comparisons import Comparison, Outcomes, compare, holm, rank, smallest_mean_change
 from pipeline.maths.labels import BASELINE, Label, is_null, strength
-from pipeline.maths.names import DEFAULT, ESTIMATOR_NAMES
 from pipeline.maths.selection import PromptScores
 from pipeline.maths.statistics import Estimate, kappa, mean, rate
+from pipeline.names import ESTIMATOR_NAMES, MEAN_DIFFERENCE
 
 LEAST_IN_CATEGORY = 10  # of fewer prompts a rate says next to nothing
 
@@ -125,12 +125,12 @@ def estimator_comparisons(
     `same`: among the compared places the difference in means has the pipeline's own direction, so its
     completions are those of the chosen direction. Holm's correction is over all of them together.
     """
-    reference = "" if same else DEFAULT
-    if not evaluated.get(DEFAULT):
+    reference = "" if same else MEAN_DIFFERENCE
+    if not evaluated.get(MEAN_DIFFERENCE):
         return {}
     family: dict[tuple[str, str], Comparison] = {}
     for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
-        for name in (name for name, there in evaluated.items() if there and name != DEFAULT):
+        for name in (name for name, there in evaluated.items() if there and name != MEAN_DIFFERENCE):
             pair = (str(Label(kind, effect, reference)), str(Label(kind, effect, name)))
             family[name, effect] = compare(outcomes[pair[0]], outcomes[pair[1]])
     corrected = holm({f"{name} {effect}": row for (name, effect), row in family.items()})

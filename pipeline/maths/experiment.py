@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention, batch_kinds
-from pipeline.maths.labels import ALL_EFFECTS, BASELINE, EFFECTS, Label
+from pipeline.maths.labels import BASELINE, EFFECTS, Label
+from pipeline.names import EFFECTS as ALL
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ def interventions(direction: Direction, coefficient: float) -> dict[str, Interve
     }
 
 
-def conditions(
-    sources: Mapping[str, Mapping[str, Intervention]], asked: Sequence[str] = ALL_EFFECTS
-) -> list[Condition]:
+def conditions(sources: Mapping[str, Mapping[str, Intervention]], asked: Sequence[str] = ALL) -> list[Condition]:
     """Both baselines, then every effect asked for that each source has, harmful prompts first."""
     found = [Condition(Label(kind, BASELINE), None) for kind in EFFECTS]
     for source, effects in sources.items():
@@ -53,7 +52,7 @@ def further_conditions(
     `sets`: further evaluation sets, on which every effect is measured. `systems`: system prompts by name, under each
     of which the sets `under_systems` (name -> a kind in EFFECTS) are answered with the effects of their kind.
     """
-    asked = [(name, "", ALL_EFFECTS) for name in sets]
+    asked = [(name, "", ALL) for name in sets]
     asked += [(name, system, EFFECTS[kind]) for system in systems for name, kind in under_systems.items()]
     found = []
     for kind, system, effects in asked:

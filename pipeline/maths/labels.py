@@ -5,7 +5,6 @@ from dataclasses import dataclass
 # What an effect is measured on: prompts that a model should refuse, and prompts that it should answer.
 EFFECTS = {"harmful": ("ablation", "subtraction"), "harmless": ("addition",)}
 BASELINE = "baseline"
-ALL_EFFECTS = ("ablation", "subtraction", "addition")
 
 
 @dataclass(frozen=True)

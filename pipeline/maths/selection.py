@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RULES = ("paper", "calibrated")
+from pipeline.names import RULES
+
 FITTED_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
 BEATEN = "beaten"  # by a better candidate, in a race
 FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass", BEATEN)

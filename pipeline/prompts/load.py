@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files
 from pipeline.config.data import FileSpec
-from pipeline.config.plain import parse_yaml
+from pipeline.disk import files
+from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError
 from pipeline.prompts.prompt import Prompt, prompt_id
 

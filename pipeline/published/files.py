@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files
-from pipeline.artifacts.tensors import read_tensors
+from pipeline.disk import files
+from pipeline.disk.tensors import read_tensors
 from pipeline.errors import UserError, first_line
 from pipeline.maths.selection import CandidateScores
 

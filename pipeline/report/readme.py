@@ -7,11 +7,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.files import read_object, read_text
 from pipeline.artifacts.layout import Layout
+from pipeline.disk.files import read_object, read_text
 from pipeline.errors import UserError
 from pipeline.maths.labels import Label
-from pipeline.maths.names import ESTIMATOR_NAMES
+from pipeline.names import ESTIMATOR_NAMES
 from pipeline.report.tables import cells
 
 README = Path("README.md")
@@ -53,6 +53,12 @@ def edited(root: Path = Path()) -> list[str]:
     text = read_text(root / README)
     now, made = PART.findall(text), PART.findall(renewed(text, root))
     return [name for (_, name, old, _), (_, _, new, _) in zip(now, made, strict=True) if old != new]
+
+
+def problems() -> list[str]:
+    """A line for each part that is not what the results make; none where there is no README."""
+    names = edited() if README.exists() else []
+    return [f"{README}: part '{name}' is not what the results make: `python -m pipeline readme`" for name in names]
 
 
 def _table(columns: Row, rows: Iterable[Row]) -> str:

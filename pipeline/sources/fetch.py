@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.artifacts.files import require_noted
-from pipeline.artifacts.locks import only_writer
+from pipeline.disk.files import require_noted
+from pipeline.disk.locks import only_writer
 from pipeline.errors import UserError
 from pipeline.sources import https, hub, wheel
 from pipeline.sources.cache import WORK, holds, sha256_of, writing_to

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from huggingface_hub import scan_cache_dir
 
-from pipeline.artifacts.files import LOCK
-from pipeline.artifacts.space import Held, at_rest, locked
+from pipeline.disk.files import LOCK
+from pipeline.disk.space import Held, at_rest, locked
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MADE = re.compile(r"(?P<of>[0-9a-f]{16,64})-transformers-(?P<version>.+)")

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     XetDownloadError,
 )
 
-from pipeline.artifacts.files import read_object
+from pipeline.disk.files import read_object
 from pipeline.errors import UserError
 from pipeline.sources.cache import WORK, writing_to
 from pipeline.sources.places import REPO, HubFile, PlaceError, pinned

@@ -6,14 +6,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, records, samples
+from pipeline.artifacts import records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
-from pipeline.artifacts.rows import PartialRows
 from pipeline.capability import files as answers
 from pipeline.capability.maths import summary
 from pipeline.capability.questions import find_files, read_questions
 from pipeline.config.schema import CapabilityTask, Config
+from pipeline.disk import files
+from pipeline.disk.rows import PartialRows
 from pipeline.entry.folders import cache_folder, mirror_folder
 from pipeline.entry.model import open_model
 from pipeline.errors import UserError

@@ -2,10 +2,10 @@
 
 from omegaconf import OmegaConf
 
-from pipeline.artifacts.files import replacing
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose as composed
 from pipeline.config.params import overrides_for, profile_of
+from pipeline.disk.files import replacing
 
 
 def compose(layout: Layout) -> None:

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import class_means, files, records, samples
+from pipeline.artifacts import class_means, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.entry.model import open_model
 from pipeline.progress import Bar, progress
 from pipeline.stages.shared.validation import ADDED, validation, work

@@ -1,9 +1,9 @@
 """engine: fetch the model, and settle in which dtype this machine computes; later stages take it from here."""
 
-from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.checks import AUTO
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.progress import note
 
 

@@ -3,10 +3,11 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, records, samples
+from pipeline.artifacts import records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.entry.model import open_model
 from pipeline.maths.selection import PromptScores, max_layer_for, select, thresholds_for
 from pipeline.progress import Bar, progress

@@ -4,10 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.entry.model import load_folder, model_folder
 from pipeline.export import card, recipe
 from pipeline.progress import byte_progress, progress

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.artifacts import records, tables
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import stamp
-from pipeline.artifacts.shape import as_written, read_record
 from pipeline.config.schema import Config
+from pipeline.disk import tables
+from pipeline.disk.shape import as_written, read_record
 from pipeline.maths.evaluation import is_control
 from pipeline.maths.labels import Label, is_null
-from pipeline.maths.names import ESTIMATOR_NAMES
 from pipeline.maths.statistics import Estimate
+from pipeline.names import ESTIMATOR_NAMES
 from pipeline.report.figures import besides as besides
 from pipeline.report.figures import claim as draw
 from pipeline.report.figures import suffix as suffix_figures

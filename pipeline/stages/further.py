@@ -1,9 +1,10 @@
 """further: answers to the further evaluation sets, and under other system prompts."""
 
-from pipeline.artifacts import files, samples
+from pipeline.artifacts import samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.entry.model import open_model
 from pipeline.maths.labels import EFFECTS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from pipeline.artifacts import files
+from pipeline.disk import files
 from pipeline.display import plain
 from pipeline.errors import UserError
 from pipeline.graph.seal import write_seal

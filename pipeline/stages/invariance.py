@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.entry.model import open_model
 from pipeline.judges.registry import JUDGES
 from pipeline.maths.invariance import changes

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
-from pipeline.judges import judgements as by_condition
-from pipeline.judges.names import TEXT_JUDGES
-from pipeline.judges.panel import Panel, Text, record
+from pipeline.disk import files
+from pipeline.entry.judging import Panel, Text, record
 from pipeline.judges.registry import JUDGES
-from pipeline.judges.verdict import Verdict
+from pipeline.names import TEXT_JUDGES
+from pipeline.results import judgements as by_condition
+from pipeline.results.verdict import Verdict
 
 UNFINISHED = Verdict.unknown("no answer: its thoughts did not end")
 

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import files, records, samples
+from pipeline.artifacts import records, samples
 from pipeline.artifacts.layout import TEXTS, Layout
 from pipeline.artifacts.provenance import identity
-from pipeline.artifacts.rows import PartialRows
 from pipeline.config.schema import Config
+from pipeline.disk import files
+from pipeline.disk.rows import PartialRows
 from pipeline.entry.model import open_model
-from pipeline.judges import judgements as by_condition
 from pipeline.loss.maths import EFFECTS, EXPORT, agreement, summary
 from pipeline.progress import Bar, progress
+from pipeline.results import judgements as by_condition
 
 if TYPE_CHECKING:
     from pipeline.loss.model import Documents

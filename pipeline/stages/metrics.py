@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from pipeline.artifacts import files, records, samples, shape
+from pipeline.artifacts import records, samples
 from pipeline.artifacts.kinds import EstimatorChoice
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.artifacts.result_kinds import Audit, Capability, Exported, LossRow, NotExported, SetsAudit, TokenLists
 from pipeline.config.schema import Config
-from pipeline.judges import judgements as by_condition
+from pipeline.disk import files, shape
 from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Outcomes
-from pipeline.maths.names import DEFAULT
+from pipeline.names import MEAN_DIFFERENCE
+from pipeline.results import judgements as by_condition
 from pipeline.stages.shared import safety
 
 READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
@@ -85,13 +86,13 @@ def _estimators(layout: Layout, selection: dict[str, Any], outcomes: Mapping[str
     """Each estimator's choice, and how its effects differ from those of the difference in means."""
     found = shape.read_record(layout.estimators, dict[str, EstimatorChoice])
     places = {name: _place(record["evaluated"]) for name, record in found.items()}
-    same = places.get(DEFAULT) is not None and places[DEFAULT] == _place(selection["chosen"])
+    same = places.get(MEAN_DIFFERENCE) is not None and places[MEAN_DIFFERENCE] == _place(selection["chosen"])
     evaluated = {name: place is not None for name, place in places.items()}
     differences = evaluation.estimator_comparisons(outcomes, evaluated, same)
     return {
         name: {
             **{key: value for key, value in record.items() if key not in ("prompts", "candidates")},
-            "conditions_of": "" if same and name == DEFAULT else name,
+            "conditions_of": "" if same and name == MEAN_DIFFERENCE else name,
             "against_mean_difference": {effect: asdict(row) for effect, row in differences.get(name, {}).items()},
         }
         for name, record in found.items()

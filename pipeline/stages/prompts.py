@@ -1,8 +1,9 @@
 """prompts: fetch, deduplicate and split the instructions, and audit what overlaps."""
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.prompts.build import build
 from pipeline.stages.shared.instructions import opener
 

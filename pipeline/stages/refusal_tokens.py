@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.entry.model import open_model, open_tokenizer
 from pipeline.judges.registry import JUDGES
 from pipeline.maths.refusal_tokens import FAMILY_CUTOFF, best_cutoff, caught, find_refusal_tokens, metric_of

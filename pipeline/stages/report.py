@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from pipeline.artifacts.files import replacing
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.shape import AGAIN
 from pipeline.config.schema import Config
+from pipeline.disk.files import replacing
+from pipeline.disk.shape import AGAIN
 from pipeline.errors import UserError
 from pipeline.report.tables.claim import closing, text
 

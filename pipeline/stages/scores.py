@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import class_means, files, records, samples
+from pipeline.artifacts import class_means, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
-from pipeline.artifacts.rows import PartialRows
 from pipeline.config.schema import Config
+from pipeline.disk import files
+from pipeline.disk.rows import PartialRows
 from pipeline.entry.model import open_model
 from pipeline.maths.racing import Prompts, Race, in_order, race, shuffled
 from pipeline.maths.selection import PromptScores, max_layer_for, thresholds_for

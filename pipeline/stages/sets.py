@@ -1,8 +1,9 @@
 """sets: the further evaluation sets, and what they share with the prompts that find the direction."""
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import SETS, Layout
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.prompts.build import further
 from pipeline.stages.shared.instructions import opener
 

@@ -3,10 +3,11 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import class_means, files, records, samples
+from pipeline.artifacts import class_means, records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
+from pipeline.disk import files
 from pipeline.entry.model import open_model
 from pipeline.maths.selection import select, thresholds_for
 from pipeline.progress import Bar, progress

@@ -4,11 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
-from pipeline.artifacts.steps import Memo
 from pipeline.config.schema import Config
+from pipeline.disk import files
+from pipeline.disk.steps import Memo
 from pipeline.entry.folders import cache_folder, mirror_folder
 from pipeline.entry.model import open_model
 from pipeline.errors import UserError

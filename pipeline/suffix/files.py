@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files
+from pipeline.disk import files
 from pipeline.errors import UserError
 
 
@@ -57,9 +57,7 @@ def read_found(path: Path, facts: Mapping[str, str]) -> list[Found]:
     try:
         return [Found(**row) for row in record["suffixes"]]
     except TypeError:
-        raise UserError(
-            f"{path} holds no found suffixes: make it with `python -m pipeline search-suffix`"
-        ) from None
+        raise UserError(f"{path} holds no found suffixes: make it with `python -m pipeline search-suffix`") from None
 
 
 def read_list(path: Path) -> list[str]:

@@ -146,7 +146,7 @@ def finished_run(folder: Path, overrides: str = "") -> Path:
     """A project in which every stage has ended once, undisturbed."""
     project = Project(folder)
     project.params(overrides=overrides)
-    project.module("pipeline.graph.repro")
+    project.module("pipeline", "repro")
     return folder
 
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.artifacts import checkpoint
 from pipeline.config.family import Family
+from pipeline.disk import checkpoint
 from pipeline.errors import UserError
 from pipeline.export.model import proof, surgery
 from pipeline.export.model.equivalence import Equivalence, compare

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.artifacts.checkpoint import Checkpoint, open_checkpoint
 from pipeline.config.family import Family
+from pipeline.disk.checkpoint import Checkpoint, open_checkpoint
 from pipeline.errors import UserError
 from pipeline.export.model import streaming
 from pipeline.export.model.equivalence import Equivalence

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.artifacts import checkpoint
 from pipeline.config.family import Family
+from pipeline.disk import checkpoint
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import orthogonalize_

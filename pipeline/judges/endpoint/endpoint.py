@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
 
-from pipeline.artifacts import files
-from pipeline.artifacts.rows import PartialRows
+from pipeline.disk import files
+from pipeline.disk.rows import PartialRows
 from pipeline.errors import UserError
 from pipeline.judges.endpoint.client import Client, Endpoint, Question, Reply, Style
 from pipeline.judges.formats.formats import Format, Prompt
 from pipeline.judges.formats.reading import Answer
-from pipeline.judges.verdict import Verdict
+from pipeline.results.verdict import Verdict
 
 
 class Row(NamedTuple):

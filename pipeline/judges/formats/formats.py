@@ -1,8 +1,8 @@
 """Safety judges that are language models: which weights, what each is asked, and how its answers are read.
 
-No model here, only values; `pipeline.judges.model.classifier` runs one. Llama Guard is asked through the chat template of its
-own tokenizer, as its makers (https://www.llama.com/docs/model-cards-and-prompt-formats/llama-guard-3 and -4) and the
-paper's code do (andyrdt/refusal_direction@0b9c8bc56a73b42f595fd173156d4aefe9a9143c, pipeline/submodules/
+No model here, only values; `pipeline.judges.model.classifier` runs one. Llama Guard is asked through its tokenizer's
+own chat template, as its makers (https://www.llama.com/docs/model-cards-and-prompt-formats/llama-guard-3 and -4) and
+the paper's code do (andyrdt/refusal_direction@0b9c8bc56a73b42f595fd173156d4aefe9a9143c, pipeline/submodules/
 evaluate_jailbreak.py): of a user's and an assistant's turn it judges the last. Its categories are those of
 meta-llama/PurpleLlama@f45e4adc946d80bdff26202ea88898d5fde325fe, Llama-Guard*/MODEL_CARD.md.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pipeline.errors import UserError
 from pipeline.judges.formats import reading, wording
 from pipeline.judges.formats.reading import Answer, Parser
-from pipeline.judges.verdict import Verdict
+from pipeline.results.verdict import Verdict
 
 Turn = tuple[str, str]  # role, content
 Prompt = str | tuple[Turn, ...]  # text as it stands, or a conversation that a chat template writes

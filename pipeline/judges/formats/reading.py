@@ -8,7 +8,7 @@ words for safe (Llama Guard 2); that of ShieldGemma and StrongREJECT compares pr
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.judges.verdict import Verdict
+from pipeline.results.verdict import Verdict
 
 REASON_LENGTH = 80
 # A judge whose choices together have less than this of the probability is not answering the question.

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pipeline.artifacts.files import read_object
+from pipeline.disk.files import read_object
 from pipeline.errors import UserError, first_line
 
 PREFIX = "base_model.model."

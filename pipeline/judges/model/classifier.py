@@ -11,7 +11,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pipeline.artifacts.files import read_object
+from pipeline.disk.files import read_object
 from pipeline.errors import UserError, first_line
 from pipeline.judges.formats.formats import Format
 from pipeline.judges.model.adapter import add_adapter

@@ -13,11 +13,11 @@ from pipeline.errors import UserError
 from pipeline.judges.formats.formats import Prompt, Turn
 from pipeline.judges.formats.reading import Answer
 from pipeline.judges.model.classifier import Classifier
-from pipeline.judges.verdict import Verdict
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.chat import chat
 from pipeline.model.passes.ticking import Advance, blocks_of, exactly, silent, ticking, ticking_all
 from pipeline.model.sites import input_device
+from pipeline.results.verdict import Verdict
 
 
 @dataclass(frozen=True)

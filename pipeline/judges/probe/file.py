@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts.shape import WRONG, as_written
-from pipeline.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from pipeline.config.probe_question import ProbeFormat
+from pipeline.disk.shape import WRONG, as_written
+from pipeline.disk.tensors import read_metadata, read_tensors, write_tensors
 from pipeline.errors import UserError
-from pipeline.judges.names import PROBE
+from pipeline.names import PROBE
 
 if TYPE_CHECKING:  # loading torch takes a second, and reports read the record alone
     from pipeline.judges.maths.linear_probe import LinearProbe
@@ -73,9 +73,7 @@ def read_probe(path: Path = SHIPPED, facts: Mapping[str, str] | None = None) -> 
             raise ValueError("NaN or infinity")
         probe = SafetyProbe(linear, form, {key: metadata[key] for key in BELONGS}, record)
     except (*WRONG, RuntimeError) as error:
-        raise UserError(
-            f"{path} is no safety probe ({error}): fit it with `python -m pipeline fit-probe`"
-        ) from None
+        raise UserError(f"{path} is no safety probe ({error}): fit it with `python -m pipeline fit-probe`") from None
     if facts is not None:
         probe.require(facts)
     return probe

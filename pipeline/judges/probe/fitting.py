@@ -11,11 +11,11 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from pipeline.artifacts import files
 from pipeline.artifacts.provenance import identity
-from pipeline.artifacts.tensors import read_tensors, write_tensors
 from pipeline.config.probe import ProbeConfig
 from pipeline.config.schema import Config
+from pipeline.disk import files
+from pipeline.disk.tensors import read_tensors, write_tensors
 from pipeline.judges.maths import linear_probe
 from pipeline.judges.maths.agreement import agreement
 from pipeline.judges.maths.linear_probe import Choice, LinearProbe, Sample

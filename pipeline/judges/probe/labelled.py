@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files
 from pipeline.config.probe import LabelledFiles
+from pipeline.disk import files
 from pipeline.errors import UserError
 from pipeline.prompts.prompt import normalised, prompt_id
 from pipeline.sources import Artefact

@@ -6,7 +6,7 @@ that a late disclaimer does not count; quotations and code never do.
 
 import re
 
-from pipeline.judges.verdict import Verdict
+from pipeline.results.verdict import Verdict
 
 OPENING_SENTENCES = 3
 THRESHOLD = 2

@@ -1,6 +1,6 @@
 """The paper's substring judge of refusal (appendix D.1)."""
 
-from pipeline.judges.verdict import Verdict
+from pipeline.results.verdict import Verdict
 
 # The phrases and the match (anywhere, any case) reproduce the labels the paper published.
 REFUSAL_PHRASES = (

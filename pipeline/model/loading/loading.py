@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from pipeline.artifacts.files import read_object
 from pipeline.config.chat import PLAIN, ChatFormat
 from pipeline.config.family import Family
+from pipeline.disk.files import read_object
 from pipeline.errors import UserError, first_line
 from pipeline.model.chat import chat, limits, thoughts
 from pipeline.model.loading import selfcheck, settings, whole

@@ -12,8 +12,8 @@ from accelerate.utils import get_balanced_memory, infer_auto_device_map
 from filelock import FileLock
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from pipeline.artifacts.checkpoint import open_checkpoint
-from pipeline.artifacts.files import LOCK, explained
+from pipeline.disk.checkpoint import open_checkpoint
+from pipeline.disk.files import LOCK, explained
 from pipeline.errors import UserError
 from pipeline.model.loading.foreign import config_of, library_errors
 from pipeline.model.loading.machine import free_memory

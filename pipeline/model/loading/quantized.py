@@ -8,7 +8,7 @@ import torch
 from transformers import BitsAndBytesConfig
 from transformers.utils.quantization_config import Mxfp4Config
 
-from pipeline.artifacts.files import read_object
+from pipeline.disk.files import read_object
 from pipeline.errors import UserError
 
 # Bytes per number of weights and scales, embeddings left wide, rounded up.

@@ -6,8 +6,8 @@ from typing import Any
 
 import transformers
 
-from pipeline.artifacts.locks import publish_folder
 from pipeline.artifacts.provenance import random_recipe
+from pipeline.disk.locks import publish_folder
 from pipeline.errors import UserError
 from pipeline.export.recipe import RECIPE
 from pipeline.model.loading import gguf, random_model

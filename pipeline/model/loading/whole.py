@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from pipeline.artifacts.checkpoint import DTYPES, Checkpoint, open_checkpoint
-from pipeline.artifacts.files import read_object
+from pipeline.disk.checkpoint import DTYPES, Checkpoint, open_checkpoint
+from pipeline.disk.files import read_object
 from pipeline.errors import UserError
 from pipeline.model.loading.naming import Naming
 

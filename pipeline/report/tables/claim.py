@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts.files import read_json
-from pipeline.artifacts.shape import as_written, made_again
 from pipeline.config.params import profile_of
+from pipeline.disk.files import read_json
+from pipeline.disk.shape import as_written, made_again
 from pipeline.maths.labels import Label
-from pipeline.maths.names import ESTIMATOR_NAMES
 from pipeline.maths.selection import FOUND
+from pipeline.names import ESTIMATOR_NAMES
 from pipeline.report.tables import besides as side_effects
 from pipeline.report.tables import cells
 from pipeline.report.tables import suffix as suffix_tables

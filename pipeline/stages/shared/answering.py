@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.artifacts import files, records, samples
+from pipeline.artifacts import records, samples
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
-from pipeline.artifacts.rows import PartialRows
 from pipeline.config.schema import Config
+from pipeline.disk import files
+from pipeline.disk.rows import PartialRows
 from pipeline.maths.experiment import Condition, Group, groups
 from pipeline.model.chat import thoughts
 from pipeline.model.generation.generation import generate_jobs, job_tokens

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.artifacts.layout import Layout
-from pipeline.judges import judgements as by_condition
 from pipeline.judges.probe.file import reliability
 from pipeline.maths import evaluation
 from pipeline.maths.labels import Label
+from pipeline.results import judgements as by_condition
 
 
 def scores(layout: Layout, conditions: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.artifacts.files import explained
+from pipeline.disk.files import explained
 from pipeline.progress import note
 
 

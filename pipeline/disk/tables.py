@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts.files import replacing
+from pipeline.disk.files import replacing
 
 if TYPE_CHECKING:  # names for types: whoever has a table or a figure has loaded the library, and other stages need not
     import pandas as pd

@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import files
 from pipeline.artifacts.provenance import identity
-from pipeline.artifacts.rows import PartialRows
 from pipeline.config.schema import Config, EndpointConfig
+from pipeline.disk import files
+from pipeline.disk.rows import PartialRows
 from pipeline.entry.folders import cache_folder, mirror_folder
 from pipeline.judges.formats.formats import FORMATS, Format
-from pipeline.judges.names import PROBE, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.judges.probe.file import SHIPPED, SafetyProbe, read_probe
 from pipeline.judges.registry import JUDGES
-from pipeline.judges.verdict import Verdict
+from pipeline.names import PROBE, SAFETY_JUDGES, TEXT_JUDGES
 from pipeline.progress import progress
+from pipeline.results.verdict import Verdict
 from pipeline.sources.hub import fetch_repo
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open, serialize_file
 
-from pipeline.artifacts.files import replacing
+from pipeline.disk.files import replacing
 from pipeline.errors import UserError, first_line
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files
+from pipeline.disk import files
 
 HASH = "row_sha256"
 

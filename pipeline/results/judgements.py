@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.artifacts import kinds, shape
+from pipeline.artifacts import kinds
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.records import read_prompts
+from pipeline.disk import shape
 from pipeline.errors import UserError
-from pipeline.judges.verdict import REFUSED, UNSAFE
 from pipeline.maths.labels import Label
+from pipeline.names import REFUSED, UNSAFE
 
 
 def condition_names(layout: Layout) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.rows import PartialRows
+from pipeline.disk.rows import PartialRows
 
 
 class Memo:

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import files, headers
-from pipeline.artifacts.files import SUMS
-from pipeline.artifacts.headers import AGAIN, INDEX, SINGLE, Stored
+from pipeline.disk import files, headers
+from pipeline.disk.files import SUMS
+from pipeline.disk.headers import AGAIN, INDEX, SINGLE, Stored
 from pipeline.errors import UserError
 
 FINISHED = ".finished.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.artifacts import files
+from pipeline.disk import files
 from pipeline.errors import UserError, first_line
 
 AGAIN = "run `dvc repro` to make it again"

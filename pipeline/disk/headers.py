@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import files
+from pipeline.disk import files
 from pipeline.errors import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

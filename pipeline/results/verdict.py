@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-# Labels as they stand in files. A judge of refusal says one of the first row, a judge of safety one of the second.
-REFUSED: dict[str, bool | None] = {"refused": True, "answered": False, "unknown": None}
-UNSAFE: dict[str, bool | None] = {"unsafe": True, "safe": False, "unknown": None}
-LABELS = tuple({**REFUSED, **UNSAFE})
+from pipeline.names import LABELS, REFUSED
 
 
 @dataclass(frozen=True)

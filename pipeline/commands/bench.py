@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from pipeline.artifacts import files
 from pipeline.artifacts.layout import Layout
 from pipeline.bench import caching, generation, scaling, selection, stages
 from pipeline.bench.material import N_PROMPTS, Material, compose_now, device_name, material, of_size, synthetic
@@ -20,6 +19,7 @@ from pipeline.bench.timing import Row
 from pipeline.config.checks import AUTO
 from pipeline.config.params import read_params
 from pipeline.config.schema import DTYPES
+from pipeline.disk import files
 from pipeline.display import plain
 from pipeline.entry.arguments import Parser
 from pipeline.entry.given import settled
@@ -120,7 +120,3 @@ def main() -> None:
     far = [row.name for row in rows if row.far_off]
     if far:
         sys.exit(plain(f"error: more than twice past its bound: {'; '.join(far)}"))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.artifacts.files import explained
+from pipeline.disk.files import explained
 
 AT_REST = 3600.0  # seconds after which what is unfinished, and was not written to, is nobody's
 

@@ -1,0 +1,1 @@
+"""What lies on a disk: bytes, rows, tensors, tables, locks. It knows no subject."""
