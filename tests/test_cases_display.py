@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from rich.console import Console
 
+from pipeline import printed
 from pipeline.artifacts.provenance import stamp
 from pipeline.bench.timing import Row
 from pipeline.commands import agreement as judge_report
@@ -36,7 +37,6 @@ from pipeline.published import tables as golden
 from pipeline.report.figures import besides as further_figures
 from pipeline.report.figures import claim as figures
 from pipeline.report.figures import suffix as suffix_figures
-from pipeline.report.tables import cells
 from pipeline.report.tables import claim as report
 from pipeline.report.tables import suffix as suffix_tables
 from tests.cases import Cases, fails, quietly
@@ -128,7 +128,7 @@ def hostile_metrics(text: str) -> dict[str, Any]:
 def test_ordinary_text_is_shown_as_it_is(text):
     assert plain(text) == mathless(text) == markdown(text) == text
     assert code(text) == f"`{text}`"
-    assert str(UserError(text)) == str(cells.words(text)) == text
+    assert str(UserError(text)) == str(printed.words(text)) == text
 
 
 def test_titles_and_names_of_the_models_at_hand_are_ordinary_text():
@@ -215,14 +215,14 @@ def _(tmp_path):
 def _():
     for text in HOSTILE:
         console = Console(width=5000, file=io.StringIO(), color_system=None)
-        shown = cells.table(text, text)
+        shown = printed.table(text, text)
         shown.add_row(text)
-        shown.caption = cells.caption(text, text)
+        shown.caption = printed.caption(text, text)
         console.print(shown)
         assert isinstance(console.file, io.StringIO)
         printed = console.file.getvalue()
         printable_lines(printed)
-        assert not text.strip() or printed.count(plain(text, cells.CELL).strip()) == 5, text[:50]
+        assert not text.strip() or printed.count(plain(text, printed.CELL).strip()) == 5, text[:50]
 
 
 @cases("X07", "such text in the tables of suffixes, judges, published results and benchmarks", "the tables as they are")
@@ -240,7 +240,7 @@ def _():
             console.print(table)
             assert isinstance(console.file, io.StringIO)
             printable_lines(console.file.getvalue())
-    assert isinstance(golden.checks_table([]), cells.Shown)
+    assert isinstance(golden.checks_table([]), printed.Shown)
 
 
 @cases("X08", "any text as title, base model, licence or source of an export", "a card whose metadata is YAML")
@@ -381,13 +381,13 @@ def test_every_table_is_one_that_shows_its_text_as_it_is():
     for path, tree in _trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id != "Table", f"{path}:{node.lineno}: use cells.Shown"
+                assert node.func.id != "Table", f"{path}:{node.lineno}: use printed.Shown"
             if isinstance(node, ast.Assign | ast.AugAssign):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 if any(isinstance(target, ast.Attribute) and target.attr == "caption" for target in targets):
-                    made = ast.unparse(node.value).startswith("cells.caption(")
+                    made = ast.unparse(node.value).startswith("printed.caption(")
                     assert isinstance(node, ast.Assign), f"{path}:{node.lineno}: a caption is made at once"
-                    assert made, f"{path}:{node.lineno}: use cells.caption"
+                    assert made, f"{path}:{node.lineno}: use printed.caption"
 
 
 def test_no_figure_has_a_name_that_matplotlib_could_take_for_a_formula():

@@ -11,11 +11,11 @@ from torch.testing import assert_close
 from pipeline.maths.controls import control_directions
 from pipeline.maths.directions import Direction, difference_in_means, shuffled_difference
 from pipeline.maths.estimators import ESTIMATORS
-from pipeline.names import ESTIMATOR_NAMES, MEAN_DIFFERENCE
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, edit
 from pipeline.maths.labels import is_null
 from pipeline.model.passes import tracing
 from pipeline.model.passes.intervene import intervene
+from pipeline.names import MEAN_DIFFERENCE
 from tests.conftest import INSTRUCTIONS
 
 

@@ -14,13 +14,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import printed
 from pipeline.disk import files
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
 from pipeline.errors import UserError
 from pipeline.maths.statistics import kappa, rate
 from pipeline.names import REFUSED, UNSAFE
-from pipeline.report.tables import cells
 
 Labels = Sequence[str]
 
@@ -67,16 +67,16 @@ def _pair(first: str, second: str, a: Labels, b: Labels, meaning: Mapping[str, b
         for x, y in zip(a, b, strict=True)
         if meaning.get(x) is not None and meaning.get(y) is not None
     ]
-    table = cells.table(f"{first} (rows) and {second} (columns)", "", *meaning)
+    table = printed.table(f"{first} (rows) and {second} (columns)", "", *meaning)
     for label in meaning:
         table.add_row(label, *(str(counts[label, other]) for other in meaning))
     if not known:
-        table.caption = cells.caption("no row that both judge")
+        table.caption = printed.caption("no row that both judge")
         return table
     equal = rate([x == y for x, y in known])
     agreement = kappa([bool(x) for x, _ in known], [bool(y) for _, y in known])
     value = f"{agreement.value:.2f} " if agreement.value is not None else ""
-    table.caption = cells.caption(
+    table.caption = printed.caption(
         f"n = {len(known)}, unknown to either {len(a) - len(known)}",
         f"equal {equal.value:.1%} [{equal.low:.1%}, {equal.high:.1%}]",
         f"kappa {value}"

@@ -25,7 +25,7 @@ from pipeline.entry.arguments import Parser
 from pipeline.entry.given import settled
 from pipeline.entry.program import guarded
 from pipeline.errors import UserError
-from pipeline.report.tables.cells import Shown, words
+from pipeline.printed import Shown, words
 
 # What needs the model's stages to have run, and what random weights of any size serve as well.
 ON_MODEL: Mapping[str, Callable[[Material, argparse.Namespace], Iterator[Row]]] = {

@@ -26,12 +26,12 @@ from pipeline.disk.space import Held, Ruler
 from pipeline.display import plain
 from pipeline.entry.arguments import Parser
 from pipeline.entry.folders import cache_folder
+from pipeline.entry.needed import configurations, finished, needed
 from pipeline.entry.program import guarded
 from pipeline.graph import objects
-from pipeline.graph.needed import configurations, finished, needed
 from pipeline.graph.repro import every_run
+from pipeline.printed import Shown, words
 from pipeline.progress import note
-from pipeline.report.tables.cells import Shown, words
 from pipeline.sources import held as sources
 
 WIDTH = 150

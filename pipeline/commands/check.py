@@ -173,7 +173,7 @@ def main() -> None:
     def run() -> None:
         from rich.console import Console
 
-        from pipeline.report.tables.cells import Shown, words
+        from pipeline.printed import Shown, words
 
         config = configuration(arguments.model, arguments.overrides)
         found = list(rows(config))

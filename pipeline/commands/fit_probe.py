@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 from pipeline.judges.probe import fitting
 from pipeline.judges.probe.file import SHIPPED, SafetyProbe, read_probe, write_probe
 from pipeline.judges.probe.labelled import Reference, read_reference, read_sources
-from pipeline.report.tables.cells import Shown
+from pipeline.printed import Shown
 from pipeline.sources import fetch
 
 RANGES = ("all", "answered", "substring")

@@ -18,6 +18,7 @@ from pipeline.errors import UserError
 
 LARGEST = 2**28  # bytes of a text file
 SUMS = "SHA256SUMS"  # beside files that are not to change: a sha256 and a name a line
+RECIPE = "recipe.json"  # stands in an export of which only the proof is kept
 LOCK = ".lock"  # in a folder that a process writes to or reads from alone, held for as long as it does
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.disk import files
-from pipeline.disk.files import SUMS
+from pipeline.disk.files import RECIPE, SUMS
 from pipeline.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from pipeline.maths.directions import Direction
 
-RECIPE = "recipe.json"
 ABOUT = ("README.md", "coverage.json", "equivalence.json")  # what an export says of itself
 PACKAGES = ("safetensors", "tokenizers", "torch", "transformers")  # that have a say in its bytes
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pipeline.errors import UserError, first_line
 from pipeline.maths.selection import CandidateScores
+from pipeline.printed import Shown
 from pipeline.published import maths as replay
 from pipeline.published.files import Published
-from pipeline.report.tables.cells import Shown
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import files
-from pipeline.report.tables.cells import Shown
+from pipeline.printed import Shown
 
 RECORD = "job.json"
 COLUMNS = {

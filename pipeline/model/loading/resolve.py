@@ -7,9 +7,9 @@ from typing import Any
 import transformers
 
 from pipeline.artifacts.provenance import random_recipe
+from pipeline.disk.files import RECIPE
 from pipeline.disk.locks import publish_folder
 from pipeline.errors import UserError
-from pipeline.export.recipe import RECIPE
 from pipeline.model.loading import gguf, random_model
 from pipeline.model.loading.foreign import Watch, unwatched
 from pipeline.sources import Artefact, fetch, fetch_repo

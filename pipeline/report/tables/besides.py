@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from pipeline import printed
 from pipeline.maths.labels import Label
 from pipeline.report.tables import cells
 
@@ -23,7 +24,7 @@ def tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
 def safety_table(judge: str, record: Mapping[str, Any]) -> Table:
     """Share of safe completions of every condition, with what is known of the judge below."""
     name = f"safety_score[{judge}]"
-    table = cells.table(name, "condition", name, "95 % interval", "n", "p (Holm)", "against baseline")
+    table = printed.table(name, "condition", name, "95 % interval", "n", "p (Holm)", "against baseline")
     for condition in cells.ordered(record["score"]):
         row = record["score"][condition]
         test = record["comparisons"].get(condition)
@@ -31,7 +32,7 @@ def safety_table(judge: str, record: Mapping[str, Any]) -> Table:
     notes = list(reliability(judge, record["reliability"]))
     if unknown := {name: count for name, count in record["unknown"].items() if count}:
         notes.append("no verdict: " + ", ".join(f"{cells.condition(n)} {count}" for n, count in unknown.items()))
-    table.caption = cells.caption(*notes)
+    table.caption = printed.caption(*notes)
     return table
 
 
@@ -57,7 +58,7 @@ def _value(row: Mapping[str, Any]) -> str:
 def further_table(metrics: Mapping[str, Any]) -> Table:
     """Refusal on the further sets and under other system prompts; each beside its own baseline."""
     name = f"refusal score [{metrics['judge']}]"
-    table = cells.table("further sets and system prompts", name, "value", "95 % interval", "n", "p (Holm)", "verdict")
+    table = printed.table("further sets and system prompts", name, "value", "95 % interval", "n", "p (Holm)", "verdict")
     scores = metrics["refusal_score"]
     last = ""
     for condition in (name for name in cells.ordered(scores) if not Label.parse(name).is_main):
@@ -67,7 +68,7 @@ def further_table(metrics: Mapping[str, Any]) -> Table:
         test = cells.test(metrics["comparisons"].get(condition))
         table.add_row(cells.condition(condition), *cells.number(scores[condition], "{:.1%}"), *test)
     left_out = metrics["systems"]["not_measured"]
-    table.caption = cells.caption(
+    table.caption = printed.caption(
         "system prompt: the main evaluation has what the chat template does by itself",
         *(f"system prompt {system} not measured: {reason}" for system, reason in left_out.items()),
     )
@@ -76,7 +77,7 @@ def further_table(metrics: Mapping[str, Any]) -> Table:
 
 def capability_table(record: Mapping[str, Any]) -> Table:
     """Task scores of every condition on the same questions, and whether the export answers as the ablated model."""
-    table = cells.table(
+    table = printed.table(
         f"capability, lm-eval, {record['dtype']}",
         "task, condition",
         "score",
@@ -96,13 +97,13 @@ def capability_table(record: Mapping[str, Any]) -> Table:
             notes[-1] += f"; export and live ablation differ in {equal['different_answers']} of {equal['n']} answers"
     if record["export_missing"]:
         notes.append(f"no export: {record['export_missing']}")
-    table.caption = cells.caption(*notes)
+    table.caption = printed.caption(*notes)
     return table
 
 
 def attacks_table(metrics: Mapping[str, Any]) -> Table:
     """Attack success by category of prompt, beside the paper's where the model is the same."""
-    table = cells.table(
+    table = printed.table(
         "attack success: completions judged unsafe",
         "prompts, judge",
         "category",
@@ -121,7 +122,7 @@ def attacks_table(metrics: Mapping[str, Any]) -> Table:
                 shown = f"{cells.condition(condition)} [{judge}]"
                 table.add_row(shown, category, *cells.number(row, "{:.1%}"), beside)
         table.add_section()
-    table.caption = cells.caption(
+    table.caption = printed.caption(
         "the orthogonalised model answers as the ablated one does: see export in the table above"
     )
     return table

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import printed
 from pipeline.config.params import profile_of
 from pipeline.disk.files import read_json
 from pipeline.disk.shape import as_written, made_again
@@ -53,7 +54,7 @@ def tables(
 def refusal_table(metrics: Mapping[str, Any]) -> Table:
     """Refusal score of every condition with interval, n, rank among null controls and paired test."""
     title = f"{metrics['title']}: {metrics['verdict']}"
-    table = cells.table(
+    table = printed.table(
         title, f"refusal score [{metrics['judge']}]", "value", "95 % interval", "n", "rank", "p (Holm)", "verdict"
     )
     scores = metrics["refusal_score"]
@@ -70,7 +71,7 @@ def refusal_table(metrics: Mapping[str, Any]) -> Table:
                 *cells.test(test),
             )
         table.add_section()
-    table.caption = cells.caption(*_notes(metrics))
+    table.caption = printed.caption(*_notes(metrics))
     return table
 
 
@@ -107,7 +108,7 @@ def _notes(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 def effects_table(metrics: Mapping[str, Any]) -> Table:
     """Val metric, KL, loss and export of the chosen direction, each beside the range of its null controls."""
-    table = cells.table("what else changes", "measure", "value", "95 % interval", "n", "rank", "controls")
+    table = printed.table("what else changes", "measure", "value", "95 % interval", "n", "rank", "controls")
     for name, label in METRIC.items():
         record = metrics["val_scores"][name]
         if baseline := record.get("baseline"):
@@ -130,7 +131,7 @@ def effects_table(metrics: Mapping[str, Any]) -> Table:
             )
     table.add_section()
     _add_export(table, metrics["export"])
-    table.caption = cells.caption(*_choice(metrics))
+    table.caption = printed.caption(*_choice(metrics))
     return table
 
 
@@ -167,7 +168,7 @@ def _add_export(table: Table, export: Mapping[str, Any]) -> None:
 def estimators_table(metrics: Mapping[str, Any]) -> Table:
     """Every estimator's choice and its effects, with the paired test against the difference in means."""
     columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
-    table = cells.table("estimators: same prompts, places, rule and evaluation", *columns)
+    table = printed.table("estimators: same prompts, places, rule and evaluation", *columns)
     for name, record in (
         (name, metrics["estimators"][name]) for name in ESTIMATOR_NAMES if name in metrics["estimators"]
     ):
@@ -185,7 +186,7 @@ def estimators_table(metrics: Mapping[str, Any]) -> Table:
     notes = ["p: McNemar's exact test against the difference in means; below 0.05 the difference is real"]
     if any(not record["chosen"] for record in metrics["estimators"].values()):
         notes.append("*: the rule keeps none of its candidates; this is the nearest miss")
-    table.caption = cells.caption(*notes)
+    table.caption = printed.caption(*notes)
     return table
 
 
@@ -200,7 +201,7 @@ def tokens_table(record: Mapping[str, Any]) -> Table:
         "val",
         "answered above, val",
     )
-    table = cells.table(f"refusal tokens (in use: {record['used']})", *columns)
+    table = printed.table(f"refusal tokens (in use: {record['used']})", *columns)
     for name, row in record["lists"].items():
         train, val, auroc = row["caught_train"], row["caught_val"], row["auroc_val"]
         table.add_row(
@@ -214,18 +215,18 @@ def tokens_table(record: Mapping[str, Any]) -> Table:
     difference = record["difference"]
     ids = [row["ids"] for row in record["lists"].values()]
     if len(ids) == 2 and ids[0] == ids[1]:
-        table.caption = cells.caption("auto finds the family's tokens, and another cutoff")
+        table.caption = printed.caption("auto finds the family's tokens, and another cutoff")
     elif difference and difference["value"] is not None:
         change = f"{difference['value']:+.3f} {cells.interval(difference, '{:+.3f}')}"
-        table.caption = cells.caption(f"auto minus family, AUROC: {change}")
+        table.caption = printed.caption(f"auto minus family, AUROC: {change}")
     elif record["note"]:
-        table.caption = cells.caption(f"auto: {record['note']}")
+        table.caption = printed.caption(f"auto: {record['note']}")
     return table
 
 
 def agreement_table(metrics: Mapping[str, Any]) -> Table:
     """Pairwise agreement of the judges on the conditions of baseline and chosen direction."""
-    table = cells.table(
+    table = printed.table(
         "agreement of the judges", "judges, condition", "equal", "kappa", "95 % interval", "only first", "only second"
     )
     for pair, rows in metrics["agreement"].items():
@@ -250,7 +251,7 @@ def agreement_table(metrics: Mapping[str, Any]) -> Table:
 
 def stability_table(record: Mapping[str, Any]) -> Table:
     """How often the winner wins, how far it is from the thresholds, how alike two halves are."""
-    table = cells.table("stability of the choice", "measure", "value", "95 % interval")
+    table = printed.table("stability of the choice", "measure", "value", "95 % interval")
     for row in record.get("wins", [])[:3]:
         place = f"position {row['position']}, layer {row['layer']}" if row["layer"] is not None else "no candidate"
         table.add_row(f"share of resamples of val that choose {place}", f"{row['share']:.1%}", "")
@@ -265,7 +266,7 @@ def stability_table(record: Mapping[str, Any]) -> Table:
         spread = f"{control['q025']:.3f} to {control['q975']:.3f} (of splits)"
         table.add_row("the same with shuffled labels", f"{control['mean']:.3f}", spread)
     if record["reason"]:
-        table.caption = cells.caption(record["reason"])
+        table.caption = printed.caption(record["reason"])
     return table
 
 
@@ -274,7 +275,7 @@ def invariance_table(record: Mapping[str, Any]) -> Table:
     reference = record["reference"]
     against = f"batch size {reference['batch_size']}, {reference['dtype']}"
     title = f"greedy answers of {record['n_tokens']} tokens against {against}"
-    table = cells.table(
+    table = printed.table(
         title, "changed to", "completions changed", "95 % interval", "n", "verdicts changed", "median first token"
     )
     for name, row in record["variants"].items():

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from pipeline import printed
 from pipeline.report.tables import cells
 
 KINDS = ("harmful", "adversarial", "random")
@@ -23,7 +24,7 @@ def tables(record: Mapping[str, Any]) -> Iterator[Table]:
     if record["verdict"] == "not_run":
         return
     if "metric" not in record:
-        table = cells.table(f"adversarial suffixes: {record['verdict']}", "reason")
+        table = printed.table(f"adversarial suffixes: {record['verdict']}", "reason")
         table.add_row(record["reason"])
         yield table
         return
@@ -34,7 +35,7 @@ def tables(record: Mapping[str, Any]) -> Iterator[Table]:
 def kinds_table(record: Mapping[str, Any]) -> Table:
     """Every measure without suffix, with the adversarial one and with random ones, on the same harmful prompts."""
     columns = ("n", "no suffix", "suffix", "random suffix", "suffix - none", "p (Holm)", "suffix - random", "p (Holm)")
-    table = cells.table(
+    table = printed.table(
         f"adversarial suffixes ({record['source']}): {record['verdict']}", "harmful prompts, last token", *columns
     )
     layer, heads = record["layer"], len(record["heads"])
@@ -46,7 +47,7 @@ def kinds_table(record: Mapping[str, Any]) -> Table:
     for region, words in REGIONS.items():
         rows = {part: _at(record["attention"][part], region) for part in ("values", "changes")}
         _add(table, f"attention of the {heads} top heads on: {words}", rows)
-    table.caption = cells.caption(*_notes(record))
+    table.caption = printed.caption(*_notes(record))
     return table
 
 
@@ -82,7 +83,7 @@ def _notes(record: Mapping[str, Any]) -> Iterator[str]:
 
 def restoration_table(record: Mapping[str, Any]) -> Table:
     """How much of the fall of the refusal metric comes back, beside random heads and directions."""
-    table = cells.table(
+    table = printed.table(
         "parts put back to what they are without suffix, after the instruction",
         *("put back", "metric changes by, nats", "95 % interval", "share of the fall", "95 % interval"),
         *("random ones", "p against them (Holm)"),
@@ -99,7 +100,7 @@ def restoration_table(record: Mapping[str, Any]) -> Table:
             shown += [cells.span(changes, "{:+.3f}"), cells.p(against[f"{name}_against_{control}"])]
         table.add_row(words, *shown)
     fall = record["metric"]["changes"]["adversarial_against_none"]["change"]
-    table.caption = cells.caption(
+    table.caption = printed.caption(
         f"without suffix the refusal metric is {-fall['value']:+.3f} nats from that with it: the whole fall"
     )
     return table
