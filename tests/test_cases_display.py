@@ -220,9 +220,9 @@ def _():
         shown.caption = printed.caption(text, text)
         console.print(shown)
         assert isinstance(console.file, io.StringIO)
-        printed = console.file.getvalue()
-        printable_lines(printed)
-        assert not text.strip() or printed.count(plain(text, printed.CELL).strip()) == 5, text[:50]
+        lines = console.file.getvalue()
+        printable_lines(lines)
+        assert not text.strip() or lines.count(plain(text, printed.CELL).strip()) == 5, text[:50]
 
 
 @cases("X07", "such text in the tables of suffixes, judges, published results and benchmarks", "the tables as they are")

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from pipeline.commands import golden as golden_command
 from pipeline.entry import program as entry
 from pipeline.maths.selection import FILTERS, CandidateScores
+from pipeline.published import golden
 from pipeline.published.maths import length, replay_choice, replay_direction, replay_losses, replay_rate
-from pipeline.stages import golden
 
 NAMES = ["qwen-1_8b-chat", "gemma-2b-it", "llama-2-7b-chat-hf"]
 WITH_DIRECTION = NAMES[:2]

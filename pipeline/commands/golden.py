@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
-from pipeline.stages.golden import DIRECTIONS, OUT, RUNS, golden
+from pipeline.published.golden import DIRECTIONS, OUT, RUNS, golden
 
 
 def main() -> None:

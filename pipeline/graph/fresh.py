@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.layout import CODE, Layout
+from pipeline.artifacts.seal import broken, sealed
 from pipeline.config.params import LARGEST_LOCK, Run
 from pipeline.disk.files import read_object, read_text
 from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError
 from pipeline.graph import closure
 from pipeline.graph.repro import every_run
-from pipeline.graph.seal import broken, sealed
 
 DRY = "--dry-run-of"  # the call of this program in which DVC is asked about one run
 

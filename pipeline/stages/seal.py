@@ -1,8 +1,8 @@
 """seal: the sha256 of every committed result of a run, so that `make fresh` sees one that was edited by hand."""
 
 from pipeline.artifacts.layout import Layout
+from pipeline.artifacts.seal import write_seal
 from pipeline.config.schema import Config
-from pipeline.graph.seal import write_seal
 
 
 def seal(_config: Config, layout: Layout) -> None:
