@@ -21,10 +21,10 @@ from rich.console import Console
 
 from pipeline import printed
 from pipeline.artifacts.provenance import stamp
+from pipeline.bench.run import table as bench_table
 from pipeline.bench.timing import Row
 from pipeline.commands import agreement as judge_report
 from pipeline.commands import gate
-from pipeline.commands.bench import table as bench_table
 from pipeline.disk import files
 from pipeline.display import LINE, TITLE, code, markdown, mathless, plain
 from pipeline.entry.bars import announce, title

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.commands import families
 from pipeline.config.compose import family
 from pipeline.errors import UserError
+from pipeline.export import families
 from pipeline.export.model import exactness, streaming, surgery
 from pipeline.maths.directions import Direction
 from pipeline.model import writers

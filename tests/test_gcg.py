@@ -19,6 +19,7 @@ from pipeline.maths.metrics import refusal_metric
 from pipeline.model.chat import chat
 from pipeline.model.loading import loading
 from pipeline.model.passes.forward import all_logits
+from pipeline.names import SEARCH_OBJECTIVES
 from pipeline.suffix import files as found
 from pipeline.suffix.model import gcg
 from pipeline.suffix.model.regions import SUFFIX, regioned, regioned_all
@@ -53,7 +54,7 @@ def loss_one_by_one(search, target, suffix):
     return float(torch.stack(losses).mean())
 
 
-@pytest.mark.parametrize("objective", gcg.OBJECTIVES)
+@pytest.mark.parametrize("objective", SEARCH_OBJECTIVES)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_losses_and_gradient_are_right_and_a_search_lowers_the_loss(name, objective, tmp_path):
     search, target = searching(name, tmp_path / "model", objective)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pipeline.commands import families
 from pipeline.config.compose import family
 from pipeline.errors import UserError
+from pipeline.export import families
 from pipeline.model.loading import loading
 from pipeline.model.loading.random_model import write_random_model
 from pipeline.model.passes import tracing

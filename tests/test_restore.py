@@ -8,8 +8,8 @@ import torch
 from nnsight import TransformersModel
 from torch.testing import assert_close
 
-from pipeline.commands import families
 from pipeline.config.compose import family
+from pipeline.export import families
 from pipeline.model.chat import chat
 from pipeline.model.loading import loading
 from pipeline.model.passes import tracing

@@ -7,10 +7,10 @@ import torch
 from omegaconf import OmegaConf
 from torch.testing import assert_close
 
-from pipeline.commands import families
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
 from pipeline.disk.rows import PartialRows
+from pipeline.export import families
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation
 from pipeline.maths.metrics import kl_divergence, refusal_metric

@@ -16,12 +16,12 @@ from omegaconf import OmegaConf
 from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
-from pipeline.commands.orthogonalize import again
 from pipeline.config.compose import compose
 from pipeline.config.params import read_params
 from pipeline.config.schema import Config
 from pipeline.disk.files import SUMS
 from pipeline.disk.headers import SINGLE
+from pipeline.entry.export import again
 from pipeline.entry.model import model_folder
 from pipeline.stages.export import export
 from pipeline.sweep.jobs import lean, prepare

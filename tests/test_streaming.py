@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM
 from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
-from pipeline.commands.orthogonalize import orthogonalize
 from pipeline.config.compose import compose, family
 from pipeline.config.schema import Config
 from pipeline.disk import checkpoint, files, locks
+from pipeline.entry.export import orthogonalize
 from pipeline.errors import UserError
 from pipeline.export.model import streaming, surgery
 from pipeline.maths.directions import Direction

@@ -21,10 +21,8 @@ from pipeline.config.probe import PATH, read_spec
 from pipeline.config.schema import Config
 from pipeline.entry.arguments import Parser
 from pipeline.entry.folders import cache_folder, mirror_folder
-from pipeline.entry.model import open_model
 from pipeline.entry.program import guarded
 from pipeline.errors import UserError
-from pipeline.judges.probe import fitting
 from pipeline.judges.probe.file import SHIPPED, SafetyProbe, read_probe, write_probe
 from pipeline.judges.probe.labelled import Reference, read_reference, read_sources
 from pipeline.printed import Shown
@@ -35,6 +33,9 @@ RANGES = ("all", "answered", "substring")
 
 def make(arguments: argparse.Namespace) -> SafetyProbe:
     """Fit, or read what is fitted; measure against every reference; write."""
+    from pipeline.entry.model import open_model
+    from pipeline.judges.probe import fitting
+
     references = dict(map(_reference, arguments.reference))  # read first: a typo must not cost a fit
     spec = read_spec(arguments.spec)
     config = OmegaConf.to_object(compose(spec.model, arguments.profile, arguments.override))

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from pipeline.graph.shown import shown_hashes
 from pipeline.progress import note
 
 RWLOCK = Path(".dvc/tmp/rwlock")
@@ -99,8 +100,6 @@ def verify() -> None:
     """
     from dvc.repo import Repo
     from dvc_objects.errors import ObjectFormatError
-
-    from pipeline.graph.repro import shown_hashes
 
     with shown_hashes(), verified(), Repo() as repo:
         for out in repo.index.outs:

@@ -9,16 +9,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pipeline.artifacts.layout import WORKSPACE
 from pipeline.config.labels import require_label
 from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
 from pipeline.disk.locks import only_writer
 from pipeline.graph.kept import forget_the_dead, verified
+from pipeline.graph.shown import shown_hashes, shown_keeping
 
 PARAMS = "params.yaml"
-LARGE = 2**27  # bytes
 
 
 @contextmanager
@@ -39,69 +39,6 @@ def as_if(models: Sequence[str], label: str, overrides: Sequence[str]) -> Iterat
         yield
     finally:
         serialize.LOADERS[".yaml"] = kept
-
-
-class Counted:
-    """A file whose reading is counted."""
-
-    def __init__(self, file: Any, advance: Callable[[int], None]):
-        self._file, self._advance = file, advance
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        data = self._file.read(size)
-        self._advance(len(data))
-        return data
-
-
-def _size(file: Any) -> int:
-    try:
-        return os.fstat(file.fileno()).st_size
-    except (AttributeError, OSError):  # bytes in memory
-        return 0
-
-
-@contextmanager
-def shown_hashes() -> Iterator[None]:
-    """A bar for each large file that DVC reads to know it again, which takes seconds and is silent otherwise."""
-    from dvc_data.hashfile import hash as hashing
-
-    from pipeline.progress import byte_progress
-
-    plain = hashing.fobj_md5
-
-    def shown(file: Any, *arguments: Any, **named: Any) -> str:
-        size = _size(file)
-        if size < LARGE:
-            return plain(file, *arguments, **named)
-        with byte_progress("DVC keeps a large file", size) as advance:
-            return plain(cast(Any, Counted(file, advance)), *arguments, **named)
-
-    hashing.fobj_md5 = shown
-    try:
-        yield
-    finally:
-        hashing.fobj_md5 = plain
-
-
-@contextmanager
-def shown_keeping() -> Iterator[None]:
-    """A line when DVC takes over from a stage: it hashes what was made, and silently what the next stage reads."""
-    from dvc.stage import Stage
-
-    from pipeline.progress import note
-
-    plain = Stage.save
-
-    def shown(self: Stage, *arguments: Any, **named: Any) -> None:
-        note(f"DVC: keeping what {self.addressing.split('@')[0]} made")
-        plain(self, *arguments, **named)
-
-    Stage.save = shown
-    try:
-        yield
-    finally:
-        Stage.save = plain
 
 
 def dvc(run: Run, *command: str) -> int:

@@ -17,7 +17,6 @@ from pipeline.model.passes.ticking import Advance, exactly, silent, ticking
 from pipeline.suffix.maths.coordinates import best_replacements, proposals
 from pipeline.suffix.model.regions import INSTRUCTION, SUFFIX, regioned
 
-OBJECTIVES = ("target", "refusal")
 Suffix = Int[Tensor, " place"]
 
 
