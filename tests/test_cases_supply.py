@@ -14,10 +14,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.commands.select import read_candidates
-from pipeline.config.compose import CONF, compose
+from pipeline.config.compose import compose
 from pipeline.config.data import FileSpec
 from pipeline.config.labels import require_label, require_name
 from pipeline.config.params import read_params, recorded_runs
+from pipeline.config.place import CONF
 from pipeline.config.probe import read_spec
 from pipeline.config.resolved import load
 from pipeline.disk import files

@@ -15,7 +15,15 @@ from pipeline.graph import closure
 from tests.conftest import ROOT
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
-RUNNER = ("commands/golden", "graph/closure", "graph/fresh", "graph/kept", "graph/repro", "graph/written")
+RUNNER = (
+    "commands/golden",
+    "graph/closure",
+    "graph/fresh",
+    "graph/kept",
+    "graph/repro",
+    "graph/shown",
+    "graph/written",
+)
 RUNNER += ("entry/arguments", "entry/bars", "entry/program", "entry/shortage", "entry/surroundings", "stages/__main__")
 STAGES = closure.stages(ROOT)
 CLOSURES = {stage: closure.closure(f"pipeline.stages.{stage}", ROOT) for stage in STAGES}

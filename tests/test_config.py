@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from pipeline.config.compose import CONF, compose
+from pipeline.config.compose import compose
 from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
+from pipeline.config.place import CONF
 from pipeline.config.resolved import load
 from pipeline.errors import UserError
 from tests.conftest import ROOT

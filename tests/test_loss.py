@@ -10,8 +10,9 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from torch.testing import assert_close
 
-from pipeline.config.compose import CONF, compose
+from pipeline.config.compose import compose
 from pipeline.config.data import TextSpec
+from pipeline.config.place import CONF
 from pipeline.errors import UserError
 from pipeline.export.model import surgery
 from pipeline.loss import maths as losses

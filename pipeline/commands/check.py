@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.config.checks import AUTO
-from pipeline.config.compose import CONF, compose, family
+from pipeline.config.compose import compose, family
 from pipeline.config.labels import HUB_ID, shown
+from pipeline.config.place import CONF
 from pipeline.config.schema import Config
 from pipeline.display import plain
 from pipeline.entry.arguments import Parser

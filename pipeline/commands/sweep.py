@@ -12,7 +12,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.compose import CONF, named, resolved
+from pipeline.config.compose import named, resolved
+from pipeline.config.place import CONF
 from pipeline.config.resolved import checked
 from pipeline.disk import files
 from pipeline.entry.program import guarded

@@ -13,12 +13,11 @@ from pipeline.config.checks import require_no_resolvers, require_short_reference
 from pipeline.config.family import Family
 from pipeline.config.labels import require_name
 from pipeline.config.overrides import require_overrides
+from pipeline.config.place import CONF
 from pipeline.config.reading import merged, require_conf
 from pipeline.config.resolved import checked, one_line
 from pipeline.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "conf"
 FEW = 8  # names that an error lists
 
 

@@ -7,11 +7,12 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.checks import DTYPES
+from pipeline.config.place import CONF
 from pipeline.config.probe_question import ProbeFormat
 from pipeline.config.reading import merged, read_settings
 from pipeline.errors import UserError
 
-PATH = Path(__file__).resolve().parents[2] / "conf" / "probe.yaml"
+PATH = CONF / "probe.yaml"
 
 
 @dataclass

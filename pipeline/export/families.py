@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from pipeline.config.compose import CONF, family
+from pipeline.config.compose import family
 from pipeline.config.family import Family
+from pipeline.config.place import CONF
 from pipeline.disk.files import replacing
 from pipeline.display import plain
 from pipeline.export.model.exactness import Exactness, measure

@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.config.compose import ROOT
 from pipeline.config.labels import require_label, require_name
 from pipeline.config.overrides import require_overrides
 from pipeline.config.params import ONE_RUN
+from pipeline.config.place import ROOT
 from pipeline.disk import files
 from pipeline.errors import UserError
 
