@@ -72,10 +72,10 @@ gate: setup ## fail when a refusal rate of any run moved from its baseline (METR
 baseline: setup ## make the active run's metrics its baseline
 	@python -m pipeline gate --update
 
-readme: setup ## make the README's tables again from the committed results
+readme: setup ## make the tables of README.md and docs/ again from the committed results
 	@python -m pipeline readme
 
-fresh: setup ## fail when dvc.lock, configuration, code, results and README's tables do not belong together
+fresh: setup ## fail when dvc.lock, configuration, code, results and the tables of the pages do not belong together
 	@python -m pipeline fresh
 
 bench: setup ## time the pipeline beside plain ways of doing the same (ARGS="selection --sample --dtype float32")

@@ -1,4 +1,4 @@
-"""The default model for real: activations, and the committed results that the README shows."""
+"""The default model for real: activations, and the committed results that the pages show."""
 
 import functools
 import json

@@ -3,19 +3,21 @@
 import json
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from pipeline.config.params import Run
+from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.graph import fresh
-from pipeline.report import readme
+from pipeline.report import configuration, readme
 from tests.conftest import ROOT
 
 MODEL = "qwen2_5_coder_0_5b"
 RUNS = [Run(MODEL, "quick"), Run(MODEL, "standard")]
-COPIED = ("pipeline", "conf", ".dvc/config", ".dvcignore", "dvc.yaml", "dvc.lock", "params.yaml", "README.md")
+COPIED = ("pipeline", "conf", ".dvc/config", ".dvcignore", "dvc.yaml", "dvc.lock", "params.yaml", "README.md", "docs")
 COPIED += ("requirements.lock", "pyproject.toml", *(f"outputs/{name}" for name in ("code.json", "eval", "figures")))
 COPIED += ("outputs/golden", "outputs/families")
 COPIED += tuple(f"outputs/models/{MODEL}/{label}/config.yaml" for label in ("quick", "standard"))
@@ -89,12 +91,28 @@ def test_what_is_deleted_is_named(copy, name):
     assert any(file.startswith(name) for file in missing)
 
 
-def test_an_edited_table_of_the_readme_is_named(copy):
-    assert readme.edited() == []
-    edit(copy / "README.md", r"harmful, direction ablated \| 1%", "harmful, direction ablated | 0%")
-    assert readme.edited() == ["refusal"]
-    edit(copy / "README.md", "qwen3 \\| 6", "qwen3 | 5")
-    assert readme.edited() == ["refusal", "families"]
+def test_an_edited_table_of_a_page_is_named(copy):
+    assert readme.edited() == {}
+    changes = {
+        "README.md": ("claim", r"taken out \| 1%", "taken out | 0%"),
+        "docs/results.md": ("refusal", r"direction ablated \| 1%", "direction ablated | 0%"),
+        "docs/families.md": ("families", r"qwen3 \| 6", "qwen3 | 5"),
+        "docs/configuration.md": ("configuration", r"`seed` \| whole number \| `0`", "`seed` | whole number | `1`"),
+    }
+    for page, (_, before, after) in changes.items():
+        edit(copy / page, before, after)
+    assert readme.edited() == {Path(page): [part] for page, (part, _, _) in changes.items()}
+    assert len(readme.problems()) == len(changes)
+
+
+def test_every_value_of_the_configuration_is_described(copy):
+    """By the comment that it has in conf/, and with a type of the schema."""
+    found = configuration.described()
+    assert [key for key, meaning in found.items() if not meaning] == []
+    assert {configuration.type_of(key) for key in found} & {"any"} == set()
+    for group in fields(Config):
+        described = any(key.split(".")[0] == group.name for key in found)
+        assert described or group.name in ("model", "data", "text"), f"{group.name}: a file of its own"
 
 
 def test_a_stage_that_is_removed_or_frozen_and_files_that_are_hidden_are_named(copy):
@@ -143,10 +161,13 @@ def test_code_is_compared_with_what_the_results_were_made_with(copy):
 
 
 def test_parts_of_the_readme_come_once_each_and_by_known_names(copy):
-    text = (copy / "README.md").read_text()
+    page = Path("docs/results.md")
+    text = (copy / page).read_text()
     part = readme.PART.search(text)
     assert part
     for wrong in (text.replace(part[0], ""), text + part[0], text.replace("made: refusal", "made: nothing")):
+        (copy / page).write_text(wrong)
         with pytest.raises(UserError, match="made parts come once each"):
-            readme.renewed(wrong, copy)
-    assert readme.renewed(text, copy) == text
+            readme.renewed(page, copy)
+    (copy / page).write_text(text)
+    assert readme.renewed(page, copy) == text

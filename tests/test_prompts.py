@@ -210,7 +210,7 @@ def test_jailbreakbench_has_near_duplicates_in_the_papers_train_split(shared):
     ]
     evaluation, train = map(as_prompts, texts)
     pairs = Similarity([*evaluation, *train]).pairs(evaluation, train, 0.7)
-    assert len({pair.first for pair in pairs}) == 12, "the number that README gives"
+    assert len({pair.first for pair in pairs}) == 12, "the number that docs/choices.md gives"
     assert pairs[0].similarity > 0.99
     closest = Similarity([*evaluation, *train]).pairs(evaluation, train, 0.58)
     assert {pair.first for pair in closest} == {pair.first for pair in pairs}, "no prompt lies near the threshold"

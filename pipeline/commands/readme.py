@@ -1,21 +1,26 @@
-"""readme: make the README's tables again from the committed results; exit status 0 also where nothing changed."""
+"""readme: make the tables of README.md and docs/ again, from the committed results and the schema of the configuration.
 
-from pipeline.disk.files import read_text, replacing
+Exit status 0 also where nothing changed.
+"""
+
 from pipeline.entry.arguments import Parser
-from pipeline.entry.program import guarded
-from pipeline.report.readme import README, edited, renewed
 
 
 def main() -> None:
     """Command line."""
     Parser(__doc__).parse_args()
 
+    from pipeline.disk.files import replacing
+    from pipeline.entry.program import guarded
+    from pipeline.report.readme import PAGES, edited, renewed
+
     def run() -> None:
         changed = edited()
-        text = renewed(read_text(README))
-        if changed:
-            with replacing(README) as path:
+        for page in changed:
+            text = renewed(page)
+            with replacing(page) as path:
                 path.write_text(text, encoding="utf-8")
-        print(f"{README}: {', '.join(changed) or 'nothing'} made again")
+        for page in PAGES:
+            print(f"{page}: {', '.join(changed.get(page, [])) or 'nothing'} made again")
 
     guarded(run)

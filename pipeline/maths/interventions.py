@@ -85,7 +85,7 @@ def edit(
 
 
 # Share of a norm's mean squared gain below which a component counts as hardly written. Of 0 to 3, it comes
-# closest to live ablation on random post-norm models with narrow and with wide gains (README, "Families").
+# closest to live ablation on random post-norm models with narrow and with wide gains (docs/families.md).
 GAIN_FLOOR = 0.03
 
 

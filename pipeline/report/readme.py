@@ -1,4 +1,4 @@
-"""Parts of the README that are made of committed results: each stands between two comments, and no hand writes it."""
+"""Parts of pages that are made of committed results: each stands between two comments, and no hand writes it."""
 
 import csv
 import re
@@ -12,10 +12,10 @@ from pipeline.disk.files import read_object, read_text
 from pipeline.errors import UserError
 from pipeline.maths.labels import Label
 from pipeline.names import ESTIMATOR_NAMES
+from pipeline.report import configuration
 from pipeline.report.tables import cells
 
-README = Path("README.md")
-SHOWN = Layout("qwen2_5_coder_0_5b", "standard")  # the run that the README shows
+SHOWN = Layout("qwen2_5_coder_0_5b", "standard")  # the run that the pages show
 FAMILIES = Path("outputs/families/families.csv")
 PART = re.compile(r"(?s)(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->\n)")
 MAIN = {
@@ -39,26 +39,33 @@ Row = Sequence[str]
 Metrics = Mapping[str, Any]
 
 
-def renewed(text: str, root: Path = Path()) -> str:
-    """The README with every part made again. Raises UserError for a part that nothing makes, or that is missing."""
+def renewed(page: Path, root: Path = Path()) -> str:
+    """A page with every part made again. Raises UserError for a part that nothing makes, or that is missing."""
+    text = read_text(root / page)
     found = [match[2] for match in PART.finditer(text)]
-    wrong = sorted({*(set(found) ^ set(MAKERS)), *(name for name in found if found.count(name) > 1)})
+    wrong = sorted({*(set(found) ^ set(PAGES[page])), *(name for name in found if found.count(name) > 1)})
     if wrong or text.count("<!-- made:") != len(found):
-        raise UserError(f"{README}: made parts come once each, between `made` and `end`: see {', '.join(wrong)}")
+        raise UserError(f"{page}: made parts come once each, between `made` and `end`: see {', '.join(wrong)}")
     return PART.sub(lambda match: match[1] + MAKERS[match[2]](root) + match[4], text)
 
 
-def edited(root: Path = Path()) -> list[str]:
-    """Names of made parts that are not what the committed results make."""
-    text = read_text(root / README)
-    now, made = PART.findall(text), PART.findall(renewed(text, root))
-    return [name for (_, name, old, _), (_, _, new, _) in zip(now, made, strict=True) if old != new]
+def edited(root: Path = Path()) -> dict[Path, list[str]]:
+    """Names of made parts that are not what the committed results make, by page; pages without one are left out."""
+    found = {}
+    for page in (page for page in PAGES if (root / page).exists()):
+        now, made = PART.findall(read_text(root / page)), PART.findall(renewed(page, root))
+        if names := [name for (_, name, old, _), (_, _, new, _) in zip(now, made, strict=True) if old != new]:
+            found[page] = names
+    return found
 
 
 def problems() -> list[str]:
-    """A line for each part that is not what the results make; none where there is no README."""
-    names = edited() if README.exists() else []
-    return [f"{README}: part '{name}' is not what the results make: `python -m pipeline readme`" for name in names]
+    """A line for each part that is not what the results make."""
+    return [
+        f"{page}: part '{name}' is not what the results make: `python -m pipeline readme`"
+        for page, names in edited().items()
+        for name in names
+    ]
 
 
 def _table(columns: Row, rows: Iterable[Row]) -> str:
@@ -73,6 +80,23 @@ def _rate(row: Mapping[str, Any] | None) -> str:
 def _named(rates: Mapping[str, Any], condition: str, kind: str) -> str:
     found = [name for name in cells.ordered(rates) if name.startswith(f"{condition}.{kind}")]
     return " ".join(f"{rates[name]['value']:.0%}" for name in found)
+
+
+def _claim(metrics: Metrics) -> str:
+    """The first table that a reader sees: what was done, what it did, and what a random direction does instead."""
+    rates = metrics["refusal_score"]
+    done = {"baseline": "unchanged", "ablation": "direction taken out", "subtraction": "direction subtracted"}
+    rows = (
+        (
+            label.kind,
+            done.get(label.effect, "direction added"),
+            _rate(rates[name]),
+            str(rates[name]["n"]),
+            _named(rates, name, "random"),
+        )
+        for name, label in ((name, Label.parse(name)) for name in MAIN)
+    )
+    return _table(("requests", "model", "refused, 95 % interval", "n", "with a random direction instead"), rows)
 
 
 def _refusal(metrics: Metrics) -> str:
@@ -231,6 +255,7 @@ def _of_run(make: Callable[[Metrics], str]) -> Callable[[Path], str]:
 
 
 MAKERS: dict[str, Callable[[Path], str]] = {
+    "claim": _of_run(_claim),
     "refusal": _of_run(_refusal),
     "besides": _of_run(_besides),
     "direction": _of_run(_direction),
@@ -239,4 +264,11 @@ MAKERS: dict[str, Callable[[Path], str]] = {
     "capability": _of_run(_capability),
     "estimators": _of_run(_estimators),
     "families": _families,
+    "configuration": configuration.tables,
+}
+PAGES = {
+    Path("README.md"): ("claim",),
+    Path("docs/results.md"): ("refusal", "besides", "direction", "safety", "further", "capability", "estimators"),
+    Path("docs/families.md"): ("families",),
+    Path("docs/configuration.md"): ("configuration",),
 }

@@ -41,7 +41,7 @@ def bound(exact: bool, dtype: str) -> Bound:
 
     Of an exact family the two are one function, so that in float32 only rounding is left. Rounding the edited weights
     to 8 or 11 bits moves logits by more. Where a norm stands between a matrix and the stream, an edit clears the
-    direction and leaves each write as ablation would up to one positive factor (README, "Families").
+    direction and leaves each write as ablation would up to one positive factor (docs/families.md).
     """
     if not exact:
         return Bound(0.5, 1.0)
