@@ -170,10 +170,9 @@ class Layout:
         """Suffixes that `python -m pipeline search-suffix` found on this model; no stage makes them."""
         return self.root / "outputs" / "suffixes" / f"{self.model}.json"
 
-    def completions(self, condition: str) -> Path:
+    def completions(self, condition: Label) -> Path:
         """Rows {id, prompt_set, completion, n_tokens, finished, prefixes} of one condition."""
-        main = Label.parse(condition).is_main
-        return self.folder / ("completions" if main else "further") / f"{condition}.jsonl"
+        return self.folder / ("completions" if condition.is_main else "further") / f"{condition}.jsonl"
 
     @property
     def systems(self) -> Path:
@@ -188,7 +187,7 @@ class Layout:
         """Held by the process that runs a stage, whatever its run: two runs may share what is unfinished."""
         return self.root / "outputs" / "partial" / f"{stage}.lock"
 
-    def judgements(self, condition: str) -> Path:
+    def judgements(self, condition: Label) -> Path:
         """Rows {id, verdicts by judge, by_length} of one condition."""
         return self.folder / "judgements" / f"{condition}.jsonl"
 

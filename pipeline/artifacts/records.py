@@ -207,11 +207,6 @@ def read_selection(path: Path) -> dict[str, Any]:
     return record
 
 
-def chosen_candidate(record: Mapping[str, Any]) -> CandidateScores | None:
-    """The chosen candidate of a selection record."""
-    return CandidateScores(**record["chosen"]) if record["chosen"] else None
-
-
 def write_no_selection(path: Path, rule: str, filtered: FilterVerdict) -> None:
     """The verdict when the filter left nothing to choose from."""
     files.write_json(

@@ -29,14 +29,15 @@ def main() -> None:
     from pipeline.entry.program import guarded
     from pipeline.errors import UserError
     from pipeline.graph.repro import every_run, runs_of
-    from pipeline.regression.baseline import baseline_runs, check, kept
+    from pipeline.regression.baseline import baseline_runs, check, kept, write_baseline
+    from pipeline.results.metrics import read_metrics
 
     def run() -> None:
         active = [Run(found.model, found.label) for found in runs_of(None)]
         if arguments.update:
             for one in active:
                 layout = Layout(one.model, one.label)
-                files.write_json(layout.gate_baseline, kept(files.read_json(layout.metrics)))
+                write_baseline(layout.gate_baseline, kept(read_metrics(layout.metrics)))
                 print(layout.gate_baseline)
             return
         known = [Run(found.model, found.label) for found in every_run()]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.maths.comparisons import rank, smallest_mean_change
-from pipeline.maths.labels import BASELINE, is_null
+from pipeline.maths.labels import BASELINE, Treatment, is_null
 from pipeline.maths.statistics import linearised, ratio
 
 EXPORT = "export"  # the condition of the orthogonalised weights
@@ -66,6 +66,7 @@ def _rank(name: str, changes: Mapping[str, Sequence[float]]) -> dict[str, Any] |
     if name not in EFFECTS:
         return None
     # All conditions have the same tokens, so sums are in the order of means.
-    nulls = [key for key in changes if key.startswith(f"{name}.") and is_null(key.partition(".")[2])]
+    others = {key: Treatment.parse(key) for key in changes if key != name}
+    nulls = [key for key, other in others.items() if other.effect == name and is_null(other.source)]
     found = rank(sum(changes[name]), [sum(changes[key]) for key in nulls])
     return asdict(found) if found else None

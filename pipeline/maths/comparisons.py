@@ -3,9 +3,9 @@
 scipy and statsmodels are imported where they are used: loading them takes a second.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from pipeline.maths.statistics import Estimate, newcombe_difference
 ALPHA = 0.05
 POWER = 0.8
 Outcomes = Mapping[str, bool | None]
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _too_few(before: Sequence[bool], expected: str) -> str:
     return ""
 
 
-def holm(family: Mapping[str, Comparison]) -> dict[str, Comparison]:
+def holm(family: Mapping[K, Comparison]) -> dict[K, Comparison]:
     """The family with Holm's correction (step-down Bonferroni) over its testable members, and verdicts."""
     tested = [name for name, comparison in family.items() if comparison.p is not None]
     corrected = {}

@@ -72,7 +72,7 @@ def groups(plan: Sequence[Condition]) -> list[Group]:
     found: dict[tuple[str, Hashable], list[Condition]] = {}
     for condition in plan:
         for kind in batch_kinds([condition.intervention]):
-            found.setdefault((condition.label.baseline, kind), []).append(condition)
+            found.setdefault((str(condition.label.baseline), kind), []).append(condition)
     for condition in (condition for condition in plan if condition.intervention is None):
         open_to_it = [key for key in found if key[0] == condition.name and not _is_alone(found[key])]
         found.setdefault(open_to_it[0] if open_to_it else (condition.name, None), []).insert(0, condition)

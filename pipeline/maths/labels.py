@@ -33,9 +33,9 @@ class Label:
         return f"{prompts}_{self.effect}" + (f".{self.source}" if self.source else "")
 
     @property
-    def baseline(self) -> str:
-        """Name of the condition that this one is compared with."""
-        return str(Label(self.kind, BASELINE, system=self.system))
+    def baseline(self) -> "Label":
+        """The condition that this one is compared with."""
+        return Label(self.kind, BASELINE, system=self.system)
 
     @property
     def prompt_set(self) -> str:
@@ -48,11 +48,40 @@ class Label:
         return self.kind in EFFECTS and not self.system
 
 
+@dataclass(frozen=True)
+class Treatment:
+    """What was done to a model whose losses or task scores were measured: `effect` of `source` ("" is the direction).
+
+    `effect` is baseline, ablation, subtraction, addition or export, the orthogonalised weights.
+    """
+
+    effect: str
+    source: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> "Treatment":
+        """The inverse of `str(treatment)`: effect, or effect.source."""
+        effect, _, source = name.partition(".")
+        return cls(effect, source)
+
+    def __str__(self) -> str:
+        return self.effect + (f".{self.source}" if self.source else "")
+
+
 def strength(effect: str, baseline: float, value: float) -> float:
     """Size of an effect on a refusal score or metric, larger is stronger: a fall, or for addition a rise."""
     return value - baseline if effect == "addition" else baseline - value
 
 
+CONTROLS = ("random", "shuffled", "layer")  # kinds of sources that effects are held against
+
+
+def control_kind(source: str) -> str:
+    """random, shuffled or layer of `random_0`, `shuffled_1`, `layer_9`; empty for the direction and an estimator."""
+    kind = source.partition("_")[0]
+    return kind if kind in CONTROLS else ""
+
+
 def is_null(source: str) -> bool:
     """A control that should do nothing: the rank of an effect counts these; another layer's direction may do much."""
-    return not source.startswith("layer_")
+    return control_kind(source) != "layer"

@@ -5,38 +5,39 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from pipeline.artifacts.layout import Layout
-from pipeline.disk.files import read_object, read_text
+from pipeline.disk.files import read_text
 from pipeline.errors import UserError
-from pipeline.maths.labels import Label
+from pipeline.maths.comparisons import Rank
+from pipeline.maths.labels import Label, Treatment, control_kind
+from pipeline.maths.statistics import Estimate
 from pipeline.names import ESTIMATOR_NAMES
 from pipeline.report import configuration
 from pipeline.report.tables import cells
+from pipeline.results.metrics import Export, Loss, Metrics, ValScores, read_metrics
 
 SHOWN = Layout("qwen2_5_coder_0_5b", "standard")  # the run that the pages show
 FAMILIES = Path("outputs/families/families.csv")
 PART = re.compile(r"(?s)(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->\n)")
 MAIN = {
-    "harmful_baseline": "harmful, baseline",
-    "harmful_ablation": "harmful, direction ablated",
-    "harmful_subtraction": "harmful, direction subtracted",
-    "harmless_baseline": "harmless, baseline",
-    "harmless_addition": "harmless, direction added",
+    Label("harmful", "baseline"): "harmful, baseline",
+    Label("harmful", "ablation"): "harmful, direction ablated",
+    Label("harmful", "subtraction"): "harmful, direction subtracted",
+    Label("harmless", "baseline"): "harmless, baseline",
+    Label("harmless", "addition"): "harmless, direction added",
 }
-FURTHER = {
-    "contrast-safe": "look harmful, are not",
-    "borderline": "harmless, sensitive subject",
-    "contrast-unsafe": "unsafe contrasts",
-    "harmful@none": "harmful, empty system prompt",
-    "harmful@safety": "harmful, safety system prompt",
-    "harmless@none": "harmless, empty system prompt",
-    "harmless@safety": "harmless, safety system prompt",
+FURTHER = {  # prompts, and system prompt
+    ("contrast-safe", ""): "look harmful, are not",
+    ("borderline", ""): "harmless, sensitive subject",
+    ("contrast-unsafe", ""): "unsafe contrasts",
+    ("harmful", "none"): "harmful, empty system prompt",
+    ("harmful", "safety"): "harmful, safety system prompt",
+    ("harmless", "none"): "harmless, empty system prompt",
+    ("harmless", "safety"): "harmless, safety system prompt",
 }
 TASKS = {"commonsense_qa_text": "CommonsenseQA, by text", "piqa": "PIQA"}
 Row = Sequence[str]
-Metrics = Mapping[str, Any]
 
 
 def renewed(page: Path, root: Path = Path()) -> str:
@@ -73,145 +74,145 @@ def _table(columns: Row, rows: Iterable[Row]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
 
-def _rate(row: Mapping[str, Any] | None) -> str:
-    return f"{row['value']:.0%} {cells.interval(row, '{:.0%}')}" if row else ""
+def _rate(row: Estimate | None) -> str:
+    return f"{cells.value(row, '{:.0%}')} {cells.interval(row, '{:.0%}')}" if row else ""
 
 
-def _named(rates: Mapping[str, Any], condition: str, kind: str) -> str:
-    found = [name for name in cells.ordered(rates) if name.startswith(f"{condition}.{kind}")]
-    return " ".join(f"{rates[name]['value']:.0%}" for name in found)
+def _controls(rates: Mapping[Label, Estimate], of: Label, kind: str) -> str:
+    found = [label for label in cells.ordered(rates) if control_kind(label.source) == kind]
+    same = [label for label in found if (label.kind, label.effect, label.system) == (of.kind, of.effect, of.system)]
+    return " ".join(cells.value(rates[label], "{:.0%}") for label in same)
 
 
 def _claim(metrics: Metrics) -> str:
     """The first table that a reader sees: what was done, what it did, and what a random direction does instead."""
-    rates = metrics["refusal_score"]
+    rates = metrics.refusal_score
     done = {"baseline": "unchanged", "ablation": "direction taken out", "subtraction": "direction subtracted"}
     rows = (
         (
             label.kind,
             done.get(label.effect, "direction added"),
-            _rate(rates[name]),
-            str(rates[name]["n"]),
-            _named(rates, name, "random"),
+            _rate(rates[label]),
+            str(rates[label].n),
+            _controls(rates, label, "random"),
         )
-        for name, label in ((name, Label.parse(name)) for name in MAIN)
+        for label in MAIN
     )
     return _table(("requests", "model", "refused, 95 % interval", "n", "with a random direction instead"), rows)
 
 
 def _refusal(metrics: Metrics) -> str:
-    rates, layer = metrics["refusal_score"], _layer(metrics)
-    columns = (f"[{metrics['judge']}], 95 % interval", "rank", "p (Holm)", "random directions", "shuffled labels")
-    others = [f"[{name}]" for name in metrics["other_judges"]]
+    rates = metrics.refusal_score
+    layer = next(label.source for label in rates if control_kind(label.source) == "layer").replace("_", " ")
+    columns = (f"[{metrics.judge}], 95 % interval", "rank", "p (Holm)", "random directions", "shuffled labels")
+    others = [f"[{name}]" for name in metrics.other_judges]
     rows = (
         (
             title,
-            _rate(rates[name]),
-            cells.rank(rates[name].get("rank")),
-            cells.p(metrics["comparisons"].get(name)),
-            *(_named(rates, name, kind) for kind in ("random", "shuffled", "layer")),
-            *(_rate(judged.get(name)) for judged in metrics["other_judges"].values()),
+            _rate(rates[label]),
+            cells.rank(rates[label].rank),
+            cells.p(metrics.comparisons.get(label)),
+            *(_controls(rates, label, kind) for kind in ("random", "shuffled", "layer")),
+            *(_rate(judged.get(label)) for judged in metrics.other_judges.values()),
         )
-        for name, title in MAIN.items()
+        for label, title in MAIN.items()
     )
     return _table(("refusal score", *columns, layer, *others), rows)
 
 
-def _layer(metrics: Metrics) -> str:
-    labels = map(Label.parse, metrics["refusal_score"])
-    return next(label.source.replace("_", " ") for label in labels if label.source.startswith("layer_"))
-
-
 def _besides(metrics: Metrics) -> str:
     columns = ("what else changes", "value, 95 % interval", "rank", "all controls", "n")
-    return _table(columns, [*_val(metrics["val_scores"]), *_losses(metrics["loss"]), *_export(metrics["export"])])
+    assert metrics.val_scores is not None, "the run that is shown has a direction"
+    return _table(columns, [*_val(metrics.val_scores), *_losses(metrics.loss), *_export(metrics.export)])
 
 
-def _val(scores: Metrics) -> Iterable[Row]:
-    for key, kind, effect in (("bypass", "harmful", "ablated"), ("induce", "harmless", "added")):
-        row, before = scores[key], scores[key]["baseline"]["value"]
-        title = f"refusal metric, {kind} val: {before:+.2f} before, {effect}"
-        yield _measure(title, row["direction"], row["rank"], row["controls"], "{:+.2f}", "nats", "prompts")
-    row = scores["kl"]
+def _val(scores: ValScores) -> Iterable[Row]:
+    for row, kind, effect in ((scores.bypass, "harmful", "ablated"), (scores.induce, "harmless", "added")):
+        title = f"refusal metric, {kind} val: {row.baseline.value:+.2f} before, {effect}"
+        yield _measure(title, row.direction, row.rank, row.controls.values(), "{:+.2f}", "nats", "prompts")
+    row = scores.kl
     title = "KL(baseline ‖ ablated) of next tokens, harmless val"
-    yield _measure(title, row["direction"], row["rank"], row["controls"], "{:.3f}", "nats", "prompts")
+    yield _measure(title, row.direction, row.rank, row.controls.values(), "{:.3f}", "nats", "prompts")
 
 
-def _losses(loss: Metrics) -> Iterable[Row]:
+def _losses(loss: Mapping[str, Loss]) -> Iterable[Row]:
     texts = {
         "own_completions": "the model's own harmless answers",
         "instruction_answers": "reference answers",
         "plain_text": "plain text",
     }
     for key, words in texts.items():
-        changes = loss[key]["change"]
-        row = changes["ablation"]
-        controls = {name: changes[name] for name in changes if name.startswith("ablation.")}
+        changes = loss[key].change
+        row = changes[Treatment("ablation")]
+        controls = [other for done, other in changes.items() if done.effect == "ablation" and done.source]
         title = f"CE loss change under ablation, {words}"
-        yield _measure(title, row, row["rank"], controls, "{:+.3f}", "nats per token", "documents")
+        yield _measure(title, row, row.rank, controls, "{:+.3f}", "nats per token", "documents")
 
 
 def _measure(
-    title: str, row: Metrics, rank: Metrics | None, controls: Mapping[str, Metrics], form: str, unit: str, of: str
+    title: str, row: Estimate, rank: Rank | None, controls: Iterable[Estimate], form: str, unit: str, of: str
 ) -> Row:
-    value = f"{form.format(row['value'])} {cells.interval(row, form)} {unit}"
-    return title, value, cells.rank(rank), cells.span(controls, form), f"{row['n']} {of}"
+    value = f"{cells.value(row, form)} {cells.interval(row, form)} {unit}"
+    return title, value, cells.rank(rank), cells.span(controls, form), f"{row.n} {of}"
 
 
-def _export(export: Metrics) -> Iterable[Row]:
-    n, against = f"{export['n_prompts']} prompts", "export against live ablation"
-    answers = f"{export['greedy_equal']} equal, {export['greedy_ties']} ties, {export['greedy_different']} different"
-    before, after = max(export["max_cosine_before"]), max(export["max_cosine_after"])
-    yield f"{against}: equal greedy answers, {export['n_tokens']} tokens", answers, "", "", n
-    yield f"{against}: largest logit difference", f"{export['logit_difference_max']:.1e}", "", "", n
+def _export(export: Export) -> Iterable[Row]:
+    assert export.max_cosine_before is not None, "the run that is shown has an export"
+    assert export.max_cosine_after is not None
+    n, against = f"{export.n_prompts} prompts", "export against live ablation"
+    answers = f"{export.greedy_equal} equal, {export.greedy_ties} ties, {export.greedy_different} different"
+    before, after = max(export.max_cosine_before), max(export.max_cosine_after)
+    yield f"{against}: equal greedy answers, {export.n_tokens} tokens", answers, "", "", n
+    yield f"{against}: largest logit difference", f"{export.logit_difference_max:.1e}", "", "", n
     title = "largest abs(cos) of any `resid_pre` with the direction, before and after the edit"
     yield title, f"{before:.2f}, {after:.0e}", "", "", n
 
 
 def _direction(metrics: Metrics) -> str:
-    chosen = metrics["selection"]
-    place = f"position {chosen['chosen']['position']}, layer {chosen['chosen']['layer']}"
+    found = metrics.selection
+    assert found.chosen is not None, "the run that is shown has a direction"
+    place = f"position {found.chosen.position}, layer {found.chosen.layer}"
     return (
-        f"The direction is that of {place}, chosen by rule `{chosen['rule']}` from {chosen['n_candidates']} "
-        f"candidates, of which it kept {chosen['n_kept']}.\n"
+        f"The direction is that of {place}, chosen by rule `{found.rule}` from {found.n_candidates} "
+        f"candidates, of which it kept {found.n_kept}.\n"
     )
 
 
 def _safety(metrics: Metrics) -> str:
-    [(judge, found)] = metrics["safety"].items()
+    [(judge, found)] = metrics.safety.items()
     columns = (f"safety_score[{judge}]", "value, 95 % interval", "p (Holm)", "random directions", "shuffled labels")
     rows = (
         (
             title,
-            _rate(found["score"][name]),
-            cells.p(found["comparisons"].get(name)),
-            *(_named(found["score"], name, kind) for kind in ("random", "shuffled")),
+            _rate(found.score[label]),
+            cells.p(found.comparisons.get(label)),
+            *(_controls(found.score, label, kind) for kind in ("random", "shuffled")),
         )
-        for name, title in MAIN.items()
+        for label, title in MAIN.items()
     )
     return _table(columns, rows)
 
 
 def _further(metrics: Metrics) -> str:
-    rates = metrics["refusal_score"]
+    rates = metrics.refusal_score
     rows = (
-        (title, *(_rate(rates.get(f"{prompts}_{effect}")) for effect in cells.EFFECTS))
-        for prompts, title in FURTHER.items()
+        (title, *(_rate(rates.get(Label(kind, effect, system=system))) for effect in cells.EFFECTS))
+        for (kind, system), title in FURTHER.items()
     )
     return _table(("prompts", *cells.EFFECTS.values()), rows)
 
 
 def _capability(metrics: Metrics) -> str:
     conditions = {
-        "baseline": "baseline",
-        "ablation": "ablated, live",
-        "export": "ablated, export",
-        "addition": "added",
-        "ablation.random_0": "random direction ablated",
+        Treatment("baseline"): "baseline",
+        Treatment("ablation"): "ablated, live",
+        Treatment("export"): "ablated, export",
+        Treatment("addition"): "added",
+        Treatment("ablation", "random_0"): "random direction ablated",
     }
-    tasks = metrics["capability"]["tasks"]
+    tasks = metrics.capability.tasks
     rows = (
-        (title, f"{tasks[name]['chance']:.0%}", *(_rate(tasks[name]["score"].get(key)) for key in conditions))
+        (title, f"{tasks[name].chance:.0%}", *(_rate(tasks[name].score.get(done)) for done in conditions))
         for name, title in TASKS.items()
     )
     return _table(("task", "chance", *conditions.values()), rows)
@@ -219,17 +220,18 @@ def _capability(metrics: Metrics) -> str:
 
 def _estimators(metrics: Metrics) -> str:
     columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
-    return _table(columns, (_estimator(metrics, name) for name in ESTIMATOR_NAMES if name in metrics["estimators"]))
+    return _table(columns, (_estimator(metrics, name) for name in ESTIMATOR_NAMES if name in metrics.estimators))
 
 
 def _estimator(metrics: Metrics, name: str) -> Row:
-    record = metrics["estimators"][name]
-    where, source = record["evaluated"], record["conditions_of"]
-    found = [name.replace("_", " "), f"{where['position']}, {where['layer']}{'' if record['chosen'] else ' *'}"]
+    record = metrics.estimators[name]
+    where = record.evaluated
+    assert where is not None, "the run that is shown has evaluated every estimator"
+    found = [name.replace("_", " "), f"{where.position}, {where.layer}{'' if record.chosen else ' *'}"]
     for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
-        found.append(_rate(metrics["refusal_score"].get(str(Label(kind, effect, source)))))
-        found.append(cells.p(record["against_mean_difference"].get(effect)))
-    return [*found, f"{where['kl']:.3f}"]
+        found.append(_rate(metrics.refusal_score.get(Label(kind, effect, record.conditions_of))))
+        found.append(cells.p(record.against_mean_difference.get(effect)))
+    return [*found, f"{where.kl:.3f}"]
 
 
 def _families(root: Path) -> str:
@@ -251,7 +253,7 @@ def _family(row: Mapping[str, str]) -> str:
 
 
 def _of_run(make: Callable[[Metrics], str]) -> Callable[[Path], str]:
-    return lambda root: make(read_object(root / SHOWN.metrics))
+    return lambda root: make(read_metrics(root / SHOWN.metrics))
 
 
 MAKERS: dict[str, Callable[[Path], str]] = {

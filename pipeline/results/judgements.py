@@ -1,6 +1,7 @@
-"""Answers and verdicts by condition: which there are, and what each judge said of every prompt."""
+"""Judgements: the answers of every condition and what each judge said of them, each file read once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.artifacts import kinds
@@ -8,82 +9,119 @@ from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.records import read_prompts
 from pipeline.disk import shape
 from pipeline.errors import UserError
+from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.labels import Label
 from pipeline.names import REFUSED, UNSAFE
 
 
-def condition_names(layout: Layout) -> list[str]:
-    """Names of the conditions that were run, sorted."""
-    main, further = (layout.completions(name).parent for name in ("harmful_baseline", "other_baseline"))
+@dataclass(frozen=True)
+class Judged:
+    """Verdicts on the answers of one condition, each by prompt id; None is unknown."""
+
+    refused: Mapping[str, Outcomes]
+    """By judge of refusal."""
+    safe: Mapping[str, Outcomes]
+    """By judge of safety."""
+    refused_after: Mapping[int, Mapping[str, Outcomes]]
+    """Of the answers cut after so many tokens, by judge of refusal that reads nothing but text."""
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """Of every condition that was run, in the order of their names."""
+
+    of: Mapping[Label, Judged]
+
+    def refused(self, judge: str) -> dict[Label, Outcomes]:
+        """Whether each prompt was refused in a judge's eyes."""
+        return {label: judged.refused[judge] for label, judged in self.of.items()}
+
+    def safe(self, judge: str) -> dict[Label, Outcomes]:
+        """Whether each answer is safe in a judge's eyes."""
+        return {label: judged.safe[judge] for label, judged in self.of.items()}
+
+    def refused_after(self, judge: str) -> dict[Label, dict[int, Outcomes]]:
+        """Whether each prompt was refused, by the number of tokens that the judge has read."""
+        return {
+            label: {length: found[judge] for length, found in judged.refused_after.items()}
+            for label, judged in self.of.items()
+        }
+
+
+def read_judgements(layout: Layout, refusal: Sequence[str], safety: Sequence[str], cut: str) -> Judgements:
+    """Judgements of some judges; `cut`: the one that is asked of answers cut short as well.
+
+    Raises UserError for a condition whose prompts are not those of its baseline, the first of its set in order.
+    """
+    found = {label: _judged(layout, label, refusal, safety, cut) for label in conditions(layout)}
+    require_paired(layout, {label: list(judged.refused[refusal[0]]) for label, judged in found.items()})
+    return Judgements(found)
+
+
+def _judged(layout: Layout, label: Label, refusal: Sequence[str], safety: Sequence[str], cut: str) -> Judged:
+    rows = read_rows(layout, label)
+    with shape.as_written(layout.judgements(label)):
+        lengths = sorted({int(length) for row in rows for length in row["by_length"]})
+        unsafe = {name: {row["id"]: UNSAFE[row["verdicts"][name]["label"]] for row in rows} for name in safety}
+        return Judged(
+            refused={name: {row["id"]: REFUSED[row["verdicts"][name]["label"]] for row in rows} for name in refusal},
+            safe={
+                name: {key: None if value is None else not value for key, value in found.items()}
+                for name, found in unsafe.items()
+            },
+            refused_after={
+                n: {cut: {row["id"]: REFUSED[row["by_length"][str(n)][cut]] for row in rows}} for n in lengths
+            },
+        )
+
+
+def conditions(layout: Layout) -> list[Label]:
+    """The conditions that were run, in the order of their names."""
+    main, further = (layout.completions(Label(kind, "baseline")).parent for kind in ("harmful", "other"))
     names = sorted(path.stem for folder in (main, further) for path in folder.glob("*.jsonl"))
     if not names:
         raise UserError(f"{main} has no completions: run `dvc repro`")
-    return names
+    return [Label.parse(name) for name in names]
 
 
-def instructions_of(layout: Layout, condition: str) -> dict[str, str]:
+def instructions_of(layout: Layout, condition: Label) -> dict[str, str]:
     """Instruction by prompt id for one condition."""
-    prompts = read_prompts(layout.prompts(Label.parse(condition).prompt_set))
-    return {prompt.id: prompt.instruction for prompt in prompts}
+    return {prompt.id: prompt.instruction for prompt in read_prompts(layout.prompts(condition.prompt_set))}
 
 
-def read_completions(layout: Layout, condition: str) -> list[kinds.CompletionRow]:
+def categories_of(layout: Layout, condition: Label) -> dict[str, str]:
+    """Category of each prompt by its id for one condition."""
+    return {prompt.id: prompt.category for prompt in read_prompts(layout.prompts(condition.prompt_set))}
+
+
+def read_completions(layout: Layout, condition: Label) -> list[kinds.CompletionRow]:
     """Answers of one condition. Raises UserError for others than those of its prompts, the first ones in order."""
-    path, prompt_set = layout.completions(condition), Label.parse(condition).prompt_set
+    path = layout.completions(condition)
     rows: list[kinds.CompletionRow] = shape.read_rows(path, kinds.CompletionRow)
-    _require_first_prompts(layout, prompt_set, path, [row["id"] for row in rows])
-    if any(row["prompt_set"] != prompt_set for row in rows):
-        raise UserError(f"{path} has answers to other prompts than {prompt_set}: {shape.AGAIN}")
+    _require_first_prompts(layout, condition, path, [row["id"] for row in rows])
+    if any(row["prompt_set"] != condition.prompt_set for row in rows):
+        raise UserError(f"{path} has answers to other prompts than {condition.prompt_set}: {shape.AGAIN}")
     return rows
 
 
-def read_judgements(layout: Layout, condition: str) -> list[kinds.JudgementRow]:
+def read_rows(layout: Layout, condition: Label) -> list[kinds.JudgementRow]:
     """Verdicts of one condition. Raises UserError for others than those of its prompts, the first ones in order."""
-    path, prompt_set = layout.judgements(condition), Label.parse(condition).prompt_set
+    path = layout.judgements(condition)
     rows: list[kinds.JudgementRow] = shape.read_rows(path, kinds.JudgementRow)
-    _require_first_prompts(layout, prompt_set, path, [row["id"] for row in rows])
+    _require_first_prompts(layout, condition, path, [row["id"] for row in rows])
     return rows
 
 
-def _require_first_prompts(layout: Layout, prompt_set: str, path: Path, ids: Sequence[str]) -> None:
+def _require_first_prompts(layout: Layout, condition: Label, path: Path, ids: Sequence[str]) -> None:
     if not ids:
         raise UserError(f"{path} is empty: {shape.AGAIN}")
-    prompts = layout.prompts(prompt_set)
+    prompts = layout.prompts(condition.prompt_set)
     shape.require_order(path, ids, [prompt.id for prompt in read_prompts(prompts)][: len(ids)], prompts)
 
 
-def require_paired(layout: Layout, ids: Mapping[str, Sequence[str]]) -> None:
+def require_paired(layout: Layout, ids: Mapping[Label, Sequence[str]]) -> None:
     """Raises UserError for a condition whose prompts (`ids`, by condition) are not those of its baseline."""
-    for name, rows in ids.items():
-        baseline = Label.parse(name).baseline
-        if baseline not in ids:
-            raise UserError(f"{layout.completions(name)} has no {baseline} to be compared with: {shape.AGAIN}")
-        shape.require_order(layout.completions(name), rows, ids[baseline], layout.completions(baseline))
-
-
-def read_outcomes(layout: Layout, condition: str, judge: str) -> dict[str, bool | None]:
-    """Whether each prompt of a condition was refused in a judge's eyes, by prompt id; None is unknown."""
-    with shape.as_written(layout.judgements(condition)):
-        rows = read_judgements(layout, condition)
-        return {row["id"]: REFUSED[row["verdicts"][judge]["label"]] for row in rows}
-
-
-def read_safety(layout: Layout, condition: str, judge: str) -> dict[str, bool | None]:
-    """Whether each completion of a condition is safe in a judge's eyes, by prompt id; None is unknown."""
-    with shape.as_written(layout.judgements(condition)):
-        rows = read_judgements(layout, condition)
-        unsafe = {row["id"]: UNSAFE[row["verdicts"][judge]["label"]] for row in rows}
-    return {key: None if value is None else not value for key, value in unsafe.items()}
-
-
-def read_categories(layout: Layout, prompt_set: str) -> dict[str, str]:
-    """Category of each prompt of a set, by prompt id."""
-    return {prompt.id: prompt.category for prompt in read_prompts(layout.prompts(prompt_set))}
-
-
-def read_outcomes_by_length(layout: Layout, condition: str, judge: str) -> dict[int, dict[str, bool | None]]:
-    """The same of each completion cut after a number of tokens, by that number."""
-    with shape.as_written(layout.judgements(condition)):
-        rows = read_judgements(layout, condition)
-        lengths = sorted({int(length) for row in rows for length in row["by_length"]})
-        return {n: {row["id"]: REFUSED[row["by_length"][str(n)][judge]] for row in rows} for n in lengths}
+    for label, rows in ids.items():
+        if label.baseline not in ids:
+            raise UserError(f"{layout.completions(label)} has no {label.baseline} to be compared with: {shape.AGAIN}")
+        shape.require_order(layout.completions(label), rows, ids[label.baseline], layout.completions(label.baseline))

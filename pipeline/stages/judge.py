@@ -9,8 +9,9 @@ from pipeline.config.schema import Config
 from pipeline.disk import files
 from pipeline.entry.judging import Panel, Text, record
 from pipeline.judges.registry import JUDGES
+from pipeline.maths.labels import Label
 from pipeline.names import TEXT_JUDGES
-from pipeline.results import judgements as by_condition
+from pipeline.results.judgements import conditions, instructions_of, read_completions, require_paired
 from pipeline.results.verdict import Verdict
 
 UNFINISHED = Verdict.unknown("no answer: its thoughts did not end")
@@ -29,20 +30,20 @@ def judge(config: Config, layout: Layout) -> None:
     """One file of verdicts per condition: of whole completions, and of what stood after fewer tokens."""
     panel, window = Panel(config, layout.partial), config.judge.window
     names = list(dict.fromkeys([*config.judge.refusal_judges, *config.judge.safety]))
-    answers = {name: _answers(layout, name, window) for name in by_condition.condition_names(layout)}
-    ids = {name: [answer.id for answer in rows] for name, rows in answers.items()}
-    by_condition.require_paired(layout, ids)
+    answers = {label: _answers(layout, label, window) for label in conditions(layout)}
+    ids = {label: [answer.id for answer in rows] for label, rows in answers.items()}
+    require_paired(layout, ids)
     texts = [answer.text for rows in answers.values() for answer in rows if answer.text]
     found = {name: panel.verdicts(name, texts) for name in names}
-    for condition, rows in answers.items():
-        files.write_jsonl(layout.judgements(condition), [_judged(answer, found) for answer in rows])
+    for label, rows in answers.items():
+        files.write_jsonl(layout.judgements(label), [_judged(answer, found) for answer in rows])
     panel.finish()
 
 
-def _answers(layout: Layout, condition: str, window: int | None) -> list[Answer]:
-    instructions = by_condition.instructions_of(layout, condition)
+def _answers(layout: Layout, condition: Label, window: int | None) -> list[Answer]:
+    instructions = instructions_of(layout, condition)
     found = []
-    for row in by_condition.read_completions(layout, condition):
+    for row in read_completions(layout, condition):
         instruction, completion = instructions[row["id"]], row["completion"]
         prefixes = {
             length: None if completion is None or count is None else (instruction, completion[:count][:window])

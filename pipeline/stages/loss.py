@@ -13,8 +13,9 @@ from pipeline.disk import files
 from pipeline.disk.rows import PartialRows
 from pipeline.entry.model import open_model
 from pipeline.loss.maths import EFFECTS, EXPORT, agreement, summary
+from pipeline.maths.labels import BASELINE, Label, Treatment
 from pipeline.progress import Bar, progress
-from pipeline.results import judgements as by_condition
+from pipeline.results.judgements import read_completions
 
 if TYPE_CHECKING:
     from pipeline.loss.model import Documents
@@ -69,7 +70,7 @@ def _conditions(layout: Layout, pinned: str, coefficient: float) -> "dict[str, I
     """The unchanged model, and the chosen direction and its controls: `effect` and `effect.control`."""
     sources = samples.read_sources(layout, pinned, coefficient, estimators=False)
     pairs = [(source, effect) for source in sources for effect in EFFECTS]
-    named = {effect + (f".{source}" if source else ""): sources[source][effect] for source, effect in pairs}
+    named = {str(Treatment(effect, source)): sources[source][effect] for source, effect in pairs}
     return {"baseline": None, **named}
 
 
@@ -78,7 +79,7 @@ def _sets(config: Config, layout: Layout, model: "ChatModel") -> "dict[str, Docu
 
     texts, answered = (records.read_texts(layout.texts(name)) for name in TEXTS)
     prompts = records.read_prompts(layout.prompts("harmless_test"))
-    rows = {row["id"]: row["completion"] for row in by_condition.read_completions(layout, "harmless_baseline")}
+    rows = {row["id"]: row["completion"] for row in read_completions(layout, Label("harmless", BASELINE))}
     own = [prompt for prompt in prompts if (rows[prompt.id] or "").strip()][: config.loss.n_completions]
     pairs = {
         "instruction_answers": [(row.instruction, row.text) for row in answered],

@@ -1,6 +1,5 @@
 """What a sweep prints when its jobs have ended: a row for each."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,17 @@ from rich.console import Console
 
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import files
+from pipeline.maths.labels import Label
+from pipeline.maths.statistics import Estimate
 from pipeline.printed import Shown
+from pipeline.results.metrics import read_metrics
 
 RECORD = "job.json"
 COLUMNS = {
-    "harmful, baseline": "harmful_baseline",
-    "ablated": "harmful_ablation",
-    "harmless, baseline": "harmless_baseline",
-    "added": "harmless_addition",
+    "harmful, baseline": Label("harmful", "baseline"),
+    "ablated": Label("harmful", "ablation"),
+    "harmless, baseline": Label("harmless", "baseline"),
+    "added": Label("harmless", "addition"),
 }
 
 
@@ -27,16 +29,16 @@ def sweep_table(jobs: list[dict[str, Any]]) -> Shown:
     for name in ("model", "overrides", "verdict", "position, layer", *COLUMNS):
         table.add_column(name, overflow="fold")
     for job in jobs:
-        metrics = files.read_json(Layout(job["models"][0], job["profile"], Path(job["folder"])).metrics)
-        chosen = metrics["selection"]["chosen"]
-        place = f"{chosen['position']}, {chosen['layer']}" if chosen else "-"
-        rates = [_rate(metrics["refusal_score"].get(name)) for name in COLUMNS.values()]
-        table.add_row(job["models"][0], " ".join(job["overrides"]) or "-", metrics["verdict"], place, *rates)
+        metrics = read_metrics(Layout(job["models"][0], job["profile"], Path(job["folder"])).metrics)
+        chosen = metrics.selection.chosen
+        place = f"{chosen.position}, {chosen.layer}" if chosen else "-"
+        rates = [_rate(metrics.refusal_score.get(label)) for label in COLUMNS.values()]
+        table.add_row(job["models"][0], " ".join(job["overrides"]) or "-", metrics.verdict, place, *rates)
     return table
 
 
-def _rate(rate: Mapping[str, Any] | None) -> str:
-    return f"{rate['value']:.0%} [{rate['low']:.0%}, {rate['high']:.0%}]" if rate else "-"
+def _rate(rate: Estimate | None) -> str:
+    return f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]" if rate else "-"
 
 
 class PrintTable(Callback):

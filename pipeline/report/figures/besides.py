@@ -1,7 +1,6 @@
 """Figures of what changed besides refusal: further sets, system prompts, capability."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,8 +8,9 @@ from matplotlib.figure import Figure
 from pipeline.display import NAME, mathless
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
-from pipeline.report.figures.claim import BLUE, GREEN, ORANGE, PINK, estimates, finish, score_bars
+from pipeline.report.figures.claim import BLUE, GREEN, ORANGE, PINK, finish, score_bars
 from pipeline.report.tables.cells import on_tasks
+from pipeline.results.metrics import Metrics
 
 # Colour and marker both tell an effect, so that a grey print does too.
 STYLES = {
@@ -21,35 +21,37 @@ STYLES = {
 }
 
 
-def figures(metrics: Mapping[str, Any], scores: Mapping[str, Estimate], stamp: str) -> dict[str, Figure]:
+def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     """Safety by each judge, further sets and system prompts, capability, by name: each that was measured."""
-    title = metrics["title"]
+    title = metrics.title
     drawn = {
-        f"safety_{judge}": score_bars(estimates(record["score"]), "Safety", "judged safe", judge, title, stamp)
-        for judge, record in metrics["safety"].items()
+        f"safety_{judge}": score_bars(found.score, "Safety", "judged safe", judge, title, stamp)
+        for judge, found in metrics.safety.items()
     }
-    further = {name: rate for name, rate in scores.items() if not Label.parse(name).is_main}
+    further = {label: rate for label, rate in metrics.refusal_score.items() if not label.is_main}
     if further:
         headline = f"Refusal of contrast prompts and under system prompts: {mathless(title)}"
-        drawn["further"] = further_rates(further, headline, metrics["judge"], stamp)
-    tasks = {task: (estimates(row["score"]), row["chance"]) for task, row in metrics["capability"]["tasks"].items()}
-    if tasks:
-        rates = {task: {words: row[name] for name, words in on_tasks(row).items()} for task, (row, _) in tasks.items()}
-        chance = {task: guess for task, (_, guess) in tasks.items()}
+        drawn["further"] = further_rates(further, headline, metrics.judge, stamp)
+    if tasks := metrics.capability.tasks:
+        rates = {
+            name: {words: task.score[done] for done, words in on_tasks(task.score).items()}
+            for name, task in tasks.items()
+        }
+        chance = {name: task.chance for name, task in tasks.items()}
         drawn["capability"] = capability_scores(rates, chance, f"Capability: {mathless(title)}", stamp)
     return drawn
 
 
-def further_rates(scores: Mapping[str, Estimate], headline: str, judge: str, stamp: str) -> Figure:
+def further_rates(scores: Mapping[Label, Estimate], headline: str, judge: str, stamp: str) -> Figure:
     """Refusal score on every further set and under every system prompt: a row each, a point per effect, 95 % intervals.
 
     Sets that a model should answer lie above those that it should refuse only if the caller orders them so.
     """
-    rows = list(dict.fromkeys(_row(Label.parse(name)) for name in scores))
+    rows = list(dict.fromkeys(map(_row, scores)))
     figure = Figure(figsize=(8.5, 1.8 + 0.75 * len(rows)), layout="constrained")
     axis = figure.subplots()
     for effect, (text, colour, marker) in STYLES.items():
-        found = {_row(Label.parse(name)): rate for name, rate in scores.items() if Label.parse(name).effect == effect}
+        found = {_row(label): rate for label, rate in scores.items() if label.effect == effect}
         offset = 0.18 * (list(STYLES).index(effect) - 1.5)
         _points(axis, [(rows.index(row) + offset, rate) for row, rate in found.items()], colour, marker, text)
     axis.set_yticks(range(len(rows)), [f"{_words(*row)} (n = {_n(scores, row)})" for row in rows])
@@ -67,8 +69,8 @@ def _words(kind: str, system: str) -> str:
     return mathless(kind, NAME) + (f"\nsystem prompt: {mathless(system, NAME)}" if system else "")
 
 
-def _n(scores: Mapping[str, Estimate], row: tuple[str, str]) -> int:
-    return max(rate.n for name, rate in scores.items() if _row(Label.parse(name)) == row)
+def _n(scores: Mapping[Label, Estimate], row: tuple[str, str]) -> int:
+    return max(rate.n for label, rate in scores.items() if _row(label) == row)
 
 
 def capability_scores(

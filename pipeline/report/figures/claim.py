@@ -1,7 +1,7 @@
 """Figures as pure functions of numbers: a matplotlib figure out, no files."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.display import LINE, NAME, mathless
-from pipeline.maths.labels import Label
+from pipeline.maths.labels import BASELINE, Label, control_kind
 from pipeline.maths.selection import CandidateScores
 from pipeline.maths.statistics import Estimate
 
@@ -25,37 +25,32 @@ EFFECTS = {
 CONTROLS = {"random": ("o", "random direction"), "shuffled": ("^", "shuffled labels"), "layer": ("s", "other layer")}
 
 
-def estimates(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
-    """Rows of a metrics file as numbers with intervals."""
-    return {name: Estimate(row["value"], row["low"], row["high"], row["n"]) for name, row in rows.items()}
-
-
-def score_bars(scores: Mapping[str, Estimate], what: str, share: str, judge: str, title: str, stamp: str) -> Figure:
+def score_bars(scores: Mapping[Label, Estimate], what: str, share: str, judge: str, title: str, stamp: str) -> Figure:
     """Score of baseline and direction as bars, each control as a point beside them; 95 % Wilson intervals.
 
     `what` the score is of; `share`: the verdict whose share of completions it is.
     """
-    labels = {name: label for name in scores if (label := Label.parse(name)).is_main}
-    kinds = [kind for kind in ("harmful", "harmless") if any(label.kind == kind for label in labels.values())]
-    shown = {kind: [e for e in EFFECTS if f"{kind}_{e}" in scores] for kind in kinds}
+    labels = [label for label in scores if label.is_main]
+    kinds = [kind for kind in ("harmful", "harmless") if any(label.kind == kind for label in labels)]
+    shown = {kind: [effect for effect in EFFECTS if Label(kind, effect) in scores] for kind in kinds}
     widths = [len(effects) for effects in shown.values()]
     figure = Figure(figsize=(3.2 + 1.6 * sum(widths), 5.0), layout="constrained")
     axes = figure.subplots(1, len(kinds), sharey=True, width_ratios=widths, squeeze=False)[0]
     for axis, kind in zip(axes, kinds, strict=True):
         for index, effect in enumerate(shown[kind]):
-            _bar(axis, index, effect, scores[f"{kind}_{effect}"])
-            _points(axis, index, {labels[n].source: scores[n] for n in labels if _is_control(labels[n], kind, effect)})
+            _bar(axis, index, effect, scores[Label(kind, effect)])
+            _points(axis, index, {one.source: scores[one] for one in labels if _is_control(one, kind, effect)})
         axis.set_xticks(range(len(shown[kind])), [EFFECTS[effect] for effect in shown[kind]], fontsize=9)
-        axis.set_title(f"{kind} instructions (n = {scores[f'{kind}_baseline'].n})", fontsize=11)
+        axis.set_title(f"{kind} instructions (n = {scores[Label(kind, BASELINE)].n})", fontsize=11)
         _share_axis(axis)
     axes[0].set_ylabel(f"{what.lower()} score [{mathless(judge, NAME)}]\nshare of completions {share}, 95 % interval")
-    _control_legend(axes[-1], labels.values())
+    _control_legend(axes[-1], labels)
     finish(figure, f"{what} before and after: {mathless(title)}", stamp)
     return figure
 
 
 def _is_control(label: Label, kind: str, effect: str) -> bool:
-    return (label.kind, label.effect) == (kind, effect) and label.source.split("_")[0] in CONTROLS
+    return (label.kind, label.effect) == (kind, effect) and bool(control_kind(label.source))
 
 
 def _bar(axis: Axes, index: int, effect: str, rate: Estimate) -> None:
@@ -66,12 +61,12 @@ def _bar(axis: Axes, index: int, effect: str, rate: Estimate) -> None:
 
 def _points(axis: Axes, index: int, controls: Mapping[str, Estimate]) -> None:
     for place, (source, rate) in enumerate(controls.items()):
-        marker, _ = CONTROLS[source.split("_")[0]]
+        marker, _ = CONTROLS[control_kind(source)]
         _interval(axis, index + 0.29 + 0.4 * place / max(1, len(controls)), rate, GREY, marker)
 
 
 def _control_legend(axis: Axes, labels: Iterable[Label]) -> None:
-    used = {label.source.split("_")[0] for label in labels}
+    used = {control_kind(label.source) for label in labels}
     for name, (marker, text) in CONTROLS.items():
         if name in used:
             axis.plot([], [], linestyle="none", marker=marker, color=GREY, label=f"control: {text}")
@@ -93,21 +88,21 @@ def _share_axis(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def refusal_by_length(rates: Mapping[str, Mapping[int, Estimate]], title: str, judge: str, stamp: str) -> Figure:
+def refusal_by_length(rates: Mapping[Label, Mapping[int, Estimate]], title: str, judge: str, stamp: str) -> Figure:
     """Refusal score of the completions cut after each number of tokens, with 95 % Wilson bands."""
     styles = {
-        "harmful_baseline": ("harmful, baseline", BLUE, "o"),
-        "harmful_ablation": ("harmful, direction ablated", ORANGE, "s"),
-        "harmless_addition": ("harmless, direction added", GREEN, "^"),
-        "harmless_baseline": ("harmless, baseline", PINK, "v"),
+        Label("harmful", "baseline"): ("harmful, baseline", BLUE, "o"),
+        Label("harmful", "ablation"): ("harmful, direction ablated", ORANGE, "s"),
+        Label("harmless", "addition"): ("harmless, direction added", GREEN, "^"),
+        Label("harmless", "baseline"): ("harmless, baseline", PINK, "v"),
     }
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axis = figure.subplots()
-    for name in (name for name in styles if name in rates):
-        label, colour, marker = styles[name]
-        points = {n: rate for n, rate in rates[name].items() if rate.low is not None}
+    for label in (label for label in styles if label in rates):
+        words, colour, marker = styles[label]
+        points = {n: rate for n, rate in rates[label].items() if rate.low is not None}
         lows, values, highs = ([getattr(r, key) for r in points.values()] for key in ("low", "value", "high"))
-        axis.plot(list(points), values, color=colour, marker=marker, label=label)
+        axis.plot(list(points), values, color=colour, marker=marker, label=words)
         axis.fill_between(list(points), lows, highs, color=colour, alpha=0.15, linewidth=0)
     lengths = sorted({n for rows in rates.values() for n in rows})
     axis.set_xscale("log", base=2)
@@ -256,9 +251,19 @@ def _learning_curves(
     right.set_title("learning curve: effect\n(a point: a random draw)", fontsize=10)
 
 
+class Place(Protocol):
+    """Where a direction is from."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def layer(self) -> int: ...
+
+
 def selection_heatmaps(
     scores: Sequence[CandidateScores],
-    chosen: CandidateScores | None,
+    chosen: Place | None,
     baselines: tuple[float, float],
     tokens: Sequence[str],
     title: str,

@@ -1,42 +1,40 @@
 """Tables of what changed besides refusal: safety, over-refusal, system prompts, attack success, capability."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from rich.table import Table
 
 from pipeline import printed
-from pipeline.maths.labels import Label
 from pipeline.report.tables import cells
+from pipeline.results.metrics import Capability, Metrics, Reliability, Safety
 
 
-def tables(metrics: Mapping[str, Any]) -> Iterator[Table]:
+def tables(metrics: Metrics) -> Iterator[Table]:
     """Every such table that the metrics have numbers for."""
-    yield from (safety_table(judge, record) for judge, record in metrics["safety"].items())
-    if any(not Label.parse(name).is_main for name in metrics["refusal_score"]):
+    yield from (safety_table(judge, record) for judge, record in metrics.safety.items())
+    if any(not label.is_main for label in metrics.refusal_score):
         yield further_table(metrics)
-    if metrics["attacks"]:
+    if metrics.attacks:
         yield attacks_table(metrics)
-    if metrics["capability"]["tasks"]:
-        yield capability_table(metrics["capability"])
+    if metrics.capability.tasks:
+        yield capability_table(metrics.capability)
 
 
-def safety_table(judge: str, record: Mapping[str, Any]) -> Table:
+def safety_table(judge: str, record: Safety) -> Table:
     """Share of safe completions of every condition, with what is known of the judge below."""
     name = f"safety_score[{judge}]"
     table = printed.table(name, "condition", name, "95 % interval", "n", "p (Holm)", "against baseline")
-    for condition in cells.ordered(record["score"]):
-        row = record["score"][condition]
-        test = record["comparisons"].get(condition)
-        table.add_row(cells.condition(condition), *cells.number(row, "{:.1%}"), *cells.test(test))
-    notes = list(reliability(judge, record["reliability"]))
-    if unknown := {name: count for name, count in record["unknown"].items() if count}:
+    for label in cells.ordered(record.score):
+        test = cells.test(record.comparisons.get(label))
+        table.add_row(cells.condition(label), *cells.number(record.score[label], "{:.1%}"), *test)
+    notes = list(reliability(judge, record.reliability))
+    if unknown := {label: count for label, count in record.unknown.items() if count}:
         notes.append("no verdict: " + ", ".join(f"{cells.condition(n)} {count}" for n, count in unknown.items()))
     table.caption = printed.caption(*notes)
     return table
 
 
-def reliability(judge: str, known: Mapping[str, Any]) -> Iterator[str]:
+def reliability(judge: str, known: Mapping[str, Mapping[str, Reliability]]) -> Iterator[str]:
     """Lines on how far the judge agrees with references on completions that it was not fitted on."""
     if not known:
         yield f"{judge}: its agreement with people was not measured here"
@@ -44,41 +42,35 @@ def reliability(judge: str, known: Mapping[str, Any]) -> Iterator[str]:
     yield f"agreement of {judge} with references that it was not fitted on:"
     for name, parts in known.items():
         for part, found in parts.items():
-            kappa, auroc = found["kappa"], found["auroc"]
             yield (
-                f"  {name}, {part}, n = {found['n']}: kappa {_value(kappa)} {cells.interval(kappa, '{:.2f}')}, "
-                f"AUROC {_value(auroc)} {cells.interval(auroc, '{:.2f}')}"
+                f"  {name}, {part}, n = {found.n}: "
+                f"kappa {cells.value(found.kappa, '{:.2f}')} {cells.interval(found.kappa, '{:.2f}')}, "
+                f"AUROC {cells.value(found.auroc, '{:.2f}')} {cells.interval(found.auroc, '{:.2f}')}"
             )
 
 
-def _value(row: Mapping[str, Any]) -> str:
-    return "-" if row["value"] is None else f"{row['value']:.2f}"
-
-
-def further_table(metrics: Mapping[str, Any]) -> Table:
+def further_table(metrics: Metrics) -> Table:
     """Refusal on the further sets and under other system prompts; each beside its own baseline."""
-    name = f"refusal score [{metrics['judge']}]"
+    name = f"refusal score [{metrics.judge}]"
     table = printed.table("further sets and system prompts", name, "value", "95 % interval", "n", "p (Holm)", "verdict")
-    scores = metrics["refusal_score"]
-    last = ""
-    for condition in (name for name in cells.ordered(scores) if not Label.parse(name).is_main):
-        if last and Label.parse(condition).baseline != last:
+    scores, last = metrics.refusal_score, None
+    for label in (label for label in cells.ordered(scores) if not label.is_main):
+        if last and label.baseline != last:
             table.add_section()
-        last = Label.parse(condition).baseline
-        test = cells.test(metrics["comparisons"].get(condition))
-        table.add_row(cells.condition(condition), *cells.number(scores[condition], "{:.1%}"), *test)
-    left_out = metrics["systems"]["not_measured"]
+        last = label.baseline
+        test = cells.test(metrics.comparisons.get(label))
+        table.add_row(cells.condition(label), *cells.number(scores[label], "{:.1%}"), *test)
     table.caption = printed.caption(
         "system prompt: the main evaluation has what the chat template does by itself",
-        *(f"system prompt {system} not measured: {reason}" for system, reason in left_out.items()),
+        *(f"system prompt {name} not measured: {reason}" for name, reason in metrics.systems.not_measured.items()),
     )
     return table
 
 
-def capability_table(record: Mapping[str, Any]) -> Table:
+def capability_table(record: Capability) -> Table:
     """Task scores of every condition on the same questions, and whether the export answers as the ablated model."""
     table = printed.table(
-        f"capability, lm-eval, {record['dtype']}",
+        f"capability, lm-eval, {record.dtype}",
         "task, condition",
         "score",
         "95 % interval",
@@ -87,21 +79,21 @@ def capability_table(record: Mapping[str, Any]) -> Table:
         "verdict",
     )
     notes = []
-    for task, found in record["tasks"].items():
-        for name, words in cells.on_tasks(found["score"]).items():
-            label, row = f"{task} ({found['metric']}), {words}", found["score"][name]
-            table.add_row(label, *cells.number(row, "{:.1%}"), *cells.test(found["change"].get(name)))
+    for task, found in record.tasks.items():
+        for done, words in cells.on_tasks(found.score).items():
+            label, row = f"{task} ({found.metric}), {words}", found.score[done]
+            table.add_row(label, *cells.number(row, "{:.1%}"), *cells.test(found.change.get(done)))
         table.add_section()
-        notes.append(f"{task}: {found['source']}" + (f"; chance {found['chance']:.0%}" if found["chance"] else ""))
-        if equal := found["export_equals_ablation"]:
-            notes[-1] += f"; export and live ablation differ in {equal['different_answers']} of {equal['n']} answers"
-    if record["export_missing"]:
-        notes.append(f"no export: {record['export_missing']}")
+        notes.append(f"{task}: {found.source}" + (f"; chance {found.chance:.0%}" if found.chance else ""))
+        if equal := found.export_equals_ablation:
+            notes[-1] += f"; export and live ablation differ in {equal.different_answers} of {equal.n} answers"
+    if record.export_missing:
+        notes.append(f"no export: {record.export_missing}")
     table.caption = printed.caption(*notes)
     return table
 
 
-def attacks_table(metrics: Mapping[str, Any]) -> Table:
+def attacks_table(metrics: Metrics) -> Table:
     """Attack success by category of prompt, beside the paper's where the model is the same."""
     table = printed.table(
         "attack success: completions judged unsafe",
@@ -112,14 +104,13 @@ def attacks_table(metrics: Mapping[str, Any]) -> Table:
         "n",
         "paper",
     )
-    published = metrics["reference"].get("attack_success", {})
-    for condition in cells.ordered(metrics["attacks"]):
-        label = Label.parse(condition)
+    published = metrics.reference.get("attack_success", {})
+    for label in cells.ordered(metrics.attacks):
         paper = published.get(label.kind, {}).get(label.system or "default") if label.effect == "ablation" else None
-        for judge, rows in metrics["attacks"][condition].items():
+        for judge, rows in metrics.attacks[label].items():
             for category, row in rows.items():
                 beside = f"{paper:.1%}" if paper is not None and category == "standard" else ""
-                shown = f"{cells.condition(condition)} [{judge}]"
+                shown = f"{cells.condition(label)} [{judge}]"
                 table.add_row(shown, category, *cells.number(row, "{:.1%}"), beside)
         table.add_section()
     table.caption = printed.caption(

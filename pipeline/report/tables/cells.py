@@ -1,29 +1,27 @@
-"""Printed tables, and their cells: numbers and conditions in words."""
+"""Cells of printed tables: numbers and conditions in words."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.maths.labels import Label
+from pipeline.maths.comparisons import Comparison, Rank
+from pipeline.maths.labels import Label, Treatment
+from pipeline.maths.statistics import Estimate
 
 EFFECTS = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracted", "addition": "added"}
 
 
-def ordered(names: Mapping[str, Any]) -> list[str]:
+def estimate(row: Mapping[str, Any]) -> Estimate:
+    """A number of a record that is not among the metrics."""
+    return Estimate(row["value"], row["low"], row["high"], row["n"], row["note"])
+
+
+def ordered(labels: Iterable[Label]) -> list[Label]:
     """Baseline first, then each effect of the direction followed by those of its controls."""
-    return sorted(
-        names,
-        key=lambda name: (
-            Label.parse(name).kind,
-            Label.parse(name).system,
-            list(EFFECTS).index(Label.parse(name).effect),
-            Label.parse(name).source,
-        ),
-    )
+    return sorted(labels, key=lambda one: (one.kind, one.system, list(EFFECTS).index(one.effect), one.source))
 
 
-def condition(name: str) -> str:
+def condition(label: Label) -> str:
     """A condition in words."""
-    label = Label.parse(name)
     prompts = label.kind + (f" (system prompt: {label.system})" if label.system else "")
     if label.effect == "baseline":
         return f"{prompts}, baseline"
@@ -31,47 +29,54 @@ def condition(name: str) -> str:
     return f"{prompts}, {what} {EFFECTS[label.effect]}"
 
 
-def on_tasks(names: Mapping[str, Any]) -> dict[str, str]:
-    """What was done to the model while it worked on a task, in words, baseline first: effect or effect.source."""
+def on_tasks(done: Iterable[Treatment]) -> dict[Treatment, str]:
+    """What was done to the model while it worked on a task, in words, baseline first and controls last."""
     order = ("baseline", "ablation", "export", "addition")
     found = {}
-    for name in sorted(names, key=lambda name: ("." in name, order.index(name.partition(".")[0]))):
-        effect, _, source = name.partition(".")
-        done = f"{source.replace('_', ' ') or 'direction'} {EFFECTS.get(effect, effect)}"
-        found[name] = done if effect in ("ablation", "addition") else effect
+    for one in sorted(done, key=lambda one: (bool(one.source), order.index(one.effect))):
+        words = f"{one.source.replace('_', ' ') or 'direction'} {EFFECTS.get(one.effect, one.effect)}"
+        found[one] = words if one.effect in ("ablation", "addition") else one.effect
     return found
 
 
-def interval(row: Mapping[str, Any], form: str) -> str:
+def interval(row: Estimate, form: str) -> str:
     """The 95 % interval, or why there is none."""
-    return (
-        f"[{form.format(row['low'])}, {form.format(row['high'])}]"
-        if row["low"] is not None
-        else f"({row['note'] or 'none'})"
-    )
+    if row.low is None or row.high is None:
+        return f"({row.note or 'none'})"
+    return f"[{form.format(row.low)}, {form.format(row.high)}]"
 
 
-def number(row: Mapping[str, Any], form: str) -> tuple[str, str, str]:
+def value(row: Estimate, form: str) -> str:
+    """The point, or a dash."""
+    return "-" if row.value is None else form.format(row.value)
+
+
+def number(row: Estimate, form: str) -> tuple[str, str, str]:
     """Value, interval and n as three cells."""
-    return form.format(row["value"]), interval(row, form), str(row["n"])
+    return value(row, form), interval(row, form), str(row.n)
 
 
-def span(controls: Mapping[str, Mapping[str, Any]], form: str) -> str:
+def span(controls: Iterable[Estimate], form: str) -> str:
     """Smallest and largest value of the controls."""
-    values = [row["value"] for row in controls.values() if row["value"] is not None]
+    values = [row.value for row in controls if row.value is not None]
     return f"{form.format(min(values))} to {form.format(max(values))}" if values else ""
 
 
-def rank(row: Mapping[str, Any] | None) -> str:
+def rank(row: Rank | None) -> str:
     """Place among the controls."""
-    return f"{row['rank']} of {row['n'] + 1}" if row else ""
+    return f"{row.rank} of {row.n + 1}" if row else ""
 
 
-def p(test: Mapping[str, Any] | None) -> str:
+def p(test: Comparison | None) -> str:
     """Corrected p-value."""
-    return "" if not test else "-" if test["p_holm"] is None else f"{test['p_holm']:.2g}"
+    return holm(test.p_holm) if test else ""
 
 
-def test(test: Mapping[str, Any] | None) -> tuple[str, str]:
+def holm(value: float | None) -> str:
+    """A corrected p-value, or a dash where nothing was tested."""
+    return "-" if value is None else f"{value:.2g}"
+
+
+def test(test: Comparison | None) -> tuple[str, str]:
     """Corrected p-value and verdict."""
-    return (p(test), test["verdict"]) if test else ("", "")
+    return (p(test), test.verdict) if test else ("", "")

@@ -61,7 +61,7 @@ def _add(table: Table, label: str, rows: Mapping[str, Any]) -> None:
     for name in ("adversarial_against_none", "adversarial_against_random"):
         test = rows["changes"][name]
         change = test["change"]["value"]
-        shown += ["-" if change is None else f"{change:+.3f}", cells.p(test)]
+        shown += ["-" if change is None else f"{change:+.3f}", cells.holm(test["p_holm"])]
     table.add_row(label, str(values[0]["n"]), *shown)
 
 
@@ -93,11 +93,12 @@ def restoration_table(record: Mapping[str, Any]) -> Table:
     for name, words in RESTORED.items():
         change, returned = rows[name]["against_suffix"]["change"], rows[name]["returned"]
         share = "-" if returned["value"] is None else f"{returned['value']:.0%}"
-        shown = [*cells.number(change, "{:+.3f}")[:2], share, cells.interval(returned, "{:.0%}")]
+        shown = [*cells.number(cells.estimate(change), "{:+.3f}")[:2]]
+        shown += [share, cells.interval(cells.estimate(returned), "{:.0%}")]
         if control := controls.get(name):
             draws = {key: row for key, row in rows.items() if key.startswith(f"{control}/")}
-            changes = {key: row["against_suffix"]["change"] for key, row in draws.items()}
-            shown += [cells.span(changes, "{:+.3f}"), cells.p(against[f"{name}_against_{control}"])]
+            changes = [cells.estimate(row["against_suffix"]["change"]) for row in draws.values()]
+            shown += [cells.span(changes, "{:+.3f}"), cells.holm(against[f"{name}_against_{control}"]["p_holm"])]
         table.add_row(words, *shown)
     fall = record["metric"]["changes"]["adversarial_against_none"]["change"]
     table.caption = printed.caption(

@@ -54,7 +54,7 @@ def answer(
         rows = {row["row"]: {key: value for key, value in row.items() if key != "row"} for row in each.partial.rows}
         for state, condition in enumerate(each.group):
             own = range(state * len(each.prompts), (state + 1) * len(each.prompts))
-            files.write_jsonl(layout.completions(condition.name), [rows[job] for job in own])
+            files.write_jsonl(layout.completions(condition.label), [rows[job] for job in own])
     for each in work:
         each.partial.discard()
 

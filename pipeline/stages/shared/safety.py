@@ -1,34 +1,39 @@
-"""What judges of safety say of every condition: shared by the stages that report it."""
+"""What judges of safety say of every condition."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from pipeline.artifacts.layout import Layout
 from pipeline.judges.probe.file import reliability
 from pipeline.maths import evaluation
+from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.labels import Label
-from pipeline.results import judgements as by_condition
+from pipeline.maths.statistics import Estimate
+from pipeline.results.judgements import Judgements, categories_of
+from pipeline.results.metrics import Reliability, Safety
+from pipeline.results.rates import rates
 
 
-def scores(layout: Layout, conditions: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:
-    """Safety score of every condition by each judge, with what is known of the judge itself."""
-    found = {}
-    for judge in judges:
-        outcomes = {name: by_condition.read_safety(layout, name, judge) for name in conditions}
-        found[judge] = {**evaluation.safety_scores(outcomes), "reliability": reliability(judge)}
-    return found
+def scores(judgements: Judgements, judge: str) -> Safety:
+    """Safety score of every condition by a judge, with what is known of the judge itself."""
+    outcomes = judgements.safe(judge)
+    known = {
+        name: {
+            kind: Reliability(found["n"], Estimate(**found["kappa"]), Estimate(**found["auroc"]))
+            for kind, found in parts.items()
+        }
+        for name, parts in reliability(judge).items()
+    }
+    return Safety(rates(outcomes), evaluation.safety_comparisons(outcomes), evaluation.unknown(outcomes), known)
 
 
 def attacks(
-    layout: Layout, conditions: Sequence[str], judges: Sequence[str], kinds: Mapping[str, str]
-) -> dict[str, Any]:
+    layout: Layout, safe: Mapping[str, Mapping[Label, Outcomes]], kinds: Mapping[str, str]
+) -> dict[Label, dict[str, dict[str, Estimate]]]:
     """Attack success by category of prompt, by judge: completions not safe, of the harmful ones of the sets `kinds`."""
-    harmful = {name for name, kind in kinds.items() if kind == "harmful"}
-    found: dict[str, Any] = {}
-    for condition in (name for name in conditions if Label.parse(name).kind in harmful):
-        categories = by_condition.read_categories(layout, Label.parse(condition).prompt_set)
-        for judge in judges:
-            safe = by_condition.read_safety(layout, condition, judge)
-            unsafe = {key: None if value is None else not value for key, value in safe.items()}
-            found.setdefault(condition, {})[judge] = evaluation.by_category(unsafe, categories)
+    found: dict[Label, dict[str, dict[str, Estimate]]] = {}
+    for judge, outcomes in safe.items():
+        for label in (label for label in outcomes if kinds.get(label.kind) == "harmful"):
+            unsafe = {key: None if value is None else not value for key, value in outcomes[label].items()}
+            categories = categories_of(layout, label)
+            found.setdefault(label, {})[judge] = evaluation.by_category(unsafe, categories)
     return found
