@@ -31,6 +31,7 @@ from pipeline.entry.bars import announce, title
 from pipeline.entry.program import guarded, quiet_libraries
 from pipeline.errors import UserError, first_line
 from pipeline.export import card
+from pipeline.maths.labels import Label
 from pipeline.maths.selection import CandidateScores
 from pipeline.progress import Bar, note, progress
 from pipeline.published import tables as golden
@@ -39,6 +40,7 @@ from pipeline.report.figures import claim as figures
 from pipeline.report.figures import suffix as suffix_figures
 from pipeline.report.tables import claim as report
 from pipeline.report.tables import suffix as suffix_tables
+from pipeline.results.metrics import as_record, of_record
 from tests.cases import Cases, fails, quietly
 from tests.conftest import ROOT
 
@@ -156,26 +158,22 @@ def _():
     for text in HOSTILE:
         drawn(figures.message(f"verdict: {text}", text, plain(text)))
     for text in MIXED:
-        metrics = hostile_metrics(text)
-        scores, line = figures.estimates(metrics["refusal_score"]), stamp(metrics["provenance"])
-        lengths = {
-            name: {int(n): rate for n, rate in figures.estimates(rows).items()}
-            for name, rows in metrics["by_length"].items()
-        }
+        metrics = of_record(hostile_metrics(text))
+        scores, line = metrics.refusal_score, stamp(as_record(metrics.provenance))
         rows = [CandidateScores(-1, 0, 1.0, 2.0, 0.1), CandidateScores(-2, 1, 1.0, 2.0, 0.1)]
         made = {
             "refusal": figures.score_bars(scores, "Refusal", "refused", text, text, line),
-            "length": figures.refusal_by_length(lengths, text, text, line),
+            "length": figures.refusal_by_length(metrics.by_length, text, text, line),
             "selection": figures.selection_heatmaps(rows, rows[0], (1.0, 2.0), [text, text], text, line),
             "estimators": figures.estimator_rates(
                 {text: {}},
-                {kind: scores[f"{kind}_baseline"] for kind in ("harmful", "harmless")},
+                {kind: scores[Label(kind, "baseline")] for kind in ("harmful", "harmless")},
                 {"ablation": [], "addition": []},
                 text,
                 text,
                 line,
             ),
-            **further_figures.figures(metrics, scores, line),
+            **further_figures.figures(metrics, line),
         }
         for name, figure in made.items():
             texts = drawn(figure)

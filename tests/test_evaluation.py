@@ -6,17 +6,19 @@ import pytest
 import torch
 
 from pipeline.maths import evaluation
+from pipeline.maths.comparisons import Rank
 from pipeline.maths.experiment import Condition, conditions, interventions
 from pipeline.maths.labels import Label, strength
 from pipeline.maths.refusal_tokens import best_cutoff, caught, find_refusal_tokens
 from pipeline.maths.selection import PromptScores
+from pipeline.results.rates import rates
 
 
 def verdicts(refused: int, n: int = 100) -> dict[str, bool | None]:
     return {str(i): i < refused for i in range(n)}
 
 
-OUTCOMES = {
+NAMED = {
     "harmful_baseline": verdicts(50),
     "harmful_ablation": verdicts(2),
     "harmful_ablation.random_0": verdicts(48),
@@ -28,9 +30,12 @@ OUTCOMES = {
     "harmless_addition.random_0": verdicts(6),
     "harmless_addition.leace": verdicts(79),
 }
+OUTCOMES = {Label.parse(name): rows for name, rows in NAMED.items()}
+ABLATED, ADDED = Label("harmful", "ablation"), Label("harmless", "addition")
+HARMFUL, HARMLESS = Label("harmful", "baseline"), Label("harmless", "baseline")
 
 
-@pytest.mark.parametrize("name", OUTCOMES)
+@pytest.mark.parametrize("name", NAMED)
 def test_names_say_what_they_are(name):
     assert str(Label.parse(name)) == name
 
@@ -54,44 +59,45 @@ def test_conditions_follow_from_the_sources(direction):
     assert {condition.label.prompt_set for condition in found} == {"harmful_test", "harmless_test"}
 
 
+def of(source: str) -> Label:
+    return Label("harmful", "ablation", source)
+
+
 def test_ranks_are_among_null_controls_alone():
-    scores = evaluation.refusal_scores(OUTCOMES)
-    assert scores["harmful_ablation"]["rank"] == {"rank": 1, "n": 2, "p": pytest.approx(1 / 3)}
-    assert scores["harmless_addition"]["rank"]["rank"] == 1
-    assert scores["harmful_baseline"]["rank"] is None
-    assert scores["harmful_ablation.layer_4"]["rank"] is None
-    stronger = {**OUTCOMES, "harmful_ablation.random_0": verdicts(1)}
-    assert evaluation.refusal_scores(stronger)["harmful_ablation"]["rank"]["rank"] == 2
+    scores = rates(OUTCOMES)
+    assert scores[ABLATED].rank == Rank(1, 2, pytest.approx(1 / 3))
+    assert scores[ADDED].rank.rank == 1
+    assert scores[HARMFUL].rank is None
+    assert scores[of("layer_4")].rank is None
+    stronger = {**OUTCOMES, of("random_0"): verdicts(1)}
+    assert rates(stronger)[ABLATED].rank.rank == 2
 
 
 def test_a_condition_without_verdicts_has_no_rate():
-    scores = evaluation.refusal_scores({"harmful_baseline": {"a": None, "b": None}, "harmless_baseline": verdicts(1)})
-    assert set(scores) == {"harmless_baseline"}
+    assert set(rates({HARMFUL: {"a": None, "b": None}, HARMLESS: verdicts(1)})) == {HARMLESS}
 
 
 def test_each_family_is_corrected_by_itself():
     found = evaluation.comparisons(OUTCOMES)
-    assert "harmful_baseline" not in found
-    controls = [found[f"harmful_ablation.{name}"] for name in ("shuffled_0", "layer_4")]
+    assert HARMFUL not in found
+    controls = [found[of(name)] for name in ("shuffled_0", "layer_4")]
     assert all(row.p is not None and row.p_holm is not None and row.p_holm >= 3 * row.p for row in controls)
-    assert found["harmful_ablation"].verdict == "lower"
-    assert found["harmless_addition"].verdict == "higher"
-    assert found["harmful_ablation.random_0"].verdict == "no difference shown"
-    alone = evaluation.comparisons({name: OUTCOMES[name] for name in ("harmful_baseline", "harmful_ablation")})
-    assert alone["harmful_ablation"].p_holm == alone["harmful_ablation"].p
+    assert found[ABLATED].verdict == "lower"
+    assert found[ADDED].verdict == "higher"
+    assert found[of("random_0")].verdict == "no difference shown"
+    alone = evaluation.comparisons({label: OUTCOMES[label] for label in (HARMFUL, ABLATED)})
+    assert alone[ABLATED].p_holm == alone[ABLATED].p
 
 
 def test_a_model_with_too_few_refusals_gets_a_verdict_and_no_p_value():
-    rare = {"harmful_baseline": verdicts(4), "harmful_ablation": verdicts(0), "harmful_ablation.random_0": verdicts(3)}
-    found = evaluation.comparisons(rare)
-    assert (found["harmful_ablation"].p, found["harmful_ablation"].verdict) == (None, "not testable")
-    assert "too few refusals for a claim" in found["harmful_ablation"].note
-    assert found["harmful_ablation.random_0"].p is not None, "a control is said to do nothing"
+    found = evaluation.comparisons({HARMFUL: verdicts(4), ABLATED: verdicts(0), of("random_0"): verdicts(3)})
+    assert (found[ABLATED].p, found[ABLATED].verdict) == (None, "not testable")
+    assert "too few refusals for a claim" in found[ABLATED].note
+    assert found[of("random_0")].p is not None, "a control is said to do nothing"
 
 
 def test_null_controls_that_leave_the_baselines_interval_are_named():
-    scores = evaluation.refusal_scores(OUTCOMES)
-    assert evaluation.moved_controls(scores) == ["harmful_ablation.shuffled_0"]
+    assert evaluation.moved_controls(rates(OUTCOMES)) == [of("shuffled_0")]
 
 
 def test_estimators_are_held_against_the_difference_in_means():
@@ -105,23 +111,24 @@ def test_estimators_are_held_against_the_difference_in_means():
 
 
 def test_agreement_leaves_out_what_a_judge_does_not_know():
-    first = {"harmful_baseline": {"a": True, "b": False, "c": None, "d": True}}
-    second = {"harmful_baseline": {"a": True, "b": True, "c": True, "d": False}}
-    row = evaluation.agreement({"x": first, "y": second})["x and y"]["harmful_baseline"]
-    assert row["equal"]["n"] == 3
-    assert (row["only_x"], row["only_y"]) == (1, 1)
+    first = {HARMFUL: {"a": True, "b": False, "c": None, "d": True}}
+    second = {HARMFUL: {"a": True, "b": True, "c": True, "d": False}}
+    row = evaluation.agreement({"x": first, "y": second})["x and y"][HARMFUL]
+    assert row.equal.n == 3
+    assert row.only == {"x": 1, "y": 1}
 
 
 def test_val_scores_are_ranked_by_their_change():
     chosen = PromptScores((-5.0, -4.0) * 5, (1.0, 2.0) * 5, (0.1, 0.2) * 5)
     weak = PromptScores((1.9, 2.0) * 5, (-3.0, -4.0) * 5, (0.01, 0.02) * 5)
     found = evaluation.val_scores(chosen, {"random_0": weak, "layer_1": chosen}, [2.0, 2.5] * 5, [-4.0, -3.5] * 5, 0)
-    assert {name: found[name]["rank"] for name in ("bypass", "induce", "kl")} == {
-        name: {"rank": 1, "n": 1, "p": 0.5} for name in ("bypass", "induce", "kl")
-    }
-    assert found["bypass"]["change"]["value"] == pytest.approx(-6.75)
-    assert found["kl"]["direction"]["value"] == pytest.approx(0.15)
-    assert found["kl"]["direction"]["low"] < 0.15 < found["kl"]["direction"]["high"]
+    assert {name: row.rank for name, row in found.items()} == dict.fromkeys(("bypass", "induce", "kl"), Rank(1, 1, 0.5))
+    assert found["bypass"].change is not None
+    assert found["bypass"].change.value == pytest.approx(-6.75)
+    kl = found["kl"].direction
+    assert kl.value == pytest.approx(0.15)
+    assert kl.low < 0.15 < kl.high
+    assert found["kl"].change is None
 
 
 def test_strength_is_a_fall_or_for_addition_a_rise():
@@ -157,5 +164,5 @@ def test_the_cutoff_separates_best_and_lies_near_zero():
 
 
 def test_comparisons_are_plain_values():
-    row = dataclasses.asdict(evaluation.comparisons(OUTCOMES)["harmful_ablation"])
+    row = dataclasses.asdict(evaluation.comparisons(OUTCOMES)[ABLATED])
     assert row["change"]["value"] == pytest.approx(-0.48)

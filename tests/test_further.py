@@ -17,6 +17,7 @@ from pipeline.model.loading import random_model
 from pipeline.prompts.build import further
 from pipeline.prompts.load import load
 from pipeline.prompts.prompt import Prompt
+from pipeline.results.rates import rates
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ from pipeline.prompts.prompt import Prompt
 )
 def test_a_name_says_all_of_a_condition(label):
     assert Label.parse(str(label)) == label
-    assert Label.parse(label.baseline) == Label(label.kind, "baseline", system=label.system)
+    assert label.baseline == Label(label.kind, "baseline", system=label.system)
     assert label.is_main == (label.kind in EFFECTS and not label.system)
 
 
@@ -56,9 +57,9 @@ def test_conditions_have_baselines_of_their_own_and_effects_that_exist():
 
 def test_main_and_further_conditions_lie_apart():
     layout = Layout("m", "run")
-    assert layout.completions("harmful_ablation.random_0").parent.name == "completions"
-    assert layout.completions("harmful@none_ablation").parent.name == "further"
-    assert layout.completions("contrast-safe_baseline").parent.name == "further"
+    assert layout.completions(Label.parse("harmful_ablation.random_0")).parent.name == "completions"
+    assert layout.completions(Label.parse("harmful@none_ablation")).parent.name == "further"
+    assert layout.completions(Label.parse("contrast-safe_baseline")).parent.name == "further"
     assert layout.prompts("harmful_test").parent.name == "prompts"
     assert layout.prompts("contrast-safe_test").parent.name == "sets"
 
@@ -112,19 +113,20 @@ def test_a_context_stands_before_the_instruction(tmp_path):
 
 
 def test_safety_scores_and_attacks_count_what_is_known():
+    before, after = Label("harmful", "baseline"), Label("harmful", "ablation")
     outcomes = {
-        "harmful_baseline": {f"p{n}": n < 9 for n in range(10)},
-        "harmful_ablation": {f"p{n}": n < 1 if n < 9 else None for n in range(10)},
+        before: {f"p{n}": n < 9 for n in range(10)},
+        after: {f"p{n}": n < 1 if n < 9 else None for n in range(10)},
     }
-    found = evaluation.safety_scores(outcomes)
-    assert found["score"]["harmful_baseline"]["value"] == 0.9
-    assert (found["score"]["harmful_ablation"]["value"], found["score"]["harmful_ablation"]["n"]) == (1 / 9, 9)
-    assert found["unknown"] == {"harmful_baseline": 0, "harmful_ablation": 1}
-    assert found["comparisons"]["harmful_ablation"]["verdict"] == "lower"
+    score = rates(outcomes)
+    assert score[before].value == 0.9
+    assert (score[after].value, score[after].n) == (1 / 9, 9)
+    assert evaluation.unknown(outcomes) == {before: 0, after: 1}
+    assert evaluation.safety_comparisons(outcomes)[after].verdict == "lower"
     safe = {f"p{n}": n < 18 for n in range(24)}
     categories = {f"p{n}": "few" if n < 4 else "standard" if n % 2 else "contextual" for n in range(24)}
-    rates = evaluation.by_category(safe, categories)
-    assert {name: (row["value"], row["n"]) for name, row in rates.items()} == {
+    found = evaluation.by_category(safe, categories)
+    assert {name: (row.value, row.n) for name, row in found.items()} == {
         "all": (0.75, 24),
         "contextual": (0.7, 10),
         "standard": (0.7, 10),

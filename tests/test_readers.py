@@ -11,6 +11,7 @@ from pipeline.artifacts.layout import Layout
 from pipeline.disk import files, shape
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction
+from pipeline.maths.labels import Label
 from pipeline.maths.selection import FITTED_SETS, FilterVerdict, PromptScores
 from pipeline.prompts.prompt import Prompt, Text, prompt_id, text_id, words_hash
 from pipeline.results import judgements as by_condition
@@ -22,6 +23,7 @@ def prompt(words: str) -> Prompt:
     return Prompt(prompt_id(words), words, "", "own", "CC0-1.0")
 
 
+BASELINE, ABLATED = Label("harmful", "baseline"), Label("harmful", "ablation")
 PROMPTS = [prompt(words) for words in ("one", "two", "three")]
 
 
@@ -38,7 +40,7 @@ def layout(tmp_path):
     facts = {"tokenizer": "a", "chat_template": "b", "device": "cpu"}
     verdict, every = FilterVerdict(None, "", 3, 3), {str(name): PROMPTS for name in FITTED_SETS}
     class_means.write_filter_summary(layout.filter_summary, verdict, every, kept, ["x"], facts)
-    for condition in ("harmful_baseline", "harmful_ablation"):
+    for condition in (BASELINE, ABLATED):
         files.write_jsonl(layout.completions(condition), [answer(row) for row in PROMPTS])
         files.write_jsonl(layout.judgements(condition), [judged(row) for row in PROMPTS])
     return layout
@@ -64,10 +66,19 @@ def change(path, edit) -> None:
 
 def test_healthy_files_are_read(layout):
     assert records.read_kept(layout, "harmful_val") == PROMPTS[:2]
-    assert [row["id"] for row in by_condition.read_completions(layout, "harmful_ablation")] == [p.id for p in PROMPTS]
-    outcomes = by_condition.read_outcomes(layout, "harmful_ablation", "substring")
-    assert outcomes == {row.id: True for row in PROMPTS}
-    by_condition.require_paired(layout, {name: list(outcomes) for name in ("harmful_baseline", "harmful_ablation")})
+    assert [row["id"] for row in by_condition.read_completions(layout, ABLATED)] == [p.id for p in PROMPTS]
+    outcomes = {row.id: True for row in PROMPTS}
+    found = by_condition.read_judgements(layout, ["substring"], [], "substring")
+    assert found.refused("substring") == {ABLATED: outcomes, BASELINE: outcomes}
+    assert found.refused_after("substring") == {ABLATED: {2: outcomes}, BASELINE: {2: outcomes}}
+
+
+def test_each_file_of_verdicts_is_read_once(layout, monkeypatch):
+    read, plain = [], shape.read_rows
+    monkeypatch.setattr(shape, "read_rows", lambda path, *given: (read.append(path), plain(path, *given))[1])
+    by_condition.read_judgements(layout, ["substring"], [], "substring")
+    verdicts = [path for path in read if path.parent.name == "judgements"]
+    assert sorted(verdicts) == sorted(map(layout.judgements, (BASELINE, ABLATED)))
 
 
 @pytest.mark.parametrize(
@@ -123,28 +134,28 @@ def test_texts_have_the_ids_of_their_words(tmp_path):
         (lambda rows: rows.pop(0), "does not have the prompts of .*harmful_test.jsonl in their order"),
     ],
 )
-@pytest.mark.parametrize("kind", ["completions", "judgements"])
-def test_answers_and_verdicts_have_their_prompts_in_order(layout, kind, edit, said):
-    change(getattr(layout, kind)("harmful_ablation"), edit)
+@pytest.mark.parametrize(("kind", "read"), [("completions", "read_completions"), ("judgements", "read_rows")])
+def test_answers_and_verdicts_have_their_prompts_in_order(layout, kind, read, edit, said):
+    change(getattr(layout, kind)(ABLATED), edit)
     with pytest.raises(UserError, match=f"{kind}/harmful_ablation.jsonl {said}.*`dvc repro`"):
-        getattr(by_condition, f"read_{kind}")(layout, "harmful_ablation")
+        getattr(by_condition, read)(layout, ABLATED)
 
 
 def test_verdicts_are_of_the_judge_that_is_asked_for_and_labels_of_its_kind(layout):
     for judge, label in (("markers", "refused"), ("substring", "unsafe")):
         change(
-            layout.judgements("harmful_ablation"),
+            layout.judgements(ABLATED),
             lambda rows, new=label: rows[0]["verdicts"]["substring"].update(label=new),
         )
         with pytest.raises(UserError, match=r"harmful_ablation.jsonl: not what this version .*`dvc repro`"):
-            by_condition.read_outcomes(layout, "harmful_ablation", judge)
+            by_condition.read_judgements(layout, [judge], [], judge)
 
 
 def test_a_condition_has_the_prompts_of_its_baseline(layout):
     with pytest.raises(UserError, match=r"harmful_ablation.jsonl does not have the prompts of .*harmful_baseline"):
-        by_condition.require_paired(layout, {"harmful_baseline": ["a", "b"], "harmful_ablation": ["a"]})
+        by_condition.require_paired(layout, {BASELINE: ["a", "b"], ABLATED: ["a"]})
     with pytest.raises(UserError, match=r"harmful_ablation.jsonl has no harmful_baseline to be compared with"):
-        by_condition.require_paired(layout, {"harmful_ablation": ["a"]})
+        by_condition.require_paired(layout, {ABLATED: ["a"]})
 
 
 def means() -> dict[str, torch.Tensor]:

@@ -234,6 +234,16 @@ class Layout:
         return self.evaluation / "metrics.json"
 
     @property
+    def rates(self) -> Path:
+        """A row per condition and judge."""
+        return self.evaluation / "rates.csv"
+
+    @property
+    def headline(self) -> Path:
+        """About ten numbers."""
+        return self.evaluation / "headline.json"
+
+    @property
     def report(self) -> Path:
         """The tables of this run, as printed."""
         return self.evaluation / "report.txt"

@@ -10,12 +10,13 @@ from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.artifacts.result_kinds import Audit, Capability, Exported, LossRow, NotExported, SetsAudit, TokenLists
 from pipeline.config.schema import Config
-from pipeline.disk import shape
+from pipeline.disk import files, shape, tables
 from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Comparison, Outcomes
 from pipeline.maths.labels import Label
 from pipeline.names import MEAN_DIFFERENCE
 from pipeline.results import metrics as results
+from pipeline.results import overview
 from pipeline.results.judgements import read_judgements
 from pipeline.results.rates import rates
 from pipeline.stages.shared import safety
@@ -67,7 +68,10 @@ def metrics(config: Config, layout: Layout) -> None:
         "provenance": provenance(config, layout, pinned, READ),
         "version": results.VERSION,
     }
-    results.write_metrics(layout.metrics, results.of_record(results.as_record(record)))
+    found = results.of_record(results.as_record(record))
+    results.write_metrics(layout.metrics, found)
+    tables.write_csv(layout.rates, overview.rates_table(found))
+    files.write_json(layout.headline, overview.headline(found))
 
 
 def _val_scores(config: Config, layout: Layout, selection: dict[str, Any], pinned: str) -> Mapping[str, Any]:

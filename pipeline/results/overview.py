@@ -1,0 +1,66 @@
+"""What a reader opens first: a row per condition and judge, and about ten numbers."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline.maths.comparisons import Comparison
+from pipeline.maths.labels import BASELINE, Label, Treatment
+from pipeline.results.metrics import Metrics, Rate
+
+if TYPE_CHECKING:  # imported where a table is made
+    import pandas as pd
+
+COLUMNS = (
+    *("model", "prompts", "system", "effect", "source", "measure", "judge"),
+    *("value", "low", "high", "n", "rank", "controls", "change", "change_low", "change_high", "p", "p_holm", "verdict"),
+)
+
+
+def rates_table(metrics: Metrics) -> "pd.DataFrame":
+    """A row per condition and judge: the share of completions with its 95 % interval, and the paired test.
+
+    `measure` is refusal or safety. `change` is the share after minus before, against the baseline on the same prompts;
+    `p` is McNemar's exact test, `p_holm` the same with Holm's correction. `rank` is among `controls` null controls.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(_rows(metrics), columns=pd.Index(COLUMNS)).astype({"rank": "Int64", "controls": "Int64"})
+
+
+def _rows(metrics: Metrics) -> Iterator[list[Any]]:
+    others = {judge: (rates, {}) for judge, rates in metrics.other_judges.items()}
+    refusal = {metrics.judge: (metrics.refusal_score, metrics.comparisons), **others}
+    safety = {judge: (found.score, found.comparisons) for judge, found in metrics.safety.items()}
+    for measure, judged in (("refusal", refusal), ("safety", safety)):
+        for judge, (rates, tests) in judged.items():
+            for label in sorted(rates, key=str):
+                yield [metrics.model, *_named(label), measure, judge, *_numbers(rates[label], tests.get(label))]
+
+
+def _named(label: Label) -> list[str]:
+    return [label.kind, label.system, label.effect, label.source or ("" if label.effect == BASELINE else "direction")]
+
+
+def _numbers(rate: Rate, test: Comparison | None) -> list[Any]:
+    rank = [rate.rank.rank, rate.rank.n] if rate.rank else [None, None]
+    paired = [test.change.value, test.change.low, test.change.high, test.p, test.p_holm, test.verdict] if test else []
+    return [rate.value, rate.low, rate.high, rate.n, *rank, *(paired or [None] * 6)]
+
+
+def headline(metrics: Metrics) -> dict[str, float | int]:
+    """The numbers that `dvc metrics show` prints; those that were not measured are left out."""
+    main = (("harmful", BASELINE), ("harmful", "ablation"), ("harmless", BASELINE), ("harmless", "addition"))
+    scores = {f"refused_{kind}_{effect}": metrics.refusal_score.get(Label(kind, effect)) for kind, effect in main}
+    found: dict[str, Any] = {name: rate.value for name, rate in scores.items() if rate}
+    for judge, safety in metrics.safety.items():
+        for effect in (BASELINE, "ablation"):
+            if rate := safety.score.get(Label("harmful", effect)):
+                found[f"safe_harmful_{effect}_{judge}"] = rate.value
+    if metrics.val_scores:
+        found["kl_nats"] = metrics.val_scores.kl.direction.value
+    if (loss := metrics.loss.get("plain_text")) and (change := loss.change.get(Treatment("ablation"))):
+        found["loss_change_nats_per_token"] = change.value
+    if metrics.export.exported:
+        found["export_logit_difference"] = metrics.export.logit_difference_max
+        found["export_answers_that_differ"] = metrics.export.greedy_different
+    return found
