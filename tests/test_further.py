@@ -11,7 +11,7 @@ from pipeline.config.data import FileSpec
 from pipeline.maths import evaluation
 from pipeline.maths.directions import Direction
 from pipeline.maths.experiment import further_conditions, interventions
-from pipeline.maths.labels import EFFECTS, Label
+from pipeline.maths.labels import MAIN_EFFECTS, Label
 from pipeline.model.chat import chat
 from pipeline.model.loading import random_model
 from pipeline.prompts.build import further
@@ -33,7 +33,7 @@ from pipeline.results.rates import rates
 def test_a_name_says_all_of_a_condition(label):
     assert Label.parse(str(label)) == label
     assert label.baseline == Label(label.kind, "baseline", system=label.system)
-    assert label.is_main == (label.kind in EFFECTS and not label.system)
+    assert label.is_main == (label.kind in MAIN_EFFECTS and not label.system)
 
 
 def test_conditions_have_baselines_of_their_own_and_effects_that_exist():

@@ -90,7 +90,7 @@ def test_cosine_of_nothing_is_zero():
 
 
 @pytest.mark.parametrize(
-    ("other", "place"), [((1, 2, 3), None), ((1, 9, 3), 2), ((1, 2), 3), ((1, 2, 3, 4), 4), ((), 1)]
+    ("other", "place"), [((1, 2, 3), None), ((1, 9, 3), 1), ((1, 2), 2), ((1, 2, 3, 4), 3), ((), 0)]
 )
 def test_completions_part_at_the_first_token_that_differs(other, place):
     assert first_difference((1, 2, 3), other) == place

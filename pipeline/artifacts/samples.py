@@ -11,7 +11,7 @@ from pipeline.artifacts import kinds, records
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import shape, tensors
 from pipeline.errors import UserError
-from pipeline.maths.selection import CandidateScores, PromptScores
+from pipeline.maths.selection import CandidateScores, Place, PromptScores
 from pipeline.names import MEAN_DIFFERENCE
 
 if TYPE_CHECKING:  # loading torch takes a second, and some stages need none of these
@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # loading torch takes a second, and some stages need none of 
     from pipeline.maths.estimators import Finding
     from pipeline.maths.interventions import Intervention
 
-Place = tuple[int, int]
 # Types of a sweep's tensors, by name.
 SWEEP = dict.fromkeys(("bypass", "induce", "kl", "harmful_metric", "harmless_metric"), "float64")
 SWEEP |= {"zero_norm": "bool", "place": "int64"}

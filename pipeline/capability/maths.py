@@ -23,7 +23,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class SameItems:
     """Two runs on the same items: how many answers and metric values differ, out of `n`.
 
     `difference_max`: the largest difference of a log-likelihood between the two; `effect_max`: the same
@@ -116,11 +116,11 @@ def changes(tasks: Mapping[str, Mapping[str, Values]], seed: int = 0) -> dict[st
     return found
 
 
-def agreement(live: Answers, export: Answers, baseline: Answers) -> Agreement:
+def agreement(live: Answers, export: Answers, baseline: Answers) -> SameItems:
     """Item by item comparison of an export with the live intervention. Raises ValueError for other items."""
     if not live.keys() == export.keys() == baseline.keys():
         raise ValueError("the runs do not have the same items")
-    return Agreement(
+    return SameItems(
         n=len(live),
         different_answers=sum(live[key].answer != export[key].answer for key in live),
         different_values=sum(live[key].value != export[key].value for key in live),

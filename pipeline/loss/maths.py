@@ -9,11 +9,11 @@ from pipeline.maths.labels import BASELINE, Treatment, is_null
 from pipeline.maths.statistics import linearised, ratio
 
 EXPORT = "export"  # the condition of the orthogonalised weights
-EFFECTS = ("ablation", "addition")
+MEASURED = ("ablation", "addition")
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ExportDifference:
     """Loss per token of single documents: the export's against live ablation's, and ablation's against the baseline's.
 
     The largest absolute differences over documents, nats per token: what rounding leaves, and the effect itself.
@@ -50,9 +50,9 @@ def summary(losses: Mapping[str, Sequence[float]], counts: Sequence[int], seed: 
     }
 
 
-def agreement(losses: Mapping[str, Sequence[float]], counts: Sequence[int]) -> Agreement:
+def agreement(losses: Mapping[str, Sequence[float]], counts: Sequence[int]) -> ExportDifference:
     """The export against live ablation, document by document."""
-    return Agreement(
+    return ExportDifference(
         _largest(losses[EXPORT], losses["ablation"], counts), _largest(losses["ablation"], losses[BASELINE], counts)
     )
 
@@ -63,7 +63,7 @@ def _largest(first: Sequence[float], second: Sequence[float], counts: Sequence[i
 
 def _rank(name: str, changes: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
     """Place of the direction's rise in loss among its null controls'; None for a control."""
-    if name not in EFFECTS:
+    if name not in MEASURED:
         return None
     # All conditions have the same tokens, so sums are in the order of means.
     others = {key: Treatment.parse(key) for key in changes if key != name}

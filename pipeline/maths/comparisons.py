@@ -73,20 +73,25 @@ def _too_few(before: Sequence[bool], expected: str) -> str:
 
 
 def holm(family: Mapping[K, Comparison]) -> dict[K, Comparison]:
-    """The family with Holm's correction (step-down Bonferroni) over its testable members, and verdicts."""
-    tested = [name for name, comparison in family.items() if comparison.p is not None]
-    corrected = {}
-    if tested:
-        from statsmodels.stats.multitest import multipletests
-
-        values: Any = multipletests([family[name].p for name in tested], alpha=ALPHA, method="holm")[1]
-        corrected = dict(zip(tested, map(float, values), strict=True))
+    """The family with Holm's correction over its testable members, and verdicts."""
+    found = corrected({name: comparison.p for name, comparison in family.items()})
     return {
-        name: replace(comparison, p_holm=corrected[name], verdict=_verdict(comparison, corrected[name]))
-        if name in corrected
+        name: replace(comparison, p_holm=found[name], verdict=_verdict(comparison, found[name]))
+        if name in found
         else comparison
         for name, comparison in family.items()
     }
+
+
+def corrected(values: Mapping[K, float | None]) -> dict[K, float]:
+    """p-values of one family after Holm's correction (step-down Bonferroni), where something was tested."""
+    tested = {name: p for name, p in values.items() if p is not None}
+    if not tested:
+        return {}
+    from statsmodels.stats.multitest import multipletests
+
+    found: Any = multipletests(list(tested.values()), alpha=ALPHA, method="holm")[1]
+    return dict(zip(tested, map(float, found), strict=True))
 
 
 def _verdict(comparison: Comparison, p: float) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention, batch_kinds
-from pipeline.maths.labels import BASELINE, EFFECTS, Label
-from pipeline.names import EFFECTS as ALL
+from pipeline.maths.labels import BASELINE, MAIN_EFFECTS, Label
+from pipeline.names import EFFECTS
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ def interventions(direction: Direction, coefficient: float) -> dict[str, Interve
     }
 
 
-def conditions(sources: Mapping[str, Mapping[str, Intervention]], asked: Sequence[str] = ALL) -> list[Condition]:
+def conditions(sources: Mapping[str, Mapping[str, Intervention]], asked: Sequence[str] = EFFECTS) -> list[Condition]:
     """Both baselines, then every effect asked for that each source has, harmful prompts first."""
-    found = [Condition(Label(kind, BASELINE), None) for kind in EFFECTS]
+    found = [Condition(Label(kind, BASELINE), None) for kind in MAIN_EFFECTS]
     for source, effects in sources.items():
-        for kind, names in EFFECTS.items():
+        for kind, names in MAIN_EFFECTS.items():
             found += [
                 Condition(Label(kind, name, source), effects[name])
                 for name in names
@@ -50,10 +50,10 @@ def further_conditions(
     """Baseline and effects of the chosen direction beyond the main evaluation.
 
     `sets`: further evaluation sets, on which every effect is measured. `systems`: system prompts by name, under each
-    of which the sets `under_systems` (name -> a kind in EFFECTS) are answered with the effects of their kind.
+    of which the sets `under_systems` (name -> a kind in MAIN_EFFECTS) are answered with the effects of their kind.
     """
-    asked = [(name, "", ALL) for name in sets]
-    asked += [(name, system, EFFECTS[kind]) for system in systems for name, kind in under_systems.items()]
+    asked = [(name, "", EFFECTS) for name in sets]
+    asked += [(name, system, MAIN_EFFECTS[kind]) for system in systems for name, kind in under_systems.items()]
     found = []
     for kind, system, effects in asked:
         found.append(Condition(Label(kind, BASELINE, system=system), None))

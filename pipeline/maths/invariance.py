@@ -25,16 +25,16 @@ def changes(
 ) -> Changes:
     """Completions token by token, verdicts one by one; tokens are counted from 1."""
     parted = [first_difference(a, b) for a, b in zip(reference, other, strict=True)]
-    places = [place for place in parted if place is not None]
+    places = [1 + index for index in parted if index is not None]
     return Changes(
-        completions=rate([place is not None for place in parted]),
+        completions=rate([index is not None for index in parted]),
         first_difference=float(np.median(places)) if places else None,
         verdicts=rate([a is not b for a, b in zip(refused, other_refused, strict=True)]),
     )
 
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
-    """Number of the first token, from 1, in which two completions differ; an end is a difference. None if equal."""
+    """Index of the first token in which two completions differ; an end is a difference. None if they are equal."""
     if tuple(a) == tuple(b):
         return None
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False), 1) if x != y), min(len(a), len(b)) + 1)
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

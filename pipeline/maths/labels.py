@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 # What an effect is measured on: prompts that a model should refuse, and prompts that it should answer.
-EFFECTS = {"harmful": ("ablation", "subtraction"), "harmless": ("addition",)}
+MAIN_EFFECTS = {"harmful": ("ablation", "subtraction"), "harmless": ("addition",)}
 BASELINE = "baseline"
 
 
@@ -45,7 +45,7 @@ class Label:
     @property
     def is_main(self) -> bool:
         """Measured on the harmful or harmless evaluation prompts as the chat template writes them."""
-        return self.kind in EFFECTS and not self.system
+        return self.kind in MAIN_EFFECTS and not self.system
 
 
 @dataclass(frozen=True)

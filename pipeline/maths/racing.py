@@ -17,9 +17,8 @@ from functools import cache
 
 import numpy as np
 
-from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, rejection, shortfall
+from pipeline.maths.selection import BEATEN, CandidateScores, Place, PromptScores, Thresholds, rejection, shortfall
 
-Place = tuple[int, int]
 ROUNDS = (0.25, 0.5, 1.0)  # shares of the prompts of each class that have been seen after each round
 MIN_PROMPTS = 6  # of each class, before anything stops
 

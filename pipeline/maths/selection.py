@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.names import RULES
 
 FITTED_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
+Place = tuple[int, int]  # position, counted from the end of the prompt, and layer
 BEATEN = "beaten"  # by a better candidate, in a race
 FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass", BEATEN)
 

@@ -11,10 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.maths.directions import mean_row
-from pipeline.maths.selection import Baselines, CandidateScores, PromptScores, Selection, Thresholds
+from pipeline.maths.selection import Baselines, CandidateScores, Place, PromptScores, Selection, Thresholds
 from pipeline.maths.statistics import Estimate, mean
 
-Place = tuple[int, int]
 Harmful = Float[Tensor, "harmful d_model"]
 Harmless = Float[Tensor, "harmless d_model"]
 

@@ -16,10 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pipeline.maths.directions import Direction
-from pipeline.maths.selection import CandidateScores, Selection, Thresholds, rejection, select, thresholds_for
+from pipeline.maths.selection import CandidateScores, Place, Selection, Thresholds, rejection, select, thresholds_for
 from pipeline.maths.statistics import Estimate, wilson
 
-Place = tuple[int, int]
 LARGER_BYPASS = "larger bypass"
 PROMPTS = 100  # JailbreakBench, and as many harmless prompts
 # A rounding error left where two means are equal: published layer-0 cells are 1e-15 of the longest cell.

@@ -196,10 +196,10 @@ def _safety(metrics: Metrics) -> str:
 def _further(metrics: Metrics) -> str:
     rates = metrics.refusal_score
     rows = (
-        (title, *(_rate(rates.get(Label(kind, effect, system=system))) for effect in cells.EFFECTS))
+        (title, *(_rate(rates.get(Label(kind, effect, system=system))) for effect in cells.DONE))
         for (kind, system), title in FURTHER.items()
     )
-    return _table(("prompts", *cells.EFFECTS.values()), rows)
+    return _table(("prompts", *cells.DONE.values()), rows)
 
 
 def _capability(metrics: Metrics) -> str:

@@ -6,7 +6,7 @@ from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.disk import files
 from pipeline.entry.model import open_model
-from pipeline.maths.labels import EFFECTS
+from pipeline.maths.labels import MAIN_EFFECTS
 
 
 def further(config: Config, layout: Layout) -> None:
@@ -26,7 +26,7 @@ def further(config: Config, layout: Layout) -> None:
         for name, system in settings.systems.items()
         if (reason := chat.without_effect(model.tokenizer, system, model.format))
     }
-    kinds = {**{kind: kind for kind in EFFECTS}, **{name: spec.kind for name, spec in config.data.sets.items()}}
+    kinds = {**{kind: kind for kind in MAIN_EFFECTS}, **{name: spec.kind for name, spec in config.data.sets.items()}}
     asked = {name: kinds[name] for name in settings.under_systems if name in kinds}
     systems = [name for name in settings.systems if name not in left_out]
     plan = further_conditions(chosen, list(config.data.sets), systems, asked)

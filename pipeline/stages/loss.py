@@ -12,7 +12,7 @@ from pipeline.config.schema import Config
 from pipeline.disk import files
 from pipeline.disk.rows import PartialRows
 from pipeline.entry.model import open_model
-from pipeline.loss.maths import EFFECTS, EXPORT, agreement, summary
+from pipeline.loss.maths import EXPORT, MEASURED, agreement, summary
 from pipeline.maths.labels import BASELINE, Label, Treatment
 from pipeline.progress import Bar, progress
 from pipeline.results.judgements import read_completions
@@ -69,7 +69,7 @@ def loss(config: Config, layout: Layout) -> None:
 def _conditions(layout: Layout, pinned: str, coefficient: float) -> "dict[str, Intervention]":
     """The unchanged model, and the chosen direction and its controls: `effect` and `effect.control`."""
     sources = samples.read_sources(layout, pinned, coefficient, estimators=False)
-    pairs = [(source, effect) for source in sources for effect in EFFECTS]
+    pairs = [(source, effect) for source in sources for effect in MEASURED]
     named = {str(Treatment(effect, source)): sources[source][effect] for source, effect in pairs}
     return {"baseline": None, **named}
 

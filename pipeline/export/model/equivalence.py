@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import DirectionalAblation, Intervention
+from pipeline.maths.invariance import first_difference
 from pipeline.model.generation import generation
 from pipeline.model.generation.generation import generate
 from pipeline.model.loading.loading import ChatModel
@@ -114,13 +115,6 @@ def behaviour(
     batches = generate(model, prompts, intervention, n_tokens, len(prompts), max_tokens=max_tokens, progress=progress)
     rows = [item for batch in batches for item in batch]
     return Behaviour(logits, tuple(item.tokens for item in sorted(rows, key=lambda item: item.row)))
-
-
-def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
-    """Index of the first token at which two sequences differ, None when they are equal."""
-    if tuple(a) == tuple(b):
-        return None
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def contested(

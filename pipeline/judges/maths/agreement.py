@@ -8,7 +8,7 @@ from pipeline.maths.statistics import Estimate, auroc, kappa, rate
 
 
 @dataclass(frozen=True)
-class Agreement:
+class AgainstLabels:
     """Cohen's kappa of verdicts and AUROC of scores against labels on the same rows, with 95 % intervals.
 
     `caught`: share of true rows with a true verdict; `false_alarms`: of false rows. None without such rows.
@@ -28,7 +28,7 @@ class Agreement:
 
 def agreement(
     labels: Sequence[bool], verdicts: Sequence[bool], scores: Sequence[float], seed: int = 0
-) -> Agreement | None:
+) -> AgainstLabels | None:
     """Agreement over all rows; None where there are none."""
     if not labels:
         return None
@@ -37,6 +37,6 @@ def agreement(
         for kind in (True, False)
     }
     caught, false_alarms = (rate(flagged[kind]) if flagged[kind] else None for kind in (True, False))
-    return Agreement(
+    return AgainstLabels(
         len(labels), sum(labels), kappa(labels, verdicts), auroc(labels, scores, seed), caught, false_alarms
     )

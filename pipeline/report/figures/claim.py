@@ -16,7 +16,7 @@ from pipeline.maths.statistics import Estimate
 
 # Okabe-Ito: told apart by readers with any colour vision.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
-EFFECTS = {
+TICKS = {
     "baseline": "baseline",
     "ablation": "direction\nablated",
     "subtraction": "direction\nsubtracted",
@@ -32,7 +32,7 @@ def score_bars(scores: Mapping[Label, Estimate], what: str, share: str, judge: s
     """
     labels = [label for label in scores if label.is_main]
     kinds = [kind for kind in ("harmful", "harmless") if any(label.kind == kind for label in labels)]
-    shown = {kind: [effect for effect in EFFECTS if Label(kind, effect) in scores] for kind in kinds}
+    shown = {kind: [effect for effect in TICKS if Label(kind, effect) in scores] for kind in kinds}
     widths = [len(effects) for effects in shown.values()]
     figure = Figure(figsize=(3.2 + 1.6 * sum(widths), 5.0), layout="constrained")
     axes = figure.subplots(1, len(kinds), sharey=True, width_ratios=widths, squeeze=False)[0]
@@ -40,7 +40,7 @@ def score_bars(scores: Mapping[Label, Estimate], what: str, share: str, judge: s
         for index, effect in enumerate(shown[kind]):
             _bar(axis, index, effect, scores[Label(kind, effect)])
             _points(axis, index, {one.source: scores[one] for one in labels if _is_control(one, kind, effect)})
-        axis.set_xticks(range(len(shown[kind])), [EFFECTS[effect] for effect in shown[kind]], fontsize=9)
+        axis.set_xticks(range(len(shown[kind])), [TICKS[effect] for effect in shown[kind]], fontsize=9)
         axis.set_title(f"{kind} instructions (n = {scores[Label(kind, BASELINE)].n})", fontsize=11)
         _share_axis(axis)
     axes[0].set_ylabel(f"{what.lower()} score [{mathless(judge, NAME)}]\nshare of completions {share}, 95 % interval")
@@ -251,7 +251,7 @@ def _learning_curves(
     right.set_title("learning curve: effect\n(a point: a random draw)", fontsize=10)
 
 
-class Place(Protocol):
+class Chosen(Protocol):
     """Where a direction is from."""
 
     @property
@@ -263,7 +263,7 @@ class Place(Protocol):
 
 def selection_heatmaps(
     scores: Sequence[CandidateScores],
-    chosen: Place | None,
+    chosen: Chosen | None,
     baselines: tuple[float, float],
     tokens: Sequence[str],
     title: str,

@@ -7,7 +7,7 @@ from pipeline.maths.comparisons import Comparison, Rank
 from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.statistics import Estimate
 
-EFFECTS = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracted", "addition": "added"}
+DONE = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracted", "addition": "added"}
 
 
 def estimate(row: Mapping[str, Any]) -> Estimate:
@@ -17,7 +17,7 @@ def estimate(row: Mapping[str, Any]) -> Estimate:
 
 def ordered(labels: Iterable[Label]) -> list[Label]:
     """Baseline first, then each effect of the direction followed by those of its controls."""
-    return sorted(labels, key=lambda one: (one.kind, one.system, list(EFFECTS).index(one.effect), one.source))
+    return sorted(labels, key=lambda one: (one.kind, one.system, list(DONE).index(one.effect), one.source))
 
 
 def condition(label: Label) -> str:
@@ -26,7 +26,7 @@ def condition(label: Label) -> str:
     if label.effect == "baseline":
         return f"{prompts}, baseline"
     what = "direction" if not label.source else label.source.replace("_", " ")
-    return f"{prompts}, {what} {EFFECTS[label.effect]}"
+    return f"{prompts}, {what} {DONE[label.effect]}"
 
 
 def on_tasks(done: Iterable[Treatment]) -> dict[Treatment, str]:
@@ -34,7 +34,7 @@ def on_tasks(done: Iterable[Treatment]) -> dict[Treatment, str]:
     order = ("baseline", "ablation", "export", "addition")
     found = {}
     for one in sorted(done, key=lambda one: (bool(one.source), order.index(one.effect))):
-        words = f"{one.source.replace('_', ' ') or 'direction'} {EFFECTS.get(one.effect, one.effect)}"
+        words = f"{one.source.replace('_', ' ') or 'direction'} {DONE.get(one.effect, one.effect)}"
         found[one] = words if one.effect in ("ablation", "addition") else one.effect
     return found
 

@@ -108,9 +108,7 @@ def effects_table(metrics: Metrics) -> Table:
             if (change := losses.change.get(done)) is None:
                 continue
             controls = [row for other, row in losses.change.items() if other.effect == done.effect and other.source]
-            label = (
-                f"CE loss change, {text.replace('_', ' ')}, {cells.EFFECTS.get(done.effect, done.effect)}, nats/token"
-            )
+            label = f"CE loss change, {text.replace('_', ' ')}, {cells.DONE.get(done.effect, done.effect)}, nats/token"
             shown = cells.span(controls, "{:+.3f}")
             table.add_row(label, *cells.number(change, "{:+.4f}"), cells.rank(change.rank), shown)
     table.add_section()

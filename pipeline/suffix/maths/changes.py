@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap, wilcoxon
-from statsmodels.stats.multitest import multipletests
 
-from pipeline.maths.comparisons import ALPHA
+from pipeline.maths.comparisons import ALPHA, corrected
 from pipeline.maths.statistics import LEAST_ROWS, RESAMPLES, Estimate, mean
 
 # By which two means of the same float32 numbers may differ.
@@ -42,11 +41,7 @@ def change(before: Sequence[float], after: Sequence[float], seed: int = 0) -> Ch
 
 def holm(family: Mapping[str, Change]) -> dict[str, Change]:
     """The family with Holm's correction over its testable members, and verdicts."""
-    tested = [name for name, row in family.items() if row.p is not None]
-    if not tested:
-        return dict(family)
-    corrected: Any = multipletests([family[name].p for name in tested], alpha=ALPHA, method="holm")[1]
-    found = dict(zip(tested, map(float, corrected), strict=True))
+    found = corrected({name: row.p for name, row in family.items()})
     return {
         name: replace(row, p_holm=found[name], verdict=_verdict(row, found[name])) if name in found else row
         for name, row in family.items()
