@@ -103,7 +103,7 @@ def test_the_orthogonalised_model_equals_live_ablation_document_by_document(mode
 
 def test_agreement_by_hand():
     found = {"baseline": [1.0, 8.0], "ablation": [3.0, 8.0], "export": [3.0, 6.0]}
-    assert losses.agreement(found, [2, 4]) == losses.Agreement(max_difference=0.5, max_effect=1.0)
+    assert losses.agreement(found, [2, 4]) == losses.ExportDifference(max_difference=0.5, max_effect=1.0)
 
 
 # Intervals

@@ -72,11 +72,17 @@ def test_the_committed_rates_are_those_of_the_metrics(run):
     pd.testing.assert_frame_equal(table, overview.rates_table(metrics), check_dtype=False, check_exact=True)
     asked = table[(table.measure == "refusal") & (table.judge == metrics.judge)]
     assert len(asked) == len(metrics.refusal_score)
-    ablated = asked[(asked.prompts == "harmful") & (asked.effect == "ablation") & (asked.source == "direction")]
-    [row] = ablated[ablated.system.isna()].to_dict("records")
-    rate, test = (found[Label("harmful", "ablation")] for found in (metrics.refusal_score, metrics.comparisons))
-    assert (row["value"], row["low"], row["n"]) == (rate.value, rate.low, rate.n)
-    assert (row["p_holm"], row["verdict"], row["rank"]) == (test.p_holm, test.verdict, rate.rank.rank)
+    [row] = [
+        row
+        for row in asked.to_dict("records")
+        if (row["prompts"], row["effect"], row["source"]) == ("harmful", "ablation", "direction")
+        and pd.isna(row["system"])
+    ]
+    rate = metrics.refusal_score[Label("harmful", "ablation")]
+    test = metrics.comparisons[Label("harmful", "ablation")]
+    assert rate.rank
+    assert (row["value"], row["low"], row["n"], row["rank"]) == (rate.value, rate.low, rate.n, rate.rank.rank)
+    assert (row["p_holm"], row["verdict"]) == (test.p_holm, test.verdict)
 
 
 def test_the_headline_is_short_and_of_numbers():
