@@ -1,5 +1,6 @@
 """The table of faults calls wrong what is wrong: other bytes of a stage that ends well, tracebacks, silence."""
 
+import random
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,25 @@ def test_other_bytes_of_a_stage_that_ends_well_are_wrong(fault):
         fault(world("scores.csv"), "scores", None)
     with pytest.raises(kinds.Wrong, match="no space left"):
         fault(world(found=REFUSED), "scores", None)
+
+
+@pytest.mark.parametrize("fault", [kinds.kill, kinds.two_at_once])
+def test_a_stage_that_ends_before_it_can_be_killed_was_not_tried(fault, monkeypatch):
+    """It is killed sooner, and what it left when it ended is looked at."""
+    tried = world()
+    tried.seconds, tried.clear = lambda stage: 1.0, lambda stage: None
+    tried.start = lambda stage: SimpleNamespace(send_signal=lambda signal: None)
+    waited: list[float] = []
+    monkeypatch.setattr(kinds.time, "sleep", waited.append)
+    monkeypatch.setattr(kinds, "ended", lambda process: Ended(-9 if len(waited) > 2 else 0, ""))
+    assert "killed" in fault(tried, "seal", random.Random(0))
+    assert sorted(waited, reverse=True) == waited != []
+    monkeypatch.setattr(kinds, "ended", lambda process: GOOD)
+    with pytest.raises(kinds.Wrong, match="not run"):
+        fault(tried, "seal", random.Random(0))
+    tried.differing = lambda: ["seal.json"]
+    with pytest.raises(kinds.Wrong, match="ended well with 1 other results"):
+        fault(tried, "seal", random.Random(0))
 
 
 @pytest.mark.parametrize(

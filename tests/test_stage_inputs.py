@@ -154,9 +154,10 @@ def test_a_local_list_of_prompts_is_read_only_as_noted_beside_it(tmp_path):
     assert local_path(str(path), "", [], tmp_path) == path  # nothing is noted
     (tmp_path / SUMS).write_text(f"{file_hash(path)}  prompts.jsonl\n")
     assert local_path(str(path), "", [], tmp_path) == path
-    path.write_text("{}\n{}\n")
-    with pytest.raises(UserError, match=r"prompts.jsonl is not what .*SHA256SUMS notes: check it out again"):
-        local_path(str(path), "", [], tmp_path)
+    for damage in (lambda: path.write_text("{}\n{}\n"), path.unlink, path.mkdir):
+        damage()
+        with pytest.raises(UserError, match=r"prompts.jsonl is not what .*SHA256SUMS notes: check it out again"):
+            local_path(str(path), "", [], tmp_path)
 
 
 def test_both_lists_of_prompts_are_noted_as_they_are():

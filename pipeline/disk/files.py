@@ -164,11 +164,11 @@ def file_hash(path: Path) -> str:
 
 
 def require_noted(path: Path) -> Path:
-    """The path. Raises UserError for a file with other bytes than SHA256SUMS beside it notes, where that names it."""
+    """The path. Raises UserError where SHA256SUMS beside it names it and it is missing, no file or has other bytes."""
     sums = path.with_name(SUMS)
     lines = read_text(sums).splitlines() if sums.is_file() else []
     noted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if path.name in noted and path.is_file() and file_hash(path) != noted[path.name]:
+    if path.name in noted and not (path.is_file() and file_hash(path) == noted[path.name]):
         raise UserError(f"{path} is not what {sums} notes: check it out again, or note its sha256 there if it is meant")
     return path
 
