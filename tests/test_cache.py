@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pipeline.artifacts import objects, space
+from pipeline.artifacts import objects, provenance, space
 from pipeline.artifacts.files import LOCK
 from pipeline.artifacts.space import Held, Ruler
 from pipeline.commands import cache as command
@@ -304,3 +304,13 @@ def test_hub_files_of_other_commits_go_without_what_commits_share(tmp_path):
     assert (repo / "snapshots" / COMMITS[0] / "config.json").exists()
     assert not (repo / "snapshots" / COMMITS[1]).exists()
     assert not partial.exists()
+
+
+def test_another_code_makes_another_converted_model(tmp_path, monkeypatch):
+    code = tmp_path / "gguf.py"
+    code.write_bytes(provenance.GGUF.read_bytes())
+    before = provenance.converted_recipe(HASHES[0])
+    monkeypatch.setattr(provenance, "GGUF", code)
+    assert provenance.converted_recipe(HASHES[0]) == before != provenance.converted_recipe(HASHES[1])
+    code.write_bytes(code.read_bytes() + b"# changed\n")
+    assert provenance.converted_recipe(HASHES[0]) != before
