@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from pipeline.artifacts import provenance
 from pipeline.commands import cache as command
 from pipeline.disk import space
 from pipeline.disk.files import LOCK
@@ -305,3 +306,13 @@ def test_hub_files_of_other_commits_go_without_what_commits_share(tmp_path):
     assert (repo / "snapshots" / COMMITS[0] / "config.json").exists()
     assert not (repo / "snapshots" / COMMITS[1]).exists()
     assert not partial.exists()
+
+
+def test_another_code_makes_another_converted_model(tmp_path, monkeypatch):
+    code = tmp_path / "gguf.py"
+    code.write_bytes(provenance.GGUF.read_bytes())
+    before = provenance.converted_recipe(HASHES[0])
+    monkeypatch.setattr(provenance, "GGUF", code)
+    assert provenance.converted_recipe(HASHES[0]) == before != provenance.converted_recipe(HASHES[1])
+    code.write_bytes(code.read_bytes() + b"# changed\n")
+    assert provenance.converted_recipe(HASHES[0]) != before

@@ -14,12 +14,13 @@ from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.disk.files import read_json
-from pipeline.entry.model import open_model
+from pipeline.entry.model import model_folder, open_model
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import ESTIMATORS
 from pipeline.maths.evaluation import is_control
 from pipeline.maths.labels import Label, is_null
 from pipeline.model.chat import chat
+from pipeline.model.loading.gguf import HOW_IT_WAS_LOADED
 from pipeline.model.passes import scoring, tracing
 from tests.conftest import INSTRUCTIONS, ROOT
 
@@ -222,3 +223,12 @@ def test_activations_equal_hidden_states_and_do_not_depend_on_padding():
     near = functools.partial(assert_close, atol=5e-3, rtol=1e-3)
     near(tracing.resid_pre(model, [prompts[1]], n)[0], ours[1])
     assert chat.decode(model.tokenizer, prompts[0]) == chat.render(model.tokenizer, INSTRUCTIONS[0]), "no second BOS"
+
+
+@pytest.mark.slow
+def test_a_converted_model_says_nothing_of_how_it_was_loaded():
+    """Else an export would be other bytes where the conversion is of another time."""
+    config = OmegaConf.to_object(compose(NAME, "quick", []))
+    assert isinstance(config, Config)
+    saved = read_json(model_folder(config) / "tokenizer_config.json")
+    assert not set(HOW_IT_WAS_LOADED) & saved.keys()

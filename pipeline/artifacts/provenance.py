@@ -17,7 +17,8 @@ from pipeline.disk.shape import read_record
 from pipeline.display import plain
 from pipeline.errors import UserError
 
-RANDOM_MODEL = Path(__file__).parents[1] / "model" / "loading" / "random_model.py"
+LOADING = Path(__file__).parents[1] / "model" / "loading"
+RANDOM_MODEL, GGUF = LOADING / "random_model.py", LOADING / "gguf.py"  # make models that are kept
 PACKAGES = (
     "concept-erasure",
     "nnsight",
@@ -48,6 +49,11 @@ def identity(source: SourceConfig) -> str:
 def random_recipe(model_type: str, seed: int, options: Mapping[str, Any]) -> str:
     """Hash of what makes a random model, the code that makes it included."""
     return files.content_hash([files.file_hash(RANDOM_MODEL), model_type, seed, dict(options)])[:16]
+
+
+def converted_recipe(sha256: str) -> str:
+    """Hash of what makes a model from a GGUF file, the code that makes it included."""
+    return files.content_hash([files.file_hash(GGUF), sha256])[:16]
 
 
 def _weights_hash(folder: Path) -> str:

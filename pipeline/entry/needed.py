@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.artifacts.provenance import random_recipe
+from pipeline.artifacts.provenance import converted_recipe, random_recipe
 from pipeline.config.compose import compose
 from pipeline.config.params import Run, profile_of
 from pipeline.config.schema import Config, SourceConfig
@@ -51,7 +51,8 @@ def needed(configs: dict[str, Config], version: str) -> Needed:
 def _model(found: Needed, run: str, source: SourceConfig, version: str) -> None:
     match source.kind:
         case "gguf":
-            found.folders.setdefault(f"{source.sha256}-transformers-{version}", []).append(run)
+            recipe = converted_recipe(source.sha256)
+            found.folders.setdefault(f"{recipe}-transformers-{version}", []).append(run)
         case "random":
             recipe = random_recipe(source.model_type, source.seed, source.options)
             found.folders.setdefault(f"{recipe}-transformers-{version}", []).append(run)

@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM
 from pipeline.model.loading import whole
 from pipeline.model.loading.foreign import Watch, library_errors, shown, tokenizer_of, unwatched
 
+HOW_IT_WAS_LOADED = ("is_local", "local_files_only")  # would be saved with the tokenizer, and exported
+
 
 def converted(
     gguf: Path,
@@ -48,4 +50,6 @@ def _dequantise(gguf: Path, target: Path, watch: Watch, note: Callable[[str], No
     del hf.config.quantization_config
     with shown(watch, "converting: writing"):
         hf.save_pretrained(target)
+    for key in HOW_IT_WAS_LOADED:
+        tokenizer.init_kwargs.pop(key, None)
     tokenizer.save_pretrained(target)

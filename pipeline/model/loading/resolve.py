@@ -6,7 +6,7 @@ from typing import Any
 
 import transformers
 
-from pipeline.artifacts.provenance import random_recipe
+from pipeline.artifacts.provenance import converted_recipe, random_recipe
 from pipeline.disk.files import RECIPE
 from pipeline.disk.locks import publish_folder
 from pipeline.errors import UserError
@@ -24,9 +24,9 @@ def gguf_folder(
     watch: Watch = unwatched,
     note: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Fetch a GGUF file by its sha256 and convert it once per transformers version."""
+    """Fetch a GGUF file by its sha256 and convert it, once per version of transformers and of the code that does it."""
     path = fetch(Artefact(file, sha256, places), cache, mirror)
-    target = cache / "converted" / f"{sha256}-transformers-{transformers.__version__}"
+    target = cache / "converted" / f"{converted_recipe(sha256)}-transformers-{transformers.__version__}"
     return gguf.converted(path, target, publish_folder, watch, note)
 
 
