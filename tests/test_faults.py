@@ -39,9 +39,24 @@ def test_a_stage_that_ends_before_it_can_be_killed_was_not_tried(fault, monkeypa
     monkeypatch.setattr(kinds, "ended", lambda process: GOOD)
     with pytest.raises(kinds.Wrong, match="not run"):
         fault(tried, "seal", random.Random(0))
+    monkeypatch.setattr(kinds, "ended", lambda process: Ended(1, "Traceback (most recent call last):"))
+    with pytest.raises(kinds.Wrong, match="Traceback"):
+        fault(tried, "seal", random.Random(0))
+    monkeypatch.setattr(kinds, "ended", lambda process: GOOD)
     tried.differing = lambda: ["seal.json"]
     with pytest.raises(kinds.Wrong, match="ended well with 1 other results"):
         fault(tried, "seal", random.Random(0))
+
+
+def test_a_stage_that_fails_by_itself_was_not_killed(monkeypatch):
+    tried = world()
+    tried.seconds, tried.clear = lambda stage: 0.0, lambda stage: None
+    tried.start = lambda stage: SimpleNamespace(send_signal=lambda signal: None)
+    monkeypatch.setattr(kinds, "ended", lambda process: REFUSED)
+    with pytest.raises(kinds.Wrong, match="no space left"):
+        kinds.kill(tried, "seal", random.Random(0))
+    with pytest.raises(kinds.Wrong, match="no space left"):
+        kinds.two_at_once(tried, "seal", random.Random(0))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -154,7 +155,8 @@ def test_a_local_list_of_prompts_is_read_only_as_noted_beside_it(tmp_path):
     assert local_path(str(path), "", [], tmp_path) == path  # nothing is noted
     (tmp_path / SUMS).write_text(f"{file_hash(path)}  prompts.jsonl\n")
     assert local_path(str(path), "", [], tmp_path) == path
-    for damage in (lambda: path.write_text("{}\n{}\n"), path.unlink, path.mkdir):
+    for damage in (lambda: path.write_text("{}\n{}\n"), lambda: None, path.mkdir, lambda: os.mkfifo(path)):
+        path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
         damage()
         with pytest.raises(UserError, match=r"prompts.jsonl is not what .*SHA256SUMS notes: check it out again"):
             local_path(str(path), "", [], tmp_path)
