@@ -18,7 +18,7 @@ class ChatFormat:
     an instruction are read as such, as in the paper; by default they are text like any other.
     """
 
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
     date: str = "2024-07-26"
     answer_prefix: str = ""
     answer_marker: str = ""

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 DTYPES = ("float32", "bfloat16", "float16")
 AUTO = "auto"  # a dtype that stage `engine` settles
@@ -21,11 +21,11 @@ def check(holds: bool, key: str, value: object, remedy: str) -> None:
 def leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """(key, value) of every value in nested mappings and lists; a mapping's keys are values as well."""
     if isinstance(values, Mapping):
-        for name, value in values.items():
+        for name, value in cast(Mapping[Any, Any], values).items():
             yield f"{key}.(key)" if key else "(key)", name
             yield from leaves(value, f"{key}.{name}" if key else str(name))
     elif isinstance(values, Sequence) and not isinstance(values, str | bytes):
-        for index, value in enumerate(values):
+        for index, value in enumerate(cast(Sequence[Any], values)):
             yield from leaves(value, f"{key}.{index}" if key else str(index))
     else:
         yield key, values

@@ -14,10 +14,10 @@ class FileSpec:
     source: str = MISSING
     licence: str = "not stated"
     sha256: str = ""
-    places: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list[str])
     column: str = "instruction"
     category: str = ""
-    only: dict[str, str] = field(default_factory=dict)
+    only: dict[str, str] = field(default_factory=dict[str, str])
     context: str = ""
 
     def __post_init__(self):
@@ -91,8 +91,8 @@ class PoolSpec:
     """Files of one class. An empty `val` or `test` is split off from the pool before it."""
 
     train: list[FileSpec] = MISSING
-    val: list[FileSpec] = field(default_factory=list)
-    test: list[FileSpec] = field(default_factory=list)
+    val: list[FileSpec] = field(default_factory=list[FileSpec])
+    test: list[FileSpec] = field(default_factory=list[FileSpec])
 
     def __post_init__(self):
         if not self.train:
@@ -122,7 +122,7 @@ class DataConfig:
     harmless: PoolSpec = MISSING
     near_duplicate: float = MISSING
     drop_near_duplicates: bool = MISSING
-    sets: dict[str, SetSpec] = field(default_factory=dict)
+    sets: dict[str, SetSpec] = field(default_factory=dict[str, SetSpec])
 
     def __post_init__(self):
         for name in self.sets:

@@ -60,7 +60,7 @@ class Family:
     residual_multiplier: str = ""
     remote_code: str = ""
     refusal_tokens: list[str] = MISSING
-    tiny: dict[str, Any] = field(default_factory=dict)
+    tiny: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self):
         if not self.refusal_tokens:

@@ -26,15 +26,15 @@ def require_overrides(overrides: Sequence[str]) -> None:
             raise UserError(f"override {error}") from None
         try:
             override = parser.parse_override(text)
-            whole = bool(override.key_or_group) and not override.is_sweep_override()
+            name = "" if override.is_sweep_override() else override.key_or_group
         except (HydraException, RecursionError, ValueError):
-            whole = False
-        if not whole:
+            name = ""
+        if not name:
             raise UserError(
                 f"override {shown(text)} is not understood: write key=value, and a value that has = , or brackets in "
                 "quotes, such as \"key='a=b'\""
             )
-        if override.key_or_group.partition(".")[0].partition("/")[0] == HYDRA:
+        if name.partition(".")[0].partition("/")[0] == HYDRA:
             raise UserError(f"override {shown(text)} is of Hydra, not of a run: leave it out")
 
 

@@ -1,9 +1,12 @@
 """YAML files of settings: plain values, of bounded size, before anything makes sense of them."""
 
+# pyright: reportPrivateUsage=false
+# OmegaConf says publicly neither what elements a list takes nor whether a node is empty.
+
 import io
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -68,7 +71,7 @@ def _require_file(path: Path, _version: tuple[int, int, int]) -> None:
     values = parse_yaml(read_text(path, missing=MISSING, largest=LARGEST), str(path))
     _require_mapping(values, path)
     try:
-        require_no_resolvers({key: value for key, value in (values or {}).items() if key != HYDRA})
+        require_no_resolvers({key: value for key, value in cast(dict[str, Any], values or {}).items() if key != HYDRA})
     except ValueError as error:
         raise UserError(f"{path}: {first_line(error)}") from None
 

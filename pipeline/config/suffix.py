@@ -15,10 +15,10 @@ class SuffixConfig:
     """Where adversarial suffixes come from, and how much of their analysis is done."""
 
     source: str = MISSING
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list[str])
     file: str = ""
     sha256: str = ""
-    places: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list[str])
     made_for: str = ""
     dtype: str = MISSING
     n_choosing: int = MISSING

@@ -3,9 +3,12 @@
 scipy and statsmodels are imported where they are used: loading them takes a second.
 """
 
+# pyright: reportUnknownMemberType=false
+# Scipy and statsmodels have no annotations.
+
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -53,10 +56,10 @@ def compare(before: Outcomes, after: Outcomes, expected: str = "") -> Comparison
     change = Estimate((gained - lost) / n, *newcombe_difference(first, second), n)
     if note := _too_few(first, expected):
         return Comparison(change, gained, lost, None, None, note=note)
-    from statsmodels.stats.contingency_tables import mcnemar
+    from statsmodels.stats.contingency_tables import mcnemar  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     table = np.array([[sum(a and b for a, b in pairs), lost], [gained, sum(not a and not b for a, b in pairs)]])
-    test: Any = mcnemar(table, exact=True)
+    test = cast(Any, mcnemar(table, exact=True))
     return Comparison(change, gained, lost, min(1.0, float(test.pvalue)), smallest_change(n))
 
 
@@ -88,10 +91,10 @@ def corrected(values: Mapping[K, float | None]) -> dict[K, float]:
     tested = {name: p for name, p in values.items() if p is not None}
     if not tested:
         return {}
-    from statsmodels.stats.multitest import multipletests
+    from statsmodels.stats.multitest import multipletests  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-    found: Any = multipletests(list(tested.values()), alpha=ALPHA, method="holm")[1]
-    return dict(zip(tested, map(float, found), strict=True))
+    adjusted = cast(Any, multipletests(list(tested.values()), alpha=ALPHA, method="holm"))[1]
+    return dict(zip(tested, map(float, adjusted), strict=True))
 
 
 def _verdict(comparison: Comparison, p: float) -> str:
@@ -113,22 +116,25 @@ def smallest_change(n: int) -> float:
 
     The number of changed prompts is binomial; at least `fewest_flips` of them make the test significant.
     """
-    from scipy.optimize import brentq
-    from scipy.stats import binom
+    from scipy.optimize import brentq  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+    from scipy.stats import binom  # pyright: ignore[reportMissingTypeStubs]
 
     assert n >= fewest_flips(), f"{n} prompts cannot show any change"
-    root: Any = brentq(lambda change: binom.sf(fewest_flips() - 1, n, change) - POWER, 1e-9, 1 - 1e-9)
-    return float(root)
+
+    def excess(change: float) -> float:
+        return float(cast(Any, binom.sf(fewest_flips() - 1, n, change))) - POWER
+
+    return float(cast(Any, brentq(excess, 1e-9, 1 - 1e-9)))
 
 
 def smallest_mean_change(differences: Sequence[float]) -> float | None:
     """Smallest mean of paired differences that their number shows with 80 % power (t test, two-sided 5 %)."""
-    from statsmodels.stats.power import TTestPower
+    from statsmodels.stats.power import TTestPower  # pyright: ignore[reportMissingTypeStubs]
 
     rows = np.asarray(differences, dtype=float)
     if rows.size < 2 or np.ptp(rows) == 0:
         return None
-    effect = TTestPower().solve_power(nobs=rows.size, alpha=ALPHA, power=POWER)
+    effect = cast(Any, TTestPower().solve_power(nobs=rows.size, alpha=ALPHA, power=POWER))
     return float(np.asarray(effect).item() * rows.std(ddof=1))
 
 

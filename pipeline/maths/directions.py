@@ -1,10 +1,19 @@
 """Difference-in-means directions (Arditi et al. 2024, section 2.3)."""
 
+# pyright: reportUnknownMemberType=false
+# Torch's own annotations leave parts open.
+
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+def length(vector: Float[Tensor, " d_model"]) -> Float[Tensor, ""]:
+    """Euclidean length |r|."""
+    return cast(Tensor, vector.norm())
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +35,13 @@ class Direction:
     @property
     def norm(self) -> float:
         """Euclidean length |r|."""
-        return float(self.vector.double().norm())
+        return float(length(self.vector.double()))
 
     @property
     def r_hat(self) -> Float[Tensor, " d_model"]:
         """r / |r| in float64. A zero vector has no direction: callers exclude it first."""
         vector = self.vector.double()
-        norm = vector.norm()
+        norm = length(vector)
         assert norm > 0, "a zero vector has no direction"
         return vector / norm
 
@@ -87,14 +96,14 @@ def is_zero(r: Float[Tensor, " d_model"], scale: Float[Tensor, " d_model"], tole
 
     At layer 0 the template tokens are constants, so their difference in means is zero.
     """
-    return bool(r.double().norm() <= tolerance * scale.double().norm())
+    return bool(length(r.double()) <= tolerance * length(scale.double()))
 
 
 def random_direction(like: Direction, seed: int) -> Direction:
     """An isotropic random direction with the same norm, layer and position as `like` (the control)."""
     generator = torch.Generator().manual_seed(seed)
     vector = torch.randn(like.vector.shape, generator=generator, dtype=torch.float64)
-    return Direction(vector / vector.norm() * like.norm, like.layer, like.position)
+    return Direction(vector / length(vector) * like.norm, like.layer, like.position)
 
 
 def shuffled_difference(
@@ -108,5 +117,5 @@ def shuffled_difference(
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     first, second = rows[order[: len(harmful)]], rows[order[len(harmful) :]]
     vector = first.mean(dim=0) - second.mean(dim=0)
-    assert vector.norm() > 0, "rows that are all equal have no shuffled direction"
-    return Direction(vector / vector.norm() * like.norm, like.layer, like.position)
+    assert length(vector) > 0, "rows that are all equal have no shuffled direction"
+    return Direction(vector / length(vector) * like.norm, like.layer, like.position)

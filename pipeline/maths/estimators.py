@@ -6,14 +6,19 @@ along them, so that adding them moves a harmless prompt as far along the directi
 The libraries that fit are imported where they are used, since most stages only need the types here.
 """
 
+# pyright: reportUnknownMemberType=false
+# Torch's own annotations leave parts open.
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.maths.directions import Direction, mean_row
+from pipeline.maths.directions import Direction, length, mean_row
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
 from pipeline.names import MEAN_DIFFERENCE
 
@@ -60,20 +65,21 @@ def principal_component(harmful: Harmful, harmless: Harmless) -> Finding:
     """
     n = min(len(harmful), len(harmless))
     differences = harmful[:n].double() - harmless[:n].double()
-    _, _, components = torch.linalg.svd(differences, full_matrices=False)
+    components = cast(Tensor, torch.linalg.svd(differences, full_matrices=False).Vh)
     return Finding(_scaled(components[0], harmful, harmless))
 
 
 def logistic_probe(harmful: Harmful, harmless: Harmless) -> Finding:
     """Normal of the plane that an L2 logistic regression on standardised coordinates puts between the classes."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.linear_model import LogisticRegression  # pyright: ignore[reportMissingTypeStubs]
+    from sklearn.preprocessing import StandardScaler  # pyright: ignore[reportMissingTypeStubs]
 
     rows = torch.cat([harmful, harmless]).double().numpy()
     labels = [1] * len(harmful) + [0] * len(harmless)
-    scaler, probe = StandardScaler(), LogisticRegression(max_iter=2000)
+    scaler: Any = StandardScaler()
+    probe: Any = LogisticRegression(max_iter=2000)
     probe.fit(scaler.fit_transform(rows), labels)
-    weights = torch.from_numpy(probe.coef_[0] / scaler.scale_)
+    weights = torch.from_numpy(np.asarray(probe.coef_[0] / scaler.scale_))
     return Finding(_scaled(weights, harmful, harmless))
 
 
@@ -84,12 +90,12 @@ def leace(harmful: Harmful, harmless: Harmless) -> Finding:
     edit no linear probe tells the classes apart, whatever constant the read-out is set to. The targets
     are the class means (Marshall et al. 2024): harmless removes refusal, harmful induces it.
     """
-    from concept_erasure import LeaceFitter
+    from concept_erasure import LeaceFitter  # pyright: ignore[reportMissingTypeStubs]
 
     rows = torch.cat([harmful, harmless]).double()
     labels = torch.tensor([1.0] * len(harmful) + [0.0] * len(harmless), dtype=torch.float64)
     # Without the trace constraint the eraser has rank one: a single direction, like the others.
-    eraser = LeaceFitter.fit(rows, labels, constrain_cov_trace=False).eraser
+    eraser: Any = LeaceFitter.fit(rows, labels, constrain_cov_trace=False).eraser
     move, readout = eraser.proj_left[:, 0], eraser.proj_right[0]
     low, high = (float(mean_row(part) @ readout) for part in (harmless, harmful))
     return Finding(move * (high - low), readout, low, high)
@@ -110,5 +116,5 @@ def _difference(harmful: Harmful, harmless: Harmless) -> Float[Tensor, " d_model
 
 def _scaled(vector: Float[Tensor, " d_model"], harmful: Harmful, harmless: Harmless) -> Float[Tensor, " d_model"]:
     """(d . v) v for the unit vector v and the difference in means d: oriented from harmless to harmful."""
-    unit = vector / vector.norm()
+    unit = vector / length(vector)
     return (_difference(harmful, harmless) @ unit) * unit

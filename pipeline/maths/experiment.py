@@ -54,7 +54,7 @@ def further_conditions(
     """
     asked = [(name, "", EFFECTS) for name in sets]
     asked += [(name, system, MAIN_EFFECTS[kind]) for system in systems for name, kind in under_systems.items()]
-    found = []
+    found: list[Condition] = []
     for kind, system, effects in asked:
         found.append(Condition(Label(kind, BASELINE, system=system), None))
         found += [Condition(Label(kind, name, system=system), chosen[name]) for name in effects if name in chosen]

@@ -10,10 +10,14 @@ population. They are wider than the given prompts alone would need, so that what
 among other prompts either, and bootstrap frequencies of winning need no more than the candidates left.
 """
 
+# pyright: reportUnknownMemberType=false
+# Scipy and statsmodels have no annotations.
+
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, cast
 
 import numpy as np
 
@@ -130,14 +134,14 @@ def lower_bound(values: Sequence[float], level: float) -> float:
 
 @cache
 def _quantile(probability: float, freedom: int) -> float:
-    from scipy import stats  # a second to load, and of a race alone
+    from scipy import stats  # pyright: ignore[reportMissingTypeStubs]  # a second to load, and of a race alone
 
-    return float(stats.t.ppf(probability, freedom))
+    return float(cast(Any, stats.t.ppf(probability, freedom)))
 
 
 def _failing(runners: Mapping[Place, _Runner], thresholds: Thresholds, level: float) -> dict[Place, str]:
     """Candidates that fail a threshold with confidence, and by which; one score that is not finite is enough."""
-    found = {}
+    found: dict[Place, str] = {}
     for place, runner in runners.items():
         s = runner.scores
         tests = {
@@ -179,7 +183,7 @@ def _beaten(
     if best is None:
         return {}
     reference = full[best].scores.bypass
-    found = {}
+    found: dict[Place, str] = {}
     for place, runner in runners.items():
         differences = [a - b for a, b in zip(runner.scores.bypass, reference, strict=False)]
         if runner.seen != prompts and lower_bound(differences, paired_level) > 0:

@@ -1,8 +1,12 @@
 """First tokens of a refusal, found from a model's own answers (the paper chose them by hand, appendix B)."""
 
+# pyright: reportUnknownMemberType=false
+# Torch's own annotations leave parts open.
+
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -33,7 +37,8 @@ def find_refusal_tokens(
     """
     if len(set(map(bool, refused))) < 2:
         return []
-    candidates, chosen, reached = frequent_first_tokens(first_tokens, refused), [], 0.5
+    candidates, reached = frequent_first_tokens(first_tokens, refused), 0.5
+    chosen: list[int] = []
     while candidates:
         gains = {token: _auroc(logits, [*chosen, token], refused) for token in candidates}
         best = max(candidates, key=lambda token: gains[token])
@@ -47,7 +52,7 @@ def find_refusal_tokens(
 
 def metric_of(logits: Float[Tensor, "prompt d_vocab"], tokens: Sequence[int]) -> list[float]:
     """Refusal metric of each prompt for a list of refusal tokens, nats."""
-    return refusal_metric(logits, torch.tensor(list(tokens))).tolist()
+    return cast(list[float], refusal_metric(logits, torch.tensor(list(tokens))).tolist())
 
 
 def best_cutoff(metric: Sequence[float], refused: Sequence[bool]) -> float:
@@ -77,6 +82,6 @@ def caught(metric: Sequence[float], refused: Sequence[bool], cutoff: float = 0.0
 
 
 def _auroc(logits: Float[Tensor, "prompt d_vocab"], tokens: Sequence[int], refused: Sequence[bool]) -> float:
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import roc_auc_score  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-    return float(roc_auc_score(list(refused), metric_of(logits, tokens)))
+    return float(cast(Any, roc_auc_score(list(refused), metric_of(logits, tokens))))

@@ -163,7 +163,7 @@ def select(scores: Sequence[CandidateScores], thresholds: Thresholds, rule: str,
     Ties go to the earlier row. NaN and zero-norm candidates are never chosen.
     """
     removed: dict[str, list[CandidateScores]] = {name: [] for name in FILTERS}
-    kept = []
+    kept: list[CandidateScores] = []
     for candidate in scores:
         name = rejection(candidate, thresholds)
         (kept if name is None else removed[name]).append(candidate)

@@ -1,5 +1,8 @@
 """How stable the choice of a direction is: over val prompts, over train prompts, and against the thresholds."""
 
+# pyright: reportUnknownMemberType=false
+# Torch's own annotations leave parts open.
+
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.maths.directions import mean_row
+from pipeline.maths.directions import length, mean_row
 from pipeline.maths.selection import Baselines, CandidateScores, Place, PromptScores, Selection, Thresholds
 from pipeline.maths.statistics import Estimate, mean
 
@@ -85,12 +88,13 @@ def split_half_cosines(
     `shuffled`: the control, with the labels shuffled anew before every split.
     """
     generator = torch.Generator().manual_seed(seed)
-    cosines = []
+    cosines: list[float] = []
     for _ in range(n_splits):
-        classes = (harmful, harmless)
+        classes: tuple[Tensor, ...] = (harmful, harmless)
         if shuffled:
             rows = torch.cat(classes)
-            classes = rows[torch.randperm(len(rows), generator=generator)].split([len(harmful), len(harmless)])
+            mixed = rows[torch.randperm(len(rows), generator=generator)]
+            classes = mixed[: len(harmful)], mixed[len(harmful) :]
         halves = [_halves(rows, generator) for rows in classes]
         first, second = (mean_row(halves[0][side]) - mean_row(halves[1][side]) for side in (0, 1))
         cosines.append(cosine(first, second))
@@ -131,7 +135,7 @@ def subsets(harmful: Harmful, harmless: Harmless, sizes: Sequence[int], n_draws:
     """`n_draws` random subsets of each size that leaves prompts out; larger sizes are passed over."""
     generator = torch.Generator().manual_seed(seed)
     whole = mean_row(harmful) - mean_row(harmless)
-    found = []
+    found: list[Subset] = []
     for n in (size for size in sizes if size < min(len(harmful), len(harmless))):
         for _ in range(n_draws):
             first, second = (rows[torch.randperm(len(rows), generator=generator)[:n]] for rows in (harmful, harmless))
@@ -142,8 +146,8 @@ def subsets(harmful: Harmful, harmless: Harmless, sizes: Sequence[int], n_draws:
 
 def cosine(a: Float[Tensor, " d_model"], b: Float[Tensor, " d_model"]) -> float:
     """a . b / (|a| |b|); 0 when either is zero."""
-    length = float(a.norm() * b.norm())
-    return float(a @ b) / length if length else 0.0
+    product = float(length(a) * length(b))
+    return float(a @ b) / product if product else 0.0
 
 
 def summary(values: Sequence[float]) -> dict[str, float | int]:

@@ -6,7 +6,7 @@ They are imported where they are used: loading them takes a second, and most sta
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -41,9 +41,11 @@ def rate(outcomes: Sequence[bool]) -> Estimate:
 
 def wilson(count: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a rate of `count` in `n`."""
-    from statsmodels.stats.proportion import proportion_confint
+    from statsmodels.stats.proportion import proportion_confint  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-    low, high = proportion_confint(np.array(count), np.array(n), alpha=1 - LEVEL, method="wilson")
+    low, high = cast(
+        tuple[Any, Any], proportion_confint(np.array(count), np.array(n), alpha=1 - LEVEL, method="wilson")
+    )
     # Rounding may leave 3e-18 of 0 in n, which would not hold 0.
     return (0.0 if count == 0 else float(np.asarray(low))), (1.0 if count == n else float(np.asarray(high)))
 
@@ -54,7 +56,7 @@ def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     Fewer than LEAST_ROWS rows, or rows that are all equal, have nothing to resample: a point without
     interval, and a note. Raises ValueError on no rows or on a value that is not finite.
     """
-    from scipy.stats import bootstrap
+    from scipy.stats import bootstrap  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     rows = np.asarray(values, dtype=float)
     if rows.size == 0 or not np.isfinite(rows).all():
@@ -62,7 +64,9 @@ def mean(values: Sequence[float], seed: int = 0) -> Estimate:
     point = math.fsum(rows) / rows.size
     if note := _nothing_to_resample(rows):
         return Estimate(point, None, None, rows.size, note)
-    result = bootstrap((rows,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
+    result: Any = bootstrap(
+        (rows,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    )
     return Estimate(point, float(result.confidence_interval.low), float(result.confidence_interval.high), rows.size)
 
 
@@ -78,15 +82,19 @@ def ratio(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -> Estima
     A row is a document: its summed token losses and its number of tokens, drawn together, so that the
     interval is one over documents and the point a mean over tokens. Notes and errors as in `mean`.
     """
-    from scipy.stats import bootstrap
+    from scipy.stats import bootstrap  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     totals, sizes = _pairs(sums, counts)
     point = math.fsum(totals) / math.fsum(sizes)
     if note := _nothing_to_resample(totals / sizes):
         return Estimate(point, None, None, totals.size, note)
-    result = bootstrap(
+
+    def of_sums(total: np.ndarray, size: np.ndarray, axis: int) -> np.ndarray:
+        return total.sum(axis=axis) / size.sum(axis=axis)
+
+    result: Any = bootstrap(
         (totals, sizes),
-        lambda total, size, axis: total.sum(axis=axis) / size.sum(axis=axis),
+        of_sums,
         paired=True,
         n_resamples=RESAMPLES,
         method="percentile",
@@ -151,7 +159,7 @@ def kappa(first: Sequence[bool], second: Sequence[bool]) -> Estimate:
     Undefined, with a note, when a judge gives one verdict to every row. Raises ValueError on rows that
     are not paired, or on none.
     """
-    from statsmodels.stats.inter_rater import cohens_kappa
+    from statsmodels.stats.inter_rater import cohens_kappa  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     if len(first) != len(second) or not len(first):
         raise ValueError(f"agreement needs the same rows, at least one: got {len(first)} and {len(second)}")

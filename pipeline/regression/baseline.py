@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -87,10 +87,10 @@ def problems(name: str, baseline: Baseline, metrics: Metrics) -> Iterator[str]:
 def not_finite(value: Any, path: str = "metrics") -> Iterator[str]:
     """Paths of every NaN or infinity in nested JSON values."""
     if isinstance(value, Mapping):
-        for key, item in value.items():
+        for key, item in cast(Mapping[str, Any], value).items():
             yield from not_finite(item, f"{path}.{key}")
     elif isinstance(value, list):
-        for index, item in enumerate(value):
+        for index, item in enumerate(cast(list[Any], value)):
             yield from not_finite(item, f"{path}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
         yield path
@@ -98,7 +98,7 @@ def not_finite(value: Any, path: str = "metrics") -> Iterator[str]:
 
 def check(runs: Sequence[Run], metrics: Mapping[Run, Path], root: Path = Path()) -> list[str]:
     """Every problem of every run, missing ones included."""
-    found = []
+    found: list[str] = []
     for run in runs:
         layout = Layout(run.model, run.label, root)
         path = metrics.get(run, layout.metrics)

@@ -83,7 +83,7 @@ def _words(kind: Any) -> str:
 
 def tables(root: Path = Path()) -> str:
     """A table for every file of FILES."""
-    parts = []
+    parts: list[str] = []
     for name, under in FILES.items():
         rows = [
             f"| `{value.key}` | {type_of(value.key)} | `{_cell(value.default)}` | {_cell(value.meaning)} |\n"

@@ -52,7 +52,7 @@ def renewed(page: Path, root: Path = Path()) -> str:
 
 def edited(root: Path = Path()) -> dict[Path, list[str]]:
     """Names of made parts that are not what the committed results make, by page; pages without one are left out."""
-    found = {}
+    found: dict[Path, list[str]] = {}
     for page in (page for page in PAGES if (root / page).exists()):
         now, made = PART.findall(read_text(root / page)), PART.findall(renewed(page, root))
         if names := [name for (_, name, old, _), (_, _, new, _) in zip(now, made, strict=True) if old != new]:

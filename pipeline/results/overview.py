@@ -1,6 +1,9 @@
 """What a reader opens first: a row per condition and judge, and about ten numbers."""
 
-from collections.abc import Iterator
+# pyright: reportUnknownMemberType=false
+# Pandas' own annotations leave parts open.
+
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.maths.comparisons import Comparison
@@ -8,8 +11,9 @@ from pipeline.maths.labels import BASELINE, Label, Treatment
 from pipeline.results.metrics import Metrics, Rate
 
 if TYPE_CHECKING:  # imported where a table is made
-    import pandas as pd
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
+Judged = dict[str, tuple[Mapping[Label, Rate], Mapping[Label, Comparison]]]  # rates and tests, by judge
 COLUMNS = (
     *("model", "prompts", "system", "effect", "source", "measure", "judge"),
     *("value", "low", "high", "n", "rank", "controls", "change", "change_low", "change_high", "p", "p_holm", "verdict"),
@@ -22,15 +26,15 @@ def rates_table(metrics: Metrics) -> "pd.DataFrame":
     `measure` is refusal or safety. `change` is the share after minus before, against the baseline on the same prompts;
     `p` is McNemar's exact test, `p_holm` the same with Holm's correction. `rank` is among `controls` null controls.
     """
-    import pandas as pd
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
     return pd.DataFrame(_rows(metrics), columns=pd.Index(COLUMNS)).astype({"rank": "Int64", "controls": "Int64"})
 
 
 def _rows(metrics: Metrics) -> Iterator[list[Any]]:
-    others = {judge: (rates, {}) for judge, rates in metrics.other_judges.items()}
-    refusal = {metrics.judge: (metrics.refusal_score, metrics.comparisons), **others}
-    safety = {judge: (found.score, found.comparisons) for judge, found in metrics.safety.items()}
+    others: Judged = {judge: (rates, {}) for judge, rates in metrics.other_judges.items()}
+    refusal: Judged = {metrics.judge: (metrics.refusal_score, metrics.comparisons), **others}
+    safety: Judged = {judge: (found.score, found.comparisons) for judge, found in metrics.safety.items()}
     for measure, judged in (("refusal", refusal), ("safety", safety)):
         for judge, (rates, tests) in judged.items():
             for label in sorted(rates, key=str):

@@ -1,5 +1,8 @@
 """Figures of what changed besides refusal: further sets, system prompts, capability."""
 
+# pyright: reportUnknownMemberType=false
+# Matplotlib's own annotations leave parts open.
+
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes

@@ -1,5 +1,8 @@
 """Figures of the suffix analysis (paper, section 5) as pure functions of its record: figures out, no files."""
 
+# pyright: reportUnknownMemberType=false
+# Matplotlib's own annotations leave parts open.
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,7 +35,7 @@ def figures(record: Mapping[str, Any], title: str, stamp: str) -> dict[str, Figu
         "attention": ("Where the heads that write the refusal direction look", attention_by_region),
         "restoration": ("How much refusal returns when parts are as without suffix", restoration_panels),
     }
-    found = {}
+    found: dict[str, Figure] = {}
     for name, (headline, draw) in drawn.items():
         found[f"suffix_{name}"] = figure = draw(record)
         finish(figure, f"{headline}: {mathless(title)}\n{_caption(record)}", stamp)

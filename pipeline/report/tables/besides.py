@@ -78,7 +78,7 @@ def capability_table(record: Capability) -> Table:
         "p (Holm)",
         "verdict",
     )
-    notes = []
+    notes: list[str] = []
     for task, found in record.tasks.items():
         for done, words in cells.on_tasks(found.score).items():
             label, row = f"{task} ({found.metric}), {words}", found.score[done]

@@ -32,7 +32,7 @@ def condition(label: Label) -> str:
 def on_tasks(done: Iterable[Treatment]) -> dict[Treatment, str]:
     """What was done to the model while it worked on a task, in words, baseline first and controls last."""
     order = ("baseline", "ablation", "export", "addition")
-    found = {}
+    found: dict[Treatment, str] = {}
     for one in sorted(done, key=lambda one: (bool(one.source), order.index(one.effect))):
         words = f"{one.source.replace('_', ' ') or 'direction'} {DONE.get(one.effect, one.effect)}"
         found[one] = words if one.effect in ("ablation", "addition") else one.effect
