@@ -15,7 +15,7 @@ from pipeline.maths.interventions import ActivationAddition, AffineEdit, Directi
 from pipeline.maths.labels import is_null
 from pipeline.model.passes import tracing
 from pipeline.model.passes.intervene import intervene
-from pipeline.names import MEAN_DIFFERENCE
+from pipeline.names import ESTIMATOR_NAMES, MEAN_DIFFERENCE
 from tests.conftest import INSTRUCTIONS
 
 
@@ -165,4 +165,4 @@ def test_controls_are_named_and_placed(rows):
 
 
 def test_names_are_those_of_the_estimators():
-    assert tuple(ESTIMATORS) == ESTIMATORS
+    assert tuple(ESTIMATORS) == ESTIMATOR_NAMES
