@@ -3,6 +3,8 @@
 import copy
 import json
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -69,7 +71,8 @@ def test_the_committed_rates_are_those_of_the_metrics(run):
     """A row per condition and judge, which pandas reads without being told how."""
     metrics = of_record(RECORDS[run])
     table = pd.read_csv(ROOT / f"outputs/eval/{metrics.model}/{run}/rates.csv")
-    pd.testing.assert_frame_equal(table, overview.rates_table(metrics), check_dtype=False, check_exact=True)
+    made = overview.rates_table(metrics).replace("", float("nan"))
+    pd.testing.assert_frame_equal(table, made, check_dtype=False, check_exact=True)
     asked = table[(table.measure == "refusal") & (table.judge == metrics.judge)]
     assert len(asked) == len(metrics.refusal_score)
     [row] = [
@@ -83,6 +86,28 @@ def test_the_committed_rates_are_those_of_the_metrics(run):
     assert rate.rank
     assert (row["value"], row["low"], row["n"], row["rank"]) == (rate.value, rate.low, rate.n, rate.rank.rank)
     assert (row["p_holm"], row["verdict"]) == (test.p_holm, test.verdict)
+
+
+def test_the_five_lines_of_the_readme_print_the_main_rows(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    [lines] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    exec(lines, {})
+    printed = capsys.readouterr().out
+    rate = of_record(RECORDS["standard"]).refusal_score[Label("harmful", "ablation")]
+    assert re.search(rf"^ *harmful_ablation +{rate.value} .* {rate.n} ", printed, re.MULTILINE)
+    assert len(printed.splitlines()) == 9  # eight conditions: no judge, set or system prompt is among them twice
+
+
+def test_dvc_draws_the_rates_with_their_intervals():
+    path = next((ROOT / "outputs/eval").glob("*/quick/rates.csv")).relative_to(ROOT)
+    command = [sys.executable, "-m", "dvc", "plots", "show", "--show-vega", str(path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    drawn = json.loads(result.stdout)
+    rows = pd.read_csv(ROOT / path)
+    assert [row["condition"] for row in drawn["data"]["values"]] == list(rows.condition)
+    assert drawn["spec"]["encoding"]["y"]["field"] == "condition"
+    used = set(re.findall(r"datum\.(\w+)", json.dumps(drawn["transform"])))
+    assert used <= set(rows.columns)
 
 
 def test_the_headline_is_short_and_of_numbers():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # imported where a table is made
 
 Judged = dict[str, tuple[Mapping[Label, Rate], Mapping[Label, Comparison]]]  # rates and tests, by judge
 COLUMNS = (
-    *("model", "prompts", "system", "effect", "source", "measure", "judge"),
+    *("model", "condition", "prompts", "system", "effect", "source", "measure", "judge"),
     *("value", "low", "high", "n", "rank", "controls", "change", "change_low", "change_high", "p", "p_holm", "verdict"),
 )
 
@@ -23,8 +23,9 @@ COLUMNS = (
 def rates_table(metrics: Metrics) -> "pd.DataFrame":
     """A row per condition and judge: the share of completions with its 95 % interval, and the paired test.
 
-    `measure` is refusal or safety. `change` is the share after minus before, against the baseline on the same prompts;
-    `p` is McNemar's exact test, `p_holm` the same with Holm's correction. `rank` is among `controls` null controls.
+    `condition` is its name in metrics.json. `measure` is refusal or safety. `change` is the share after minus before,
+    against the baseline on the same prompts; `p` is McNemar's exact test, `p_holm` the same with Holm's correction.
+    `rank` is among `controls` null controls.
     """
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
@@ -38,7 +39,14 @@ def _rows(metrics: Metrics) -> Iterator[list[Any]]:
     for measure, judged in (("refusal", refusal), ("safety", safety)):
         for judge, (rates, tests) in judged.items():
             for label in sorted(rates, key=str):
-                yield [metrics.model, *_named(label), measure, judge, *_numbers(rates[label], tests.get(label))]
+                yield [
+                    metrics.model,
+                    str(label),
+                    *_named(label),
+                    measure,
+                    judge,
+                    *_numbers(rates[label], tests.get(label)),
+                ]
 
 
 def _named(label: Label) -> list[str]:
