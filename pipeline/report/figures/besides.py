@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from pipeline.display import NAME, mathless
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
-from pipeline.report.figures.claim import BLUE, GREEN, ORANGE, PINK, finish, score_bars
+from pipeline.report.figures.claim import score_bars
+from pipeline.report.figures.marks import BLUE, GREEN, ORANGE, PINK, finish
 from pipeline.report.tables.cells import on_tasks
 from pipeline.results.metrics import Metrics
 
