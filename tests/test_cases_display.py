@@ -43,7 +43,7 @@ from pipeline.report.figures import stability as stability_figures
 from pipeline.report.figures import suffix as suffix_figures
 from pipeline.report.tables import claim as report
 from pipeline.report.tables import suffix as suffix_tables
-from pipeline.results.metrics import as_record, of_record
+from pipeline.results.metrics_file import as_record, of_record
 from tests.cases import Cases, fails, quietly
 from tests.conftest import ROOT
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.capability import files as answers
 from pipeline.capability.maths import summary
-from pipeline.config.schema import CapabilityConfig
+from pipeline.config.measuring import CapabilityConfig
 
 if TYPE_CHECKING:
     from pipeline.maths.interventions import Intervention

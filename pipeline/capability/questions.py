@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.schema import CapabilityTask
+from pipeline.config.measuring import CapabilityTask
 from pipeline.errors import UserError
 from pipeline.prompts.load import read_rows
 from pipeline.sources import Artefact

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.resume import unfinished
-from pipeline.config.schema import Config, EndpointConfig
+from pipeline.config.measuring import EndpointConfig
+from pipeline.config.schema import Config
 from pipeline.disk.steps import Steps
 from pipeline.entry.folders import cache_folder, mirror_folder
 from pipeline.judges.formats.formats import FORMATS, Format

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pipeline.config.schema import ModelConfig
+from pipeline.config.opening import ModelConfig
 from pipeline.disk.files import replacing
 from pipeline.display import LINE, code, markdown, plain
 

@@ -10,7 +10,8 @@ from pipeline.artifacts.resume import unfinished
 from pipeline.capability import files as answers
 from pipeline.capability.measured import conditions, whole_summary
 from pipeline.capability.questions import read_files
-from pipeline.config.schema import CapabilityTask, Config
+from pipeline.config.measuring import CapabilityTask
+from pipeline.config.schema import Config
 from pipeline.disk import files
 from pipeline.disk.steps import Steps
 from pipeline.entry.model import open_model

@@ -9,7 +9,8 @@ from pipeline.config.schema import Config
 from pipeline.disk import tables
 from pipeline.disk.shape import as_written, read_record
 from pipeline.report.figures import besides, claim, marks, selection, stability, suffix
-from pipeline.results.metrics import Metrics, as_record, read_metrics
+from pipeline.results.metrics import Metrics
+from pipeline.results.metrics_file import as_record, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

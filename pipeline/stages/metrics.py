@@ -9,9 +9,10 @@ from pipeline.artifacts.result_kinds import Audit, Capability, Exported, LossRow
 from pipeline.config.schema import Config
 from pipeline.disk import files, shape, tables
 from pipeline.maths import evaluation
-from pipeline.results import choices, overview
-from pipeline.results import metrics as results
+from pipeline.results import compared, overview
 from pipeline.results.judgements import read_judgements
+from pipeline.results.metrics import VERSION
+from pipeline.results.metrics_file import as_record, of_record, write_metrics
 from pipeline.results.rates import rates
 from pipeline.stages.shared import safety
 
@@ -52,8 +53,8 @@ def metrics(config: Config, layout: Layout) -> None:
             "not_measured": shape.read_record(layout.systems, dict[str, str]),
         },
         "by_length": evaluation.rates_by_length(judgements.refused_after(judge)),
-        "val_scores": choices.val_scores(layout, selection, pinned, config.seed),
-        "estimators": choices.estimators(layout, selection, outcomes),
+        "val_scores": compared.val_scores(layout, selection, pinned, config.seed),
+        "estimators": compared.estimators(layout, selection, outcomes),
         "refusal_tokens": shape.read_record(layout.refusal_tokens, TokenLists),
         "outcomes": outcomes,
         "selection": selection,
@@ -66,9 +67,9 @@ def metrics(config: Config, layout: Layout) -> None:
             "shared_with_fitted": further["overlaps"],
         },
         "provenance": provenance(config, layout, pinned, READ),
-        "version": results.VERSION,
+        "version": VERSION,
     }
-    measured = results.of_record(results.as_record(record))
-    results.write_metrics(layout.metrics, measured)
+    measured = of_record(as_record(record))
+    write_metrics(layout.metrics, measured)
     tables.write_csv(layout.rates, overview.rates_table(measured))
     files.write_json(layout.headline, overview.headline(measured))

@@ -1,4 +1,4 @@
-"""What is known of the chosen direction beside its controls, and of each estimator's choice beside it."""
+"""The chosen direction beside its controls, and the choice of each other way to find one beside it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,7 +12,8 @@ from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.labels import Label
 from pipeline.names import MEAN_DIFFERENCE
-from pipeline.results.metrics import Change, KlScore, MetricScore
+from pipeline.results.choosing import KlScore, MetricScore
+from pipeline.results.values import Change
 
 
 def val_scores(
