@@ -15,7 +15,7 @@ from pipeline.artifacts.provenance import provenance
 from pipeline.config.compose import compose
 from pipeline.config.schema import Config
 from pipeline.disk import files, locks, tensors
-from pipeline.disk.rows import PartialRows
+from pipeline.disk.steps import Steps
 from pipeline.errors import UserError
 from pipeline.judges.text.substring import REFUSAL_PHRASES, judge
 from pipeline.maths.directions import Direction
@@ -102,13 +102,13 @@ def test_scores_survive_a_file_with_their_missing_values(tmp_path):
 
 def test_a_torn_line_is_cut_off_before_going_on(tmp_path):
     path = tmp_path / "partial.jsonl"
-    first = PartialRows(path)
-    first.append([{"row": 0, "text": "é"}, {"row": 1, "text": "b"}])
-    path.write_bytes(path.read_bytes() + '{"row": 2, "text": "é'.encode()[:-1])
-    second = PartialRows(path)
-    assert [row["row"] for row in second.rows] == [0, 1]
-    second.append([{"row": 2, "text": "c"}])
-    assert [row["row"] for row in PartialRows(path).rows] == [0, 1, 2]
+    first = Steps(path)
+    first.keep({"0": "é", "1": "b"})
+    path.write_bytes(path.read_bytes() + '{"step": "2", "value": "é'.encode()[:-1])
+    second = Steps(path)
+    assert second.values == {"0": "é", "1": "b"}
+    second.keep({"2": "c"})
+    assert list(Steps(path).values) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("phrase", REFUSAL_PHRASES)
@@ -137,9 +137,9 @@ def test_scores_per_prompt_survive_a_file_with_what_is_missing(tmp_path):
 
 
 def test_scores_that_are_not_finite_are_null_in_json_and_named_where_an_interval_is_needed():
-    record = samples.prompt_scores_record(SCORES)
+    record = SCORES.record
     assert record["induce"] == [0.5, 0.25, None]
-    assert repr(samples.prompt_scores(record)) == repr(SCORES)
+    assert repr(PromptScores.of(record)) == repr(SCORES)
     with pytest.raises(UserError, match="random_0 has 1 val scores that are not finite"):
         samples.require_finite("random_0", SCORES)
 

@@ -37,10 +37,13 @@ from pipeline.progress import Bar, note, progress
 from pipeline.published import tables as golden
 from pipeline.report.figures import besides as further_figures
 from pipeline.report.figures import claim as figures
+from pipeline.report.figures import marks
+from pipeline.report.figures import selection as selection_figures
+from pipeline.report.figures import stability as stability_figures
 from pipeline.report.figures import suffix as suffix_figures
 from pipeline.report.tables import claim as report
 from pipeline.report.tables import suffix as suffix_tables
-from pipeline.results.metrics import as_record, of_record
+from pipeline.results.metrics_file import as_record, of_record
 from tests.cases import Cases, fails, quietly
 from tests.conftest import ROOT
 
@@ -156,7 +159,7 @@ def _():
 @cases("X02", "a model's title, a judge or a token with `$x_{`", "a figure with the dollars in it, no traceback")
 def _():
     for text in HOSTILE:
-        drawn(figures.message(f"verdict: {text}", text, plain(text)))
+        drawn(marks.message(f"verdict: {text}", text, plain(text)))
     for text in MIXED:
         metrics = of_record(hostile_metrics(text))
         scores, line = metrics.refusal_score, stamp(as_record(metrics.provenance))
@@ -164,7 +167,7 @@ def _():
         made = {
             "refusal": figures.score_bars(scores, "Refusal", "refused", text, text, line),
             "length": figures.refusal_by_length(metrics.by_length, text, text, line),
-            "selection": figures.selection_heatmaps(rows, rows[0], (1.0, 2.0), [text, text], text, line),
+            "selection": selection_figures.selection_heatmaps(rows, rows[0], (1.0, 2.0), [text, text], text, line),
             "estimators": figures.estimator_rates(
                 {text: {}},
                 {kind: scores[Label(kind, "baseline")] for kind in ("harmful", "harmless")},
@@ -185,16 +188,16 @@ def _():
     stability = files.read_json(METRICS.with_name("stability.json"))
     record = files.read_json(SUFFIX)
     for text in MIXED:
-        drawn(figures.stability_panels(stability, [text] * 5, text, plain(text)))
+        drawn(stability_figures.stability_panels(stability, [text] * 5, text, plain(text)))
         halves = {**stability, "split_half_cosine": {"note": text}}
-        drawn(figures.stability_panels(halves, [text] * 5, text, plain(text)))
+        drawn(stability_figures.stability_panels(halves, [text] * 5, text, plain(text)))
         for figure in suffix_figures.figures({**record, "chosen": text, "source": text}, text, plain(text)).values():
             drawn(figure)
 
 
 @cases("X04", "a letter that the figures' font lacks", "a box in its place, and no warning on the terminal")
 def _():
-    drawn(figures.message("\u6a21\u578b \U0001f600", "\u6a21\u578b", ""))
+    drawn(marks.message("\u6a21\u578b \U0001f600", "\u6a21\u578b", ""))
 
 
 @cases("X05", "titles, sets, tasks, tokens, reasons of any text in a run's results", "its tables, and its report.txt")

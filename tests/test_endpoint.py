@@ -19,11 +19,11 @@ from pathlib import Path
 import openai
 import pytest
 
+from pipeline.artifacts.resume import key, unfinished
 from pipeline.disk import files
-from pipeline.disk.rows import PartialRows
 from pipeline.errors import UserError
 from pipeline.judges.endpoint.client import Endpoint, Pace, Style
-from pipeline.judges.endpoint.endpoint import Judgement, Template, judge_rows, resume_key
+from pipeline.judges.endpoint.endpoint import Judgement, Template, judge_rows, made_by
 from pipeline.names import LABELS
 from pipeline.results.verdict import Verdict
 
@@ -165,12 +165,12 @@ def endpoint_at(url: str, **changes) -> Endpoint:
 
 def judge(url: str, folder: Path, rows=ROWS, advance=lambda n: None, template=TEMPLATE, **changes) -> list[Judgement]:
     endpoint = endpoint_at(url, **changes)
-    partial = PartialRows(folder / f"{resume_key(endpoint, template, rows)}.jsonl")
-    return judge_rows(endpoint, template, rows, partial, advance)
+    steps = unfinished(lambda name: folder / f"{name}.jsonl", "judge", made_by(endpoint, template), rows)
+    return judge_rows(endpoint, template, rows, steps, advance)
 
 
 def kept(folder: Path) -> list[str]:
-    return [row["id"] for path in folder.glob("*.jsonl") for row in files.read_jsonl(path)]
+    return [row["step"] for path in folder.glob("*.jsonl") for row in files.read_jsonl(path)]
 
 
 # Answers
@@ -423,7 +423,7 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(server, tmp_path):
     finished = kept(folder)
     assert len(set(finished)) == 10
     with partial.open("a") as stream:
-        stream.write('{"id": "r')  # a line torn by the kill
+        stream.write('{"step": "r')  # a line torn by the kill
     server.asked.clear()
     server.held_after = None
     server.release.set()
@@ -460,18 +460,18 @@ def test_a_finished_run_needs_neither_server_nor_key(server, tmp_path, monkeypat
 def test_verdicts_are_kept_for_the_same_question_to_the_same_judge_alone():
     endpoint = endpoint_at("https://host/v1")
     keys = [
-        resume_key(endpoint, TEMPLATE, ROWS),
-        resume_key(endpoint_at("https://other/v1"), TEMPLATE, ROWS),
-        resume_key(endpoint_at("https://host/v1", model="other"), TEMPLATE, ROWS),
-        resume_key(endpoint, dataclasses.replace(TEMPLATE, version="2"), ROWS),
-        resume_key(endpoint, dataclasses.replace(TEMPLATE, style=Style.COMPLETION), ROWS),
-        resume_key(endpoint, dataclasses.replace(TEMPLATE, max_tokens=1), ROWS),
-        resume_key(endpoint, TEMPLATE, ROWS[:-1]),
-        resume_key(endpoint, TEMPLATE, [*ROWS[:-1], ("r23", "[r23] how?", "another response")]),
+        key(made_by(endpoint, TEMPLATE), ROWS),
+        key(made_by(endpoint_at("https://other/v1"), TEMPLATE), ROWS),
+        key(made_by(endpoint_at("https://host/v1", model="other"), TEMPLATE), ROWS),
+        key(made_by(endpoint, dataclasses.replace(TEMPLATE, version="2")), ROWS),
+        key(made_by(endpoint, dataclasses.replace(TEMPLATE, style=Style.COMPLETION)), ROWS),
+        key(made_by(endpoint, dataclasses.replace(TEMPLATE, max_tokens=1)), ROWS),
+        key(made_by(endpoint, TEMPLATE), ROWS[:-1]),
+        key(made_by(endpoint, TEMPLATE), [*ROWS[:-1], ("r23", "[r23] how?", "another response")]),
     ]
     assert len(set(keys)) == len(keys)
     patient = endpoint_at("https://host/v1", timeout_s=1, max_retries=9, concurrency=1, requests_per_minute=1)
-    assert resume_key(patient, TEMPLATE, ROWS) == keys[0]
+    assert key(made_by(patient, TEMPLATE), ROWS) == keys[0]
 
 
 # Everything at once

@@ -15,7 +15,9 @@ from pipeline.commands import golden as golden_command
 from pipeline.entry import program as entry
 from pipeline.maths.selection import FILTERS, CandidateScores
 from pipeline.published import golden
-from pipeline.published.maths import length, replay_choice, replay_direction, replay_losses, replay_rate
+from pipeline.published.maths.choice import replay_choice
+from pipeline.published.maths.direction import length, replay_direction
+from pipeline.published.maths.rates import replay_losses, replay_rate
 
 NAMES = ["qwen-1_8b-chat", "gemma-2b-it", "llama-2-7b-chat-hf"]
 WITH_DIRECTION = NAMES[:2]

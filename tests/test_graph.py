@@ -130,8 +130,8 @@ def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(proje
     process.wait()
     assert not path.exists(), "nothing under the final name before all is done"
     [unfinished] = partial.glob("loss-*.jsonl")
-    unfinished.write_bytes(unfinished.read_bytes() + b'{"set": "plain_te')  # as if a write had been cut short
-    before = {(row["set"], row["condition"]) for row in map(json.loads, unfinished.read_bytes().splitlines()[:-1])}
+    unfinished.write_bytes(unfinished.read_bytes() + b'{"step": "plain_te')  # as if a write had been cut short
+    before = {tuple(row["step"].split()) for row in map(json.loads, unfinished.read_bytes().splitlines()[:-1])}
     shown = project.stage("loss").stderr
     assert path.read_bytes() == whole
     again = {key for key in before if f"loss: {key[0]}, {key[1]} " in shown}

@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.records import write_direction
-from pipeline.config.schema import SourceConfig
+from pipeline.config.opening import SourceConfig
 from pipeline.disk import checkpoint
 from pipeline.maths.directions import Direction
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ from pipeline.disk import tensors
 from pipeline.maths import stability
 from pipeline.maths.racing import Prompts, lower_bound, race, shuffled
 from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, select, thresholds_for
-from pipeline.report.figures import claim as figures
+from pipeline.report.figures import selection as figures
 from tests.conftest import ROOT
 
 THRESHOLDS = Thresholds(kl=0.2, induce=-0.7, bypass=-0.7, max_layer=100)

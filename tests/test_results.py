@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.maths.labels import Label
 from pipeline.regression.baseline import kept, read_baseline, write_baseline
 from pipeline.results import overview
-from pipeline.results.metrics import as_record, of_record, read_metrics, write_metrics
+from pipeline.results.metrics_file import as_record, of_record, read_metrics, write_metrics
 from tests.conftest import ROOT
 
 PATHS = sorted((ROOT / "outputs/eval").glob("*/*/metrics.json"))

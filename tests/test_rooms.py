@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -111,7 +111,8 @@ RULES: dict[str, Callable[[Module], bool]] = {
     or (not {"disk", "artifacts", "sources"} & {*map(room_of, m.ours)} and "pathlib" not in m.libraries),
     "results are values": lambda m: m.room != "results" or not m.libraries & {"rich", "matplotlib"},
     "a stage does no arithmetic": lambda m: m.room != "stages" or not m.libraries & {"torch", "numpy"},
-    "a stage is short": lambda m: m.room != "stages" or m.n_lines <= 125,
+    "a stage is short": lambda m: m.room != "stages" or m.n_lines <= 80,
+    "a file is read at a sitting": lambda m: m.n_lines <= 300,
     "nothing knows a stage but what stages share": lambda m: m.room == "stages"
     or not {name for name in m.ours if room_of(name) == "stages"},
     "stages know each other by what they share": lambda m: not {
@@ -181,3 +182,10 @@ def test_a_wrong_import_is_seen(name, what):
         old.n_lines,
     )
     assert [line for line in broken({**FOUND, name: new}) if name in line]
+
+
+@pytest.mark.parametrize(("name", "most"), [("stages.scores", 80), ("maths.directions", 300)])
+def test_a_long_file_is_seen(name, most):
+    long = replace(FOUND[name], n_lines=most)
+    assert broken({**FOUND, name: long}) == []
+    assert [line for line in broken({**FOUND, name: replace(long, n_lines=most + 1)}) if name in line]

@@ -8,18 +8,18 @@ import shutil
 import pytest
 import yaml
 
-from pipeline.disk.rows import PartialRows
+from pipeline.disk.steps import Steps
 from pipeline.graph.kept import forget_the_dead
 from tests.graph import RUN, Project
 
-ROWS = [{"row": 0, "text": "é"}, {"row": 1, "losses": [0.1, 2.0]}, {"row": 2, "text": None}]
+KEPT = {"0": {"text": "é"}, "1": [0.1, 2.0], "2": None}
 
 
 @pytest.fixture
 def partial(tmp_path):
     path = tmp_path / "partial.jsonl"
-    PartialRows(path).append(ROWS)
-    assert PartialRows(path).rows == ROWS, "whole ones are read as they were"
+    Steps(path).keep(KEPT)
+    assert Steps(path).values == KEPT, "whole ones are read as they were"
     return path
 
 
@@ -30,33 +30,33 @@ def damaged(line: str) -> dict[str, str]:
         "another type": "[1]",
         "a number": "1",
         "no text": "\udcff",
-        "a key is lacking": json.dumps({key: value for key, value in row.items() if key != "row"}),
-        "no hash": json.dumps({"row": 1, "losses": [0.1, 2.0]}),
+        "a key is lacking": json.dumps({key: value for key, value in row.items() if key != "step"}),
+        "no hash": json.dumps({"step": "1", "value": [0.1, 2.0]}),
         "NaN": line.replace("2.0", "NaN"),
         "altered": line.replace("2.0", "2.5"),
-        "another row": line.replace('"row": 1', '"row": 7'),
+        "another row": line.replace('"step": "1"', '"step": "7"'),
         "nested": "[" * 100_000,
         "empty": "",
     }
 
 
-@pytest.mark.parametrize("kind", damaged('{"row": 1}'))
+@pytest.mark.parametrize("kind", damaged('{"step": "1"}'))
 def test_a_damaged_row_is_cut_out_and_the_others_are_kept(partial, kind):
     lines = partial.read_text().splitlines()
     changed = damaged(lines[1])[kind]
     assert changed != lines[1]
     partial.write_text("\n".join([lines[0], changed, lines[2], ""]), errors="surrogateescape")
-    found = PartialRows(partial)
-    assert found.rows == [ROWS[0], ROWS[2]]
-    found.append([ROWS[1]])
-    assert PartialRows(partial).rows == [ROWS[0], ROWS[2], ROWS[1]]
+    steps = Steps(partial)
+    assert steps.values == {step: KEPT[step] for step in ("0", "2")}
+    steps.keep({"1": KEPT["1"]})
+    assert Steps(partial).values == KEPT
     assert sorted(partial.read_text().splitlines()) == sorted(lines)
 
 
 def test_a_row_that_stands_twice_counts_once(partial):
     text = partial.read_text()
     partial.write_text(text + text)
-    assert PartialRows(partial).rows == ROWS
+    assert Steps(partial).values == KEPT
     assert partial.read_text() == text
 
 

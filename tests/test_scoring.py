@@ -4,12 +4,10 @@ import functools
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch.testing import assert_close
 
-from pipeline.config.compose import compose, family
-from pipeline.config.schema import Config
-from pipeline.disk.rows import PartialRows
+from pipeline.config.compose import family
+from pipeline.disk.steps import Steps
 from pipeline.export import families
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation
@@ -24,8 +22,8 @@ from pipeline.model.passes import scoring
 from pipeline.model.passes.budget import Budget
 from pipeline.model.passes.forward import Split, Start, all_logits, last_logits, run_jobs, unchanged
 from pipeline.model.passes.intervene import intervene
+from pipeline.model.passes.sweep import measured
 from pipeline.progress import progress
-from pipeline.stages import scores as stage
 from tests.conftest import INSTRUCTIONS
 
 TOKENS = torch.arange(0, 250, 2)  # half of the vocabulary: whatever the model says, some of it is here
@@ -145,8 +143,6 @@ def test_mlps_see_no_padding_and_the_last_only_what_is_read(model):
 
 def test_a_sweep_that_was_interrupted_goes_on_and_scores_the_same(model, tmp_path, monkeypatch):
     prompts = chat.encode(model.tokenizer, INSTRUCTIONS)
-    config = OmegaConf.to_object(compose("tiny", "smoke", ["engine.max_batch_tokens=300"]))
-    assert isinstance(config, Config)
     validation = scoring.prepare(model, prompts[:2], prompts[2:], TOKENS, 300)
     found = {(each.position, each.layer): each for each in directions(32, 6)}
     parts = [validation.whole.cut(0.5), validation.whole.after(validation.whole.cut(0.5))]
@@ -154,10 +150,9 @@ def test_a_sweep_that_was_interrupted_goes_on_and_scores_the_same(model, tmp_pat
     monkeypatch.setattr(scoring, "score_directions", lambda *a: scored.append(len(a[1])) or plain(*a))
 
     def sweep(path):
-        partial = PartialRows(path)
         budget = Budget(scoring.Work(model, validation.split, 2), found)
         with progress("candidates x prompts", budget.total) as bar:
-            measure = stage._measured(config, model, validation, found, partial, bar, budget)
+            measure = measured(model, validation, found, 1.0, 300, Steps(path), bar, budget)
             return [measure(list(found), part) for part in parts]
 
     whole = sweep(tmp_path / "whole.jsonl")

@@ -10,8 +10,9 @@ from omegaconf import OmegaConf
 from pipeline.artifacts.kinds import FilterSummary
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.result_kinds import Audit
+from pipeline.config.opening import SourceConfig
 from pipeline.config.reading import read_settings
-from pipeline.config.schema import Config, SourceConfig
+from pipeline.config.schema import Config
 from pipeline.disk import files
 from pipeline.disk.shape import read_record
 from pipeline.display import plain

@@ -18,6 +18,7 @@ from pipeline.maths.selection import (
     Baselines,
     CandidateScores,
     FilterVerdict,
+    Place,
     Selection,
 )
 from pipeline.prompts.prompt import Prompt, Text, prompt_id, text_id, words_hash
@@ -175,6 +176,22 @@ def selection_record(selection: Selection) -> dict[str, Any]:
         "removed": {name: len(rows) for name, rows in selection.removed_by.items()},
         "nearest_misses": [asdict(row) for row in selection.nearest],
     }
+
+
+def estimator_record(selection: Selection, candidates: Iterable[CandidateScores]) -> dict[str, Any]:
+    """An estimator's selection as plain JSON values, with every candidate and the one that is evaluated."""
+    # Where the rule keeps nothing the nearest miss is evaluated, and every table says so.
+    evaluated = selection.chosen or next(iter(selection.nearest), None)
+    return {
+        **selection_record(selection),
+        "evaluated": asdict(evaluated) if evaluated else None,
+        "candidates": [finite(asdict(row)) for row in candidates],
+    }
+
+
+def place_of(candidate: Mapping[str, Any] | None) -> Place | None:
+    """Position and layer of a candidate's record; None of none."""
+    return (candidate["position"], candidate["layer"]) if candidate else None
 
 
 def write_selection(

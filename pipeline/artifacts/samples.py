@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import kinds, records
 from pipeline.artifacts.layout import Layout
@@ -147,20 +147,6 @@ def read_findings(path: Path, model: str) -> "dict[str, tuple[Place, Finding]]":
     return found
 
 
-def prompt_scores_record(scores: PromptScores) -> dict[str, list[float | None]]:
-    """Scores per prompt as plain JSON values; NaN and infinity, which JSON does not have, become null."""
-    return {
-        name: [row if math.isfinite(row) else None for row in getattr(scores, name)]
-        for name in ("bypass", "induce", "kl")
-    }
-
-
-def prompt_scores(row: Mapping[str, Sequence[float | None]]) -> PromptScores:
-    """The inverse of `prompt_scores_record`; null becomes NaN."""
-    values = [tuple(math.nan if value is None else value for value in row[name]) for name in ("bypass", "induce", "kl")]
-    return PromptScores(*values)
-
-
 def require_finite(name: str, scores: PromptScores) -> PromptScores:
     """The scores. Raises UserError when one is not finite: no interval can be made from it."""
     bad = [value for rows in (scores.bypass, scores.induce, scores.kl) for value in rows if not math.isfinite(value)]
@@ -174,7 +160,7 @@ def read_control_scores(path: Path) -> dict[str, PromptScores]:
     rows = shape.read_record(path, dict[str, kinds.PromptScoreRows])
     if len({tuple(len(row[name]) for name in ("bypass", "induce", "kl")) for row in rows.values()}) > 1:
         raise UserError(f"{path} has scores of other prompts for one control than for another: {shape.AGAIN}")
-    return {name: prompt_scores(row) for name, row in rows.items()}
+    return {name: PromptScores.of(row) for name, row in rows.items()}
 
 
 def read_sources(
@@ -204,17 +190,3 @@ def read_sources(
 def _require_width(path: Path, chosen: "Direction", vectors: "Sequence[Tensor]") -> None:
     widths = {len(vector) for vector in vectors} | {len(chosen.vector)}
     tensors.require(path, len(widths) == 1, "holds directions of another width than the chosen one")
-
-
-def intervention_recipe(intervention: "Intervention") -> list[Any] | None:
-    """An intervention as plain JSON values, for the hash of what makes a result."""
-    from pipeline.maths.interventions import AffineEdit
-
-    match intervention:
-        case None:
-            return None
-        case AffineEdit(direction, readout, target):
-            return ["AffineEdit", direction.layer, direction.vector.tolist(), readout.tolist(), target]
-        case _:
-            direction = intervention.direction
-            return [type(intervention).__name__, direction.layer, direction.vector.tolist()]

@@ -30,7 +30,7 @@ def main() -> None:
     from pipeline.errors import UserError
     from pipeline.graph.repro import every_run, runs_of
     from pipeline.regression.baseline import baseline_runs, check, kept, write_baseline
-    from pipeline.results.metrics import read_metrics
+    from pipeline.results.metrics_file import read_metrics
 
     def run() -> None:
         active = [Run(found.model, found.label) for found in runs_of(None)]

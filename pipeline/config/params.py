@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,9 +27,9 @@ LARGEST_LOCK = 2**25  # bytes
 
 @dataclass
 class Params:
-    models: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list[str])
     profile: str = "quick"
-    overrides: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list[str])
     one_run = False  # no value of the file: whether its folder holds one run alone
 
     @property
@@ -103,11 +104,12 @@ def recorded_runs(lock: Path = Path("dvc.lock")) -> list[Run]:
 
 
 def _runs(lock: Path) -> Iterator[Run]:
-    locked = parse_yaml(read_text(lock, largest=LARGEST_LOCK), str(lock)) if lock.exists() else {}
-    for name, entry in (locked or {}).get("stages", {}).items():
+    locked: Any = parse_yaml(read_text(lock, largest=LARGEST_LOCK), str(lock)) if lock.exists() else None
+    stages = cast(dict[str, Any], (locked or {}).get("stages", {}))
+    for name, entry in stages.items():
         if name.startswith("compose@"):
             *_, model, label, _ = Path(entry["outs"][0]["path"]).parts
-            given = entry.get("params", {}).get("params.yaml", {}).get("overrides") or []
-            if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+            given: Any = entry.get("params", {}).get("params.yaml", {}).get("overrides") or []
+            if not isinstance(given, list) or not all(isinstance(one, str) for one in cast(list[Any], given)):
                 raise TypeError(f"overrides of {name}")
-            yield Run(require_name("model", model), require_label(label), tuple(given))
+            yield Run(require_name("model", model), require_label(label), tuple(cast(list[str], given)))

@@ -1,13 +1,12 @@
 """An edited checkpoint of the model that a configuration names, from its files alone."""
 
 import shutil
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import records
+from pipeline.artifacts import records, resume
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.disk import files
@@ -29,10 +28,10 @@ def orthogonalize(config: Config, direction_file: Path, out: Path) -> dict[str, 
     with _alone(out):
         source, pinned = _opened(config, out)
         direction = records.read_saved_direction(direction_file, pinned)
-        partial = _partial(out, pinned, direction)
+        partial = _partial(config, out, pinned, direction)
         coverage = proof.export(source, partial, config.model.family, direction, byte_progress).coverage
         files.write_json(partial / "coverage.json", dict(coverage))
-        card.write(partial / "README.md", _facts(config, pinned, direction, coverage))
+        card.write(partial / "README.md", card.facts(config.model, pinned, direction, coverage, None))
         files.move_folder(partial, out)
     return dict(coverage)
 
@@ -46,7 +45,7 @@ def again(config: Config, folder: Path, out: Path) -> int:
     with _alone(out):
         source, pinned = _opened(config, out)
         found = recipe.read_recipe(folder, pinned, asdict(config.model.family))
-        partial = _partial(out, pinned, found.direction)
+        partial = _partial(config, out, pinned, found.direction)
         proof.export(source, partial, config.model.family, found.direction, byte_progress)
         with proof.discarded(partial):
             n_files = recipe.require_recorded(partial, folder, found)
@@ -69,19 +68,5 @@ def _opened(config: Config, out: Path) -> tuple[Path, str]:
     return source, pinned
 
 
-def _partial(out: Path, pinned: str, direction: Direction) -> Path:
-    return out.with_name(f".{out.name}.partial-{files.content_hash([pinned, direction.vector.tolist()])[:16]}")
-
-
-def _facts(config: Config, pinned: str, direction: Direction, coverage: Mapping[str, Any]) -> card.Facts:
-    return card.Facts(
-        title=config.model.title,
-        base_model=config.model.base_model,
-        licence=config.model.licence,
-        pinned=pinned,
-        direction=direction,
-        exact=config.model.family.exact,
-        n_edited=coverage["n_edited"],
-        n_writers=coverage["n_writers"],
-        measured=None,
-    )
+def _partial(config: Config, out: Path, pinned: str, direction: Direction) -> Path:
+    return out.with_name(f".{out.name}.partial-{resume.key(pinned, direction.vector, config.model.family)}")

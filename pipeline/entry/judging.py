@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.provenance import identity
-from pipeline.config.schema import Config, EndpointConfig
-from pipeline.disk import files
-from pipeline.disk.rows import PartialRows
+from pipeline.artifacts.resume import unfinished
+from pipeline.config.measuring import EndpointConfig
+from pipeline.config.schema import Config
+from pipeline.disk.steps import Steps
 from pipeline.entry.folders import cache_folder, mirror_folder
 from pipeline.judges.formats.formats import FORMATS, Format
 from pipeline.judges.probe.file import SHIPPED, SafetyProbe, read_probe
@@ -35,7 +36,7 @@ class Panel:
     def __init__(self, config: Config, partial: Callable[[str], Path]):
         """`partial`: where verdicts wait for the rest, by the hash of all that makes them."""
         self.config, self.settings, self.partial = config, config.judge, partial
-        self._unfinished: list[PartialRows] = []
+        self._unfinished: list[Steps] = []
 
     def verdicts(self, name: str, texts: Sequence[Text]) -> dict[Text, Verdict]:
         """A verdict on every text. Raises UserError for a judge whose weights or server cannot be had."""
@@ -49,8 +50,8 @@ class Panel:
 
     def finish(self) -> None:
         """Forget what was kept for an interruption, once every verdict stands in an artefact."""
-        for partial in self._unfinished:
-            partial.discard()
+        for steps in self._unfinished:
+            steps.discard()
 
     def _short(self, name: str, text: Text) -> Verdict | None:
         if name in SAFETY_JUDGES and len(text[1].split(" ")) < self.settings.min_words:
@@ -61,27 +62,25 @@ class Panel:
         if name in self.settings.endpoints:
             return self._by_endpoint(name, texts)
         recipe, judge = self._probe(texts) if name == PROBE else self._weights(FORMATS[name], texts)
-        partial = self._kept(files.content_hash([name, recipe, [list(text) for text in texts]]))
-        done = {row["row"]: Verdict(row["label"], row["reason"], row["score"]) for row in partial.rows}
-        if len(done) < len(texts):
-            for batch in judge(set(done)):
-                partial.append({"row": row, **record(verdict), "score": verdict.score} for row, verdict in batch)
-                done |= dict(batch)
-        return [done[row] for row in range(len(texts))]
+        steps = self._kept(name, recipe, texts)
+        if len(steps.values) < len(texts):
+            for batch in judge(set(map(int, steps.values))):
+                steps.keep({str(row): {**record(verdict), "score": verdict.score} for row, verdict in batch})
+        return [Verdict(**steps.values[str(row)]) for row in range(len(texts))]
 
-    def _kept(self, key: str) -> PartialRows:
-        partial = PartialRows(self.partial(f"judge-{key}"))
-        self._unfinished.append(partial)
-        return partial
+    def _kept(self, *made_by: Any) -> Steps:
+        steps = unfinished(self.partial, "judge", *made_by)
+        self._unfinished.append(steps)
+        return steps
 
     def _by_endpoint(self, name: str, texts: Sequence[Text]) -> list[Verdict]:
-        from pipeline.judges.endpoint.endpoint import judge_rows, resume_key, template_of
+        from pipeline.judges.endpoint.endpoint import judge_rows, made_by, template_of
 
         endpoint, template = endpoint_of(self.settings.endpoints[name]), template_of(FORMATS[name])
         rows = [(str(number), *text) for number, text in enumerate(texts)]
-        partial = self._kept(resume_key(endpoint, template, rows))
-        with progress(f"judge {name}", len(texts), "text", done=len(partial.rows)) as bar:
-            return [item.verdict for item in judge_rows(endpoint, template, rows, partial, bar)]
+        steps = self._kept(made_by(endpoint, template), rows)
+        with progress(f"judge {name}", len(texts), "text", done=len(steps.values)) as bar:
+            return [item.verdict for item in judge_rows(endpoint, template, rows, steps, bar)]
 
     def _probe(self, texts: Sequence[Text]) -> tuple[Any, Callable[[set[int]], Batches]]:
         """The probe reads the model that it was fitted on, whichever model wrote the texts."""
@@ -95,7 +94,7 @@ class Panel:
                 for batch in probing.score(model, fitted.linear, fitted.format, texts, budget, done, bar, bar.total):
                     yield [(item.row, Verdict(item.label, item.reason, item.score)) for item in batch]
 
-        return files.file_hash(SHIPPED), judge
+        return SHIPPED, judge
 
     def _reader(self, fitted: SafetyProbe) -> "tuple[ChatModel, int]":
         from pipeline.entry.model import open_model

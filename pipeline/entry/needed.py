@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 
 from pipeline.artifacts.provenance import converted_recipe, random_recipe
 from pipeline.config.compose import compose
+from pipeline.config.opening import SourceConfig
 from pipeline.config.params import Run, profile_of
-from pipeline.config.schema import Config, SourceConfig
+from pipeline.config.schema import Config
 from pipeline.disk.files import read_text
 from pipeline.disk.plain import parse_yaml
 from pipeline.entry.judging import reader_config

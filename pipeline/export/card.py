@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pipeline.config.opening import ModelConfig
 from pipeline.disk.files import replacing
 from pipeline.display import LINE, code, markdown, plain
 
@@ -39,6 +40,34 @@ class Facts:
     n_edited: int
     n_writers: int
     measured: Measured | None
+
+
+def facts(
+    model: ModelConfig, pinned: str, direction: "Direction", coverage: Mapping[str, Any], measured: Measured | None
+) -> Facts:
+    """Of an export of a model; `coverage` counts the matrices that write to the residual stream."""
+    return Facts(
+        title=model.title,
+        base_model=model.base_model,
+        licence=model.licence,
+        pinned=pinned,
+        direction=direction,
+        exact=model.family.exact,
+        n_edited=coverage["n_edited"],
+        n_writers=coverage["n_writers"],
+        measured=measured,
+    )
+
+
+def measured(selection: Mapping[str, Any], equivalence: Mapping[str, Any]) -> Measured:
+    """What selection.json says of the chosen direction, and the comparison with live ablation."""
+    return Measured(
+        metric_before=selection["baselines"]["harmful"],
+        metric_after=selection["chosen"]["bypass"],
+        kl=selection["chosen"]["kl"],
+        n_val=selection["n_val"]["harmful"],
+        equivalence=equivalence,
+    )
 
 
 def write(path: Path, facts: Facts) -> None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.maths.comparisons import rank, smallest_mean_change
 from pipeline.maths.labels import BASELINE, Treatment, is_null
 from pipeline.maths.statistics import linearised, ratio
+
+if TYPE_CHECKING:  # loading torch takes a second
+    from pipeline.maths.interventions import Intervention
 
 EXPORT = "export"  # the condition of the orthogonalised weights
 MEASURED = ("ablation", "addition")
@@ -21,6 +24,20 @@ class ExportDifference:
 
     max_difference: float
     max_effect: float
+
+
+def treatments(sources: "Mapping[str, Mapping[str, Intervention]]") -> "dict[str, Intervention]":
+    """The unchanged model, and the chosen direction and its controls: `effect` and `effect.control`."""
+    pairs = [(source, effect) for source in sources for effect in MEASURED]
+    return {BASELINE: None, **{str(Treatment(effect, source)): sources[source][effect] for source, effect in pairs}}
+
+
+def whole_summary(
+    losses: Mapping[str, Sequence[float]], counts: Sequence[int], seed: int, missing: str
+) -> dict[str, Any]:
+    """`summary`, and the export's error, or `missing`, why there is no export."""
+    export = {"reason": missing} if missing else asdict(agreement(losses, counts))
+    return {**summary(losses, counts, seed), "export": export}
 
 
 def summary(losses: Mapping[str, Sequence[float]], counts: Sequence[int], seed: int) -> dict[str, Any]:

@@ -42,6 +42,11 @@ class Documents:
     passages: Sequence[Passage]
     sources: Mapping[str, int]
 
+    @property
+    def counts(self) -> list[int]:
+        """Tokens of each whose loss counts."""
+        return [passage.n_targets for passage in self.passages]
+
 
 def documents(model: ChatModel, texts: Sequence[str], limit: int) -> list[Passage]:
     """Each text's first `limit` tokens, the tokenizer's BOS among them; all but the first count.

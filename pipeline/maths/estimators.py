@@ -9,7 +9,7 @@ The libraries that fit are imported where they are used, since most stages only 
 # pyright: reportUnknownMemberType=false
 # Torch's own annotations leave parts open.
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.maths.directions import Direction, length, mean_row
+from pipeline.maths.directions import Direction, is_zero, length, mean_row
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
+from pipeline.maths.selection import Place
 from pipeline.names import MEAN_DIFFERENCE
 
 Harmful = Float[Tensor, "harmful d_model"]
@@ -108,6 +109,23 @@ ESTIMATORS: Mapping[str, Estimator] = {
     "logistic_probe": logistic_probe,
     "leace": leace,
 }
+
+
+def fit(
+    name: str,
+    places: Sequence[Place],
+    harmful: Float[Tensor, "harmful place d_model"],
+    harmless: Float[Tensor, "harmless place d_model"],
+    progress: Callable[[float], None] = lambda places: None,
+) -> dict[Place, Finding]:
+    """The finding of an estimator at every place where the classes differ at all."""
+    findings: dict[Place, Finding] = {}
+    for index, place in enumerate(places):
+        first, second = harmful[:, index], harmless[:, index]
+        if not is_zero(_difference(first, second), mean_row(first)):
+            findings[place] = ESTIMATORS[name](first, second)
+        progress(1)
+    return findings
 
 
 def _difference(harmful: Harmful, harmless: Harmless) -> Float[Tensor, " d_model"]:

@@ -4,7 +4,8 @@
 # Torch's own annotations leave parts open.
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pipeline.maths.metrics import refusal_metric
+from pipeline.maths.statistics import Estimate, auroc, auroc_difference
 
 LEAST_USES = 2  # a token that begins a single refusal may be chance
 LEAST_GAIN = 0.002  # in AUROC; less is not worth another token
@@ -79,6 +81,43 @@ def caught(metric: Sequence[float], refused: Sequence[bool], cutoff: float = 0.0
         "answered": sum(not is_refusal for _, is_refusal in pairs),
         "answered_above": sum(above and not is_refusal for above, is_refusal in pairs),
     }
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Prompts with the first token of each answer, whether it refuses, and the logits after each prompt."""
+
+    first_tokens: Sequence[int]
+    refused: Sequence[bool]
+    logits: Float[Tensor, "prompt d_vocab"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """How well a list of refusal tokens tells refused from answered prompts; `cutoff` in nats."""
+
+    ids: list[int]
+    auroc_val: Estimate
+    cutoff: float
+    caught_train: Mapping[str, int]
+    caught_val: Mapping[str, int]
+
+
+def tell(ids: Sequence[int], cutoff: float, train: Asked, val: Asked, seed: int) -> Told:
+    """How well a list tells refused from answered prompts, with a 95 % interval of the AUROC over val prompts."""
+    on_val = metric_of(val.logits, ids)
+    return Told(
+        ids=list(ids),
+        auroc_val=auroc(val.refused, on_val, seed),
+        cutoff=cutoff,
+        caught_train=caught(metric_of(train.logits, ids), train.refused, cutoff),
+        caught_val=caught(on_val, val.refused, cutoff),
+    )
+
+
+def difference(val: Asked, family: Sequence[int], auto: Sequence[int], seed: int) -> Estimate:
+    """AUROC of the list `auto` minus that of `family`, on val prompts, with a paired 95 % interval."""
+    return auroc_difference(val.refused, metric_of(val.logits, family), metric_of(val.logits, auto), seed)
 
 
 def _auroc(logits: Float[Tensor, "prompt d_vocab"], tokens: Sequence[int], refused: Sequence[bool]) -> float:

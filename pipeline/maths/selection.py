@@ -53,6 +53,18 @@ class PromptScores:
         n, m = len(self.bypass), len(self.induce)
         return CandidateScores(position, layer, bypass, induce, kl, n_harmful=n, n_harmless=m)
 
+    @classmethod
+    def of(cls, record: Mapping[str, Sequence[float | None]]) -> "PromptScores":
+        """The inverse of `record`; None becomes NaN."""
+        rows = (record[name] for name in ("bypass", "induce", "kl"))
+        return cls(*(tuple(math.nan if value is None else value for value in row) for row in rows))
+
+    @property
+    def record(self) -> dict[str, list[float | None]]:
+        """As plain JSON values; NaN and infinity, which JSON does not have, become None."""
+        rows = {"bypass": self.bypass, "induce": self.induce, "kl": self.kl}
+        return {name: [value if math.isfinite(value) else None for value in row] for name, row in rows.items()}
+
     def seen(self) -> "PromptScores":
         """Those of the prompts on which the candidate was measured; NaN marks the others."""
         return PromptScores(*(tuple(x for x in rows if x == x) for rows in (self.bypass, self.induce, self.kl)))
@@ -95,6 +107,15 @@ class Selection:
 def max_layer_for(layer_share: float, n_layers: int) -> int:
     """First layer that is too late to choose: int(layer_share * L), as in the paper's code."""
     return int(n_layers * layer_share)
+
+
+def places_at(
+    positions: Sequence[int], layer_step: int, layer_share: float, n_positions: int, n_layers: int
+) -> list[Place]:
+    """Every `layer_step`-th layer down from the last that can be chosen, at each position that the template has."""
+    layers = range(max_layer_for(layer_share, n_layers) - 1, -1, -layer_step)
+    known = [position for position in positions if position >= -n_positions]
+    return [(position, layer) for position in known for layer in sorted(layers)]
 
 
 def thresholds_for(
@@ -217,6 +238,11 @@ class Asked:
     refused: int
     silent: int
     kept: int
+
+    @classmethod
+    def of(cls, metric: Sequence[float], cutoff: float, silent: int, kept: int) -> "Asked":
+        """Refused are the prompts whose refusal metric lies above the cutoff."""
+        return cls(len(metric), sum(value > cutoff for value in metric), silent, kept)
 
 
 def filter_verdict(asked: Mapping[str, Asked], min_train: int, min_val: int, max_rate: float) -> FilterVerdict:

@@ -80,6 +80,23 @@ def margins(scores: PromptScores, thresholds: Thresholds, seed: int) -> dict[str
     return {name: mean(rows, seed) for name, rows in distances.items() if np.isfinite(rows).all()}
 
 
+def winners(wins: Counter[Place | None]) -> list[dict[str, float | int | None]]:
+    """Share of the draws that each place won, the largest first; place None: nothing was chosen."""
+    n = wins.total()
+    ordered = [(place or (None, None), count) for place, count in wins.most_common()]
+    return [{"position": position, "layer": layer, "share": count / n} for (position, layer), count in ordered]
+
+
+def watched(selection: Selection) -> dict[str, CandidateScores]:
+    """Whose margins say how close the choice was: winner and runner-up, and the nearest of those removed."""
+    ordered = sorted(selection.kept, key=lambda row: row.bypass)
+    named = [
+        *zip(("winner", "runner_up"), ordered, strict=False),
+        *zip(("nearest_miss",), selection.nearest, strict=False),
+    ]
+    return dict(named)
+
+
 def split_half_cosines(
     harmful: Harmful, harmless: Harmless, n_splits: int, seed: int, shuffled: bool = False
 ) -> list[float]:

@@ -13,7 +13,7 @@ from pipeline.maths.selection import CandidateScores
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.published.maths import Place
+    from pipeline.maths.selection import Place
 
 RUNS = "published_runs.json"
 DIRECTIONS = "published_directions.safetensors"

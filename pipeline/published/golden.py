@@ -34,16 +34,16 @@ def record(results: "list[Replayed]", inputs: list[Path]) -> dict[str, Any]:
 
 
 def _model_record(result: "Replayed") -> dict[str, Any]:
-    from pipeline.published import maths as replay
+    from pipeline.published.maths.choice import place
 
     choice = result.choice
     return {
         "choice": {
             "published": choice.published,
-            "recomputed": replay.place(choice.selection.chosen),
+            "recomputed": place(choice.selection.chosen),
             "bounds": {key: getattr(choice.selection.thresholds, key) for key in ("kl", "induce", "max_layer")},
             "candidates": len(choice.reasons),
-            "kept": [replay.place(candidate) for candidate in choice.selection.kept],
+            "kept": [place(candidate) for candidate in choice.selection.kept],
             "reasons": choice.counts,
             "winner": asdict(choice.winner) if choice.winner else None,
             "runner_up": asdict(choice.runner_up) if choice.runner_up else None,

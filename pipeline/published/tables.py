@@ -10,8 +10,11 @@ from torch import Tensor
 from pipeline.errors import UserError, first_line
 from pipeline.maths.selection import CandidateScores
 from pipeline.printed import Shown
-from pipeline.published import maths as replay
 from pipeline.published.files import Published
+from pipeline.published.maths.checks import Check
+from pipeline.published.maths.choice import ChoiceReplay, place, replay_choice
+from pipeline.published.maths.direction import DirectionReplay, replay_direction
+from pipeline.published.maths.rates import LossReplay, RateReplay, replay_losses, replay_rate
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,12 @@ class Replayed:
     """One model's published results, computed again; no `direction` where none is published."""
 
     published: Published
-    choice: replay.ChoiceReplay
-    direction: replay.DirectionReplay | None
-    rates: tuple[replay.RateReplay, ...]
-    losses: tuple[replay.LossReplay, ...]
+    choice: ChoiceReplay
+    direction: DirectionReplay | None
+    rates: tuple[RateReplay, ...]
+    losses: tuple[LossReplay, ...]
 
-    def checks(self) -> list[replay.Check]:
+    def checks(self) -> list[Check]:
         """Every recomputed value beside the published one."""
         parts = [self.choice, *([self.direction] if self.direction else []), *self.rates, *self.losses]
         return [check for part in parts for check in part.checks()]
@@ -35,10 +38,10 @@ def replayed(run: Published, pair: tuple[Tensor, Tensor] | None) -> Replayed:
     try:
         return Replayed(
             published=run,
-            choice=replay.replay_choice(run.scores, run.n_layers, run.chosen),
-            direction=replay.replay_direction(*pair, run.chosen) if pair else None,
-            rates=tuple(replay.replay_rate(name, rate) for name, rate in run.rates.items()),
-            losses=tuple(replay.replay_losses(run.losses)),
+            choice=replay_choice(run.scores, run.n_layers, run.chosen),
+            direction=replay_direction(*pair, run.chosen) if pair else None,
+            rates=tuple(replay_rate(name, rate) for name, rate in run.rates.items()),
+            losses=tuple(replay_losses(run.losses)),
         )
     except (ValueError, OverflowError) as error:
         raise UserError(f"model '{run.name}': {first_line(error)}") from None
@@ -106,4 +109,4 @@ def choices_table(results: list[Replayed]) -> Shown:
 
 def _scores(candidate: CandidateScores) -> tuple[str, ...]:
     scores = (candidate.bypass, candidate.induce, candidate.kl)
-    return (str(replay.place(candidate)), *(f"{score:.4f}" for score in scores))
+    return (str(place(candidate)), *(f"{score:.4f}" for score in scores))

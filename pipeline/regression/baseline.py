@@ -14,7 +14,10 @@ from pipeline.disk import files
 from pipeline.errors import UserError
 from pipeline.maths.comparisons import Outcomes
 from pipeline.regression.decision import move
-from pipeline.results.metrics import Condition, Metrics, Prompts, as_record, read_metrics
+from pipeline.results.metrics import Metrics
+from pipeline.results.metrics_file import as_record, read_metrics
+from pipeline.results.origins import Prompts
+from pipeline.results.values import Condition
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ from pipeline.maths.statistics import Estimate
 from pipeline.names import ESTIMATOR_NAMES
 from pipeline.report import configuration
 from pipeline.report.tables import cells
-from pipeline.results.metrics import Export, Loss, Metrics, ValScores, read_metrics
+from pipeline.results.choosing import ValScores
+from pipeline.results.effects import Export, Loss
+from pipeline.results.metrics import Metrics
+from pipeline.results.metrics_file import read_metrics
 
 SHOWN = Layout("qwen2_5_coder_0_5b", "standard")  # the run that the pages show
 FAMILIES = Path("outputs/families/families.csv")

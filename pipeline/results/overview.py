@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.maths.comparisons import Comparison
 from pipeline.maths.labels import BASELINE, Label, Treatment
-from pipeline.results.metrics import Metrics, Rate
+from pipeline.results.metrics import Metrics
+from pipeline.results.values import Rate
 
 if TYPE_CHECKING:  # imported where a table is made
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]

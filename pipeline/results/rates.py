@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.labels import Label
-from pipeline.results.metrics import Rate
+from pipeline.results.values import Rate
 
 
 def rates(outcomes: Mapping[Label, Outcomes]) -> dict[Label, Rate]:

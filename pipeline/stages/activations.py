@@ -1,6 +1,6 @@
 """activations: keep the prompts the model refuses or answers, and take the means of resid_pre."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.artifacts import class_means, records
@@ -17,6 +17,9 @@ from pipeline.model.passes import forward
 from pipeline.model.passes.forward import last_logits
 from pipeline.model.passes.tracing import n_tokens_run, resid_pre_moments
 from pipeline.progress import Bar, progress
+from pipeline.prompts.prompt import Prompt
+
+Tokens = Sequence[Sequence[int]]
 
 
 def activations(config: Config, layout: Layout) -> None:
@@ -27,24 +30,23 @@ def activations(config: Config, layout: Layout) -> None:
     asked = {name: model.encode([prompt.instruction for prompt in rows]) for name, rows in prompts.items()}
     total = sum(forward.n_tokens(model, rows) for rows in asked.values())
     with progress("refusal metric", total) as bar:
-        found = {
+        measured = {
             name: _baseline(config, model, name, rows, asked[name], tokens["ids"], bar)
             for name, rows in prompts.items()
         }
-    baseline = [row for rows, _ in found.values() for row in rows]
+    baseline = [row for rows, _ in measured.values() for row in rows]
     limits = {"train": config.select.max_train, "val": config.select.max_val}
     kept = kept_ids(baseline, limits, tokens["cutoff"])
     class_means.write_baseline(layout.baseline, baseline, kept)
-    did = {
-        name: Asked(len(rows), sum(row["refusal_metric"] > tokens["cutoff"] for row in rows), silent, len(kept[name]))
-        for name, (rows, silent) in found.items()
-    }
     select = config.select
+    did = {
+        name: Asked.of([row["refusal_metric"] for row in rows], tokens["cutoff"], silent, len(kept[name]))
+        for name, (rows, silent) in measured.items()
+    }
     verdict = filter_verdict(did, select.min_train, select.min_val, select.max_refusal_rate)
-    pinned = identity(config.model.source)
-    means = {}
-    texts = {name: _kept(prompts, kept, f"{name}_train") for name in ("harmful", "harmless")}
-    train = {name: model.encode(rows) for name, rows in texts.items() if rows}
+    pinned, means = identity(config.model.source), {}
+    passed = {name: _kept(prompts[f"{name}_train"], kept[f"{name}_train"]) for name in ("harmful", "harmless")}
+    train = {name: model.encode(texts) for name, texts in passed.items() if texts}
     n_positions = len(model.post_instruction)
     with progress("resid_pre", sum(n_tokens_run(model, rows, n_positions) for rows in train.values())) as bar:
         for name, asked_again in train.items():
@@ -57,31 +59,22 @@ def activations(config: Config, layout: Layout) -> None:
     class_means.write_filter_summary(layout.filter_summary, verdict, prompts, kept, position_tokens, model.facts())
 
 
-def _kept(prompts: Mapping[str, Sequence[Any]], kept: Mapping[str, Sequence[str]], name: str) -> list[str]:
-    return [prompt.instruction for prompt in prompts[name] if prompt.id in set(kept[name])]
+def _kept(prompts: Sequence[Prompt], ids: Sequence[str]) -> list[str]:
+    return [prompt.instruction for prompt in prompts if prompt.id in set(ids)]
 
 
 def _baseline(
-    config: Config,
-    model: ChatModel,
-    name: str,
-    prompts: Sequence[Any],
-    tokens: Sequence[Sequence[int]],
-    refusal_tokens: Sequence[int],
-    bar: Bar,
+    config: Config, model: ChatModel, name: str, prompts: list[Prompt], tokens: Tokens, ids: list[int], bar: Bar
 ) -> tuple[list[dict[str, Any]], int]:
     """A row a prompt, and how many prompts the model would answer with nothing."""
     bar.step(f"refusal metric, {name}")
     logits = last_logits(model, tokens, config.engine.max_batch_tokens, bar)
-    metric = refusal_metric(logits, chat.token_ids(refusal_tokens)).tolist()
-    stops = decoding.stop_tokens(model)
-    silent = sum(int(token) in stops for token in logits.argmax(dim=-1))
-    return [
-        {"set": name, "id": prompt.id, "refusal_metric": value} for prompt, value in zip(prompts, metric, strict=True)
-    ], silent
+    metric = refusal_metric(logits, chat.token_ids(ids)).tolist()
+    rows = [{"set": name, "id": prompt.id, "refusal_metric": x} for prompt, x in zip(prompts, metric, strict=True)]
+    return rows, decoding.n_silent(model, logits)
 
 
-def _moments(config: Config, model: ChatModel, name: str, tokens: Sequence[Sequence[int]], bar: Bar) -> Any:
+def _moments(config: Config, model: ChatModel, name: str, tokens: Tokens, bar: Bar) -> Any:
     bar.step(f"resid_pre, {name}")
     n_positions, max_tokens = len(model.post_instruction), config.engine.max_batch_tokens
     return resid_pre_moments(model, tokens, n_positions, max_tokens, bar, keep=config.activations.per_prompt)

@@ -8,15 +8,13 @@ from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.disk import files
 from pipeline.entry.model import open_model
-from pipeline.progress import Bar, progress
+from pipeline.progress import progress
+from pipeline.stages.shared.train import train_rows
 from pipeline.stages.shared.validation import ADDED, validation, work
 
 if TYPE_CHECKING:
     from pipeline.maths.directions import Direction
     from pipeline.model.loading.loading import ChatModel
-    from pipeline.model.passes import tracing
-
-KINDS = ("harmful", "harmless")
 
 
 def controls(config: Config, layout: Layout) -> None:
@@ -29,14 +27,10 @@ def controls(config: Config, layout: Layout) -> None:
         return
     from pipeline.maths.controls import control_directions
     from pipeline.maths.directions import difference_in_means
-    from pipeline.model.passes.tracing import n_tokens_run
 
     model = open_model(config)
     place = (chosen.position, chosen.layer)
-    train = {kind: model.encode(records.kept_instructions(layout, f"{kind}_train")) for kind in KINDS}
-    n_positions = len(model.post_instruction)
-    with progress("resid_pre", sum(n_tokens_run(model, rows, n_positions) for rows in train.values())) as bar:
-        rows = {kind: _rows(config, model, kind, train[kind], place, bar) for kind in KINDS}
+    rows = {kind: tensor[:, 0] for kind, tensor in train_rows(config, layout, model, [place]).items()}
     means = class_means.read_means(layout.activations, pinned)
     class_means.require_width(layout.direction, chosen.vector, means)
     found = control_directions(
@@ -58,15 +52,6 @@ def _write(layout: Layout, rows: dict, found: dict, place: samples.Place | None,
     samples.write_directions(layout.controls, found, pinned)
 
 
-def _rows(
-    config: Config, model: "ChatModel", kind: str, tokens: list[list[int]], place: samples.Place, bar: Bar
-) -> "tracing.Rows":
-    from pipeline.model.passes import tracing
-
-    bar.step(f"resid_pre, {kind}")
-    return tracing.resid_pre_at(model, tokens, [place], config.engine.max_batch_tokens, bar)[:, 0]
-
-
 def _scores(
     config: Config, layout: Layout, model: "ChatModel", found: "dict[str, Direction]"
 ) -> dict[str, dict[str, list[float | None]]]:
@@ -79,5 +64,5 @@ def _scores(
         for name, direction in found.items():
             bar.step(f"control {name}")
             scored = scoring.score_direction(model, direction, prompts, ADDED, config.engine.max_batch_tokens, bar)
-            rows[name] = samples.prompt_scores_record(samples.require_finite(name, scored))
+            rows[name] = samples.require_finite(name, scored).record
     return rows

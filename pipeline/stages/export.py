@@ -2,9 +2,9 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.artifacts import records
+from pipeline.artifacts import records, resume
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
@@ -31,8 +31,7 @@ def export(config: Config, layout: Layout) -> None:
         reason = QUANTIZED if direction else records.read_selection(layout.selection)["reason"]
         files.write_json(layout.equivalence, {"exported": False, "reason": reason})
         return
-    made_by = [pinned, direction.vector.tolist(), asdict(config.model.family)]
-    partial = layout.partial_export(files.content_hash(made_by))
+    partial = layout.partial_export(resume.key(pinned, direction.vector, config.model.family))
     _export(config, layout, direction, partial)
     if config.export.keep == "proof":
         recipe.write_recipe(partial, pinned, direction, asdict(config.model.family))
@@ -62,7 +61,9 @@ def _export(config: Config, layout: Layout, direction: "Direction", folder: Path
     }
     files.write_json(folder / layout.coverage.name, dict(coverage))
     files.write_json(folder / layout.equivalence.name, result)
-    card.write(folder / "README.md", _facts(config, layout, direction, result))
+    measured = card.measured(records.read_selection(layout.selection), result)
+    facts = card.facts(config.model, identity(config.model.source), direction, coverage, measured)
+    card.write(folder / "README.md", facts)
 
 
 def _prompts(config: Config, layout: Layout, model: "ChatModel") -> list[list[int]]:
@@ -70,24 +71,3 @@ def _prompts(config: Config, layout: Layout, model: "ChatModel") -> list[list[in
     sets = [records.read_prompts(layout.prompts(f"{kind}_test")) for kind in ("harmful", "harmless")]
     mixed = [prompt.instruction for pair in zip(*sets, strict=False) for prompt in pair]
     return model.encode(mixed[: config.export.n_prompts])
-
-
-def _facts(config: Config, layout: Layout, direction: "Direction", result: dict[str, Any]) -> card.Facts:
-    selection = records.read_selection(layout.selection)
-    return card.Facts(
-        title=config.model.title,
-        base_model=config.model.base_model,
-        licence=config.model.licence,
-        pinned=identity(config.model.source),
-        direction=direction,
-        exact=result["exact"],
-        n_edited=result["n_edited"],
-        n_writers=result["n_writers"],
-        measured=card.Measured(
-            metric_before=selection["baselines"]["harmful"],
-            metric_after=selection["chosen"]["bypass"],
-            kl=selection["chosen"]["kl"],
-            n_val=selection["n_val"]["harmful"],
-            equivalence=result,
-        ),
-    )

@@ -1,8 +1,7 @@
 """invariance: how many greedy completions change with batch size, padding and dtype."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
@@ -12,10 +11,9 @@ from pipeline.disk import files
 from pipeline.entry.model import open_model
 from pipeline.judges.registry import JUDGES
 from pipeline.maths.invariance import changes
-from pipeline.progress import Bar, progress
 
 if TYPE_CHECKING:
-    from pipeline.model.loading.loading import ChatModel
+    from pipeline.model.generation.variants import Tokens, Variant
 
 READ = ("data", "engine", "generate", "invariance", "model", "seed", "sizes")
 
@@ -23,68 +21,50 @@ READ = ("data", "engine", "generate", "invariance", "model", "seed", "sizes")
 def invariance(config: Config, layout: Layout) -> None:
     """The unchanged model's answers to the same harmful prompts, generated in several ways."""
     prompts = records.read_prompts(layout.prompts("harmful_test"))[: config.invariance.n_prompts]
-    instructions = [prompt.instruction for prompt in prompts]
-    settings, batch_size = config.invariance, config.generate.batch_size
+    made_from = {"provenance": provenance(config, layout, identity(config.model.source), READ)}
     if not prompts:
-        files.write_json(
-            layout.invariance, {"provenance": provenance(config, layout, identity(config.model.source), READ)}
-        )
+        files.write_json(layout.invariance, made_from)
         return
-    model = open_model(config)
+    settings, batch_size = config.invariance, config.generate.batch_size
     variants = {
         "reference": (batch_size, 0),
         "repeated": (batch_size, 0),
         **{f"batch size {size}": (size, 0) for size in settings.batch_sizes},
         f"{settings.padding} more padding": (batch_size, settings.padding),
     }
-    answers = _answers(config, model, instructions, variants)
     other = "bfloat16" if config.engine.dtype == "float32" else "float32"
-    answers |= _answers(config, open_model(config, dtype=other), instructions, {other: (batch_size, 0)})
-    judge = JUDGES[settings.judge]
-    refused = {
-        name: [
-            judge(instruction, _text(model, row)).refused for instruction, row in zip(instructions, rows, strict=True)
-        ]
-        for name, rows in answers.items()
+    instructions = [prompt.instruction for prompt in prompts]
+    tokens, refused = _answers(config, instructions, None, variants)
+    other_tokens, other_refused = _answers(config, instructions, other, {other: (batch_size, 0)})
+    tokens, refused = tokens | other_tokens, refused | other_refused
+    compared = {
+        name: asdict(changes(tokens["reference"], rows, refused["reference"], refused[name]))
+        for name, rows in tokens.items()
+        if name != "reference"
     }
-    record: dict[str, Any] = {
+    record = {
         "reference": {"batch_size": batch_size, "dtype": config.engine.dtype},
         "judge": settings.judge,
         "n_tokens": settings.n_tokens,
-        "variants": {
-            name: asdict(changes(answers["reference"], rows, refused["reference"], refused[name]))
-            for name, rows in answers.items()
-            if name != "reference"
-        },
-        "provenance": provenance(config, layout, identity(config.model.source), READ),
+        "variants": compared,
     }
-    files.write_json(layout.invariance, record)
+    files.write_json(layout.invariance, record | made_from)
 
 
 def _answers(
-    config: Config, model: "ChatModel", instructions: Sequence[str], variants: dict[str, tuple[int, int]]
-) -> dict[str, list[tuple[int, ...]]]:
-    """Answers by variant, which is a batch size and tokens of padding."""
-    from pipeline.model.generation.generation import n_tokens
-
-    tokens, most = model.encode(instructions), config.invariance.n_tokens
-    total = sum(n_tokens(model, tokens, most, size, padding=padding) for size, padding in variants.values())
-    with progress("answers", total) as bar:
-        return {name: _variant(model, tokens, most, name, *variant, bar) for name, variant in variants.items()}
-
-
-def _variant(
-    model: "ChatModel", tokens: list[list[int]], most: int, name: str, batch_size: int, padding: int, bar: Bar
-) -> list[tuple[int, ...]]:
-    from pipeline.model.generation.generation import generate
-
-    bar.step(f"answers, {name}")
-    batches = generate(model, tokens, None, most, batch_size, padding=padding, progress=bar)
-    found = {item.row: item.tokens for batch in batches for item in batch}
-    return [found[row] for row in range(len(tokens))]
-
-
-def _text(model: "ChatModel", tokens: Sequence[int]) -> str:
+    config: Config, instructions: list[str], dtype: str | None, variants: "dict[str, Variant]"
+) -> "tuple[dict[str, list[Tokens]], dict[str, list[bool | None]]]":
+    """Tokens of every answer, and whether the judge calls it a refusal, by variant."""
     from pipeline.model.chat import chat
+    from pipeline.model.generation.variants import answers
 
-    return chat.decode(model.tokenizer, tokens, True)
+    model, judge = open_model(config, dtype=dtype), JUDGES[config.invariance.judge]
+    made = answers(model, model.encode(instructions), config.invariance.n_tokens, variants)
+    refused = {
+        name: [
+            judge(instruction, chat.decode(model.tokenizer, row, True)).refused
+            for instruction, row in zip(instructions, rows, strict=True)
+        ]
+        for name, rows in made.items()
+    }
+    return made, refused

@@ -1,23 +1,18 @@
 """metrics: the model's numbers with intervals, ranks and tests, in one committed file."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any
+from dataclasses import fields
 
-from pipeline.artifacts import records, samples
-from pipeline.artifacts.kinds import EstimatorChoice
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.artifacts.result_kinds import Audit, Capability, Exported, LossRow, NotExported, SetsAudit, TokenLists
 from pipeline.config.schema import Config
 from pipeline.disk import files, shape, tables
 from pipeline.maths import evaluation
-from pipeline.maths.comparisons import Comparison, Outcomes
-from pipeline.maths.labels import Label
-from pipeline.names import MEAN_DIFFERENCE
-from pipeline.results import metrics as results
-from pipeline.results import overview
+from pipeline.results import compared, overview
 from pipeline.results.judgements import read_judgements
+from pipeline.results.metrics import VERSION
+from pipeline.results.metrics_file import as_record, of_record, write_metrics
 from pipeline.results.rates import rates
 from pipeline.stages.shared import safety
 
@@ -35,6 +30,8 @@ def metrics(config: Config, layout: Layout) -> None:
     scores = rates(outcomes)
     safe = {name: judgements.safe(name) for name in config.judge.safety}
     kinds = {name: spec.kind for name, spec in config.data.sets.items()}
+    audit = shape.read_record(layout.audit, Audit)
+    further = shape.read_record(layout.sets_audit, SetsAudit)
     record = {
         "model": config.model.name,
         "title": config.model.title,
@@ -56,70 +53,23 @@ def metrics(config: Config, layout: Layout) -> None:
             "not_measured": shape.read_record(layout.systems, dict[str, str]),
         },
         "by_length": evaluation.rates_by_length(judgements.refused_after(judge)),
-        "val_scores": _val_scores(config, layout, selection, pinned),
-        "estimators": _estimators(layout, selection, outcomes),
+        "val_scores": compared.val_scores(layout, selection, pinned, config.seed),
+        "estimators": compared.estimators(layout, selection, outcomes),
         "refusal_tokens": shape.read_record(layout.refusal_tokens, TokenLists),
         "outcomes": outcomes,
         "selection": selection,
         "loss": shape.read_record(layout.loss, dict[str, LossRow]),
         "capability": shape.read_record(layout.capability, Capability),
         "export": shape.read_record(layout.equivalence, Exported | NotExported),
-        "prompts": _prompts(layout),
+        "prompts": {
+            "hashes": audit["hashes"] | further["hashes"],
+            "surface_auroc": audit["surface_auroc"],
+            "shared_with_fitted": further["overlaps"],
+        },
         "provenance": provenance(config, layout, pinned, READ),
-        "version": results.VERSION,
+        "version": VERSION,
     }
-    found = results.of_record(results.as_record(record))
-    results.write_metrics(layout.metrics, found)
-    tables.write_csv(layout.rates, overview.rates_table(found))
-    files.write_json(layout.headline, overview.headline(found))
-
-
-def _val_scores(config: Config, layout: Layout, selection: dict[str, Any], pinned: str) -> Mapping[str, Any]:
-    chosen = selection["chosen"]
-    if chosen is None:
-        return {}
-    sweep = samples.read_sweep(layout.prompt_scores, pinned)
-    scores = sweep.candidates[chosen["position"], chosen["layer"]]
-    assert scores is not None, "a candidate without direction is never chosen"
-    controls = samples.read_control_scores(layout.control_scores)
-    found = evaluation.val_scores(scores, controls, sweep.harmful_metric, sweep.harmless_metric, config.seed)
-    return {name: _scored(row) for name, row in found.items()}
-
-
-def _scored(row: evaluation.Scored) -> results.MetricScore | results.KlScore:
-    controls = dict(row.controls)
-    if row.baseline is None or row.change is None:
-        return results.KlScore(row.direction, controls, row.rank)
-    change = results.Change(**asdict(row.change), detectable=row.detectable)
-    return results.MetricScore(row.baseline, row.direction, change, controls, row.rank)
-
-
-def _estimators(layout: Layout, selection: dict[str, Any], outcomes: Mapping[Label, Outcomes]) -> dict[str, Any]:
-    """Each estimator's choice, and how its effects differ from those of the difference in means."""
-    found = shape.read_record(layout.estimators, dict[str, EstimatorChoice])
-    places = {name: _place(record["evaluated"]) for name, record in found.items()}
-    same = places.get(MEAN_DIFFERENCE) is not None and places[MEAN_DIFFERENCE] == _place(selection["chosen"])
-    evaluated = {name: place is not None for name, place in places.items()}
-    differences: dict[str, dict[str, Comparison]] = evaluation.estimator_comparisons(outcomes, evaluated, same)
-    return {
-        name: {
-            **{key: value for key, value in record.items() if key not in ("prompts", "candidates")},
-            "conditions_of": "" if same and name == MEAN_DIFFERENCE else name,
-            "against_mean_difference": differences.get(name, {}),
-        }
-        for name, record in found.items()
-    }
-
-
-def _place(chosen: dict[str, Any] | None) -> tuple[int, int] | None:
-    return (chosen["position"], chosen["layer"]) if chosen else None
-
-
-def _prompts(layout: Layout) -> dict[str, Any]:
-    audit = shape.read_record(layout.audit, Audit)
-    further = shape.read_record(layout.sets_audit, SetsAudit)
-    return {
-        "hashes": audit["hashes"] | further["hashes"],
-        "surface_auroc": audit["surface_auroc"],
-        "shared_with_fitted": further["overlaps"],
-    }
+    measured = of_record(as_record(record))
+    write_metrics(layout.metrics, measured)
+    tables.write_csv(layout.rates, overview.rates_table(measured))
+    files.write_json(layout.headline, overview.headline(measured))

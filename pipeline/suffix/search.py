@@ -1,14 +1,17 @@
 """Searching suffixes, step by step, so that an interrupted search goes on where it was."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import count, takewhile
+from typing import Any
 
 from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
+from pipeline.artifacts.resume import unfinished
 from pipeline.config.schema import Config
-from pipeline.disk import files
+from pipeline.disk.steps import Steps
 from pipeline.errors import UserError
 from pipeline.model.chat import chat
 from pipeline.model.loading.loading import ChatModel
@@ -40,6 +43,11 @@ class State:
     history: list[float]
     cpu_seconds: float
 
+    @property
+    def step(self) -> dict[str, Any]:
+        """The last step, as plain JSON values."""
+        return {"tokens": self.tokens, "loss": self.history[-1], "cpu_seconds": self.cpu_seconds}
+
 
 def search(
     config: Config, model: ChatModel, layout: Layout, settings: Settings, steps: int, until: float
@@ -52,9 +60,9 @@ def search(
     goal = _goal(model, layout, settings)
     searching = gcg.Search(model, instructions, goal, config.engine.max_batch_tokens)
     facts = _facts(config, model)
-    path = layout.partial(f"gcg-{files.content_hash([facts, vars(settings), ids, goal.refusal_tokens.tolist()])[:16]}")
-    state = _resumed(path) or _started(searching, settings)
-    _run(searching, settings, state, path, steps, until)
+    kept = unfinished(layout.partial, "gcg", facts, settings, ids, goal.refusal_tokens)
+    state = _resumed(kept, lambda: _started(searching, settings))
+    _run(searching, settings, state, kept, steps, until)
     one = found.Found(
         suffix=searching.text(_tensor(state.tokens)),
         tokens=state.tokens,
@@ -68,7 +76,7 @@ def search(
     return one, facts
 
 
-def _run(searching: gcg.Search, settings: Settings, state: State, path: Path, steps: int, until: float) -> None:
+def _run(searching: gcg.Search, settings: Settings, state: State, kept: Steps, steps: int, until: float) -> None:
     each, before = searching.n_tokens(len(state.tokens), settings.candidates), len(state.history) - 1
     with progress("suffix", steps * each, done=before * each) as bar:
         while len(state.history) - 1 < steps:
@@ -81,7 +89,7 @@ def _run(searching: gcg.Search, settings: Settings, state: State, path: Path, st
                 state.tokens = tokens.tolist()
             state.history.append(min(loss, state.history[-1]))
             state.cpu_seconds += time.process_time() - began
-            files.write_json(path, vars(state))
+            kept.keep({str(len(state.history) - 1): state.step})
             if 2 * time.monotonic() - started > until:
                 break
 
@@ -95,8 +103,12 @@ def _started(searching: gcg.Search, settings: Settings) -> State:
     return State(best.tolist(), [loss], time.process_time() - began)
 
 
-def _resumed(path: Path) -> State | None:
-    return State(**files.read_json(path)) if path.exists() else None
+def _resumed(kept: Steps, start: Callable[[], State]) -> State:
+    """The state after the last step that is kept with every step before it; step 0 is the start."""
+    first = kept("0", lambda: start().step)
+    later = takewhile(lambda n: str(n) in kept.values, count(1))
+    done = [first, *(kept.values[str(n)] for n in later)]
+    return State(done[-1]["tokens"], [step["loss"] for step in done], done[-1]["cpu_seconds"])
 
 
 def _tensor(tokens: list[int]) -> gcg.Suffix:

@@ -12,7 +12,7 @@ from pipeline.disk import files
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 from pipeline.printed import Shown
-from pipeline.results.metrics import read_metrics
+from pipeline.results.metrics_file import read_metrics
 
 RECORD = "job.json"
 COLUMNS = {

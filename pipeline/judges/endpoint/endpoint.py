@@ -1,13 +1,12 @@
 """Judges behind an OpenAI-compatible endpoint: every row ends with exactly one verdict."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple
 
 from pipeline.disk import files
-from pipeline.disk.rows import PartialRows
+from pipeline.disk.steps import Steps
 from pipeline.errors import UserError
 from pipeline.judges.endpoint.client import Client, Endpoint, Question, Reply, Style
 from pipeline.judges.formats.formats import Format, Prompt
@@ -76,41 +75,39 @@ class Judgement:
         return Verdict(self.label, self.reason, self.score)
 
 
-def resume_key(endpoint: Endpoint, template: Template, rows: Sequence[tuple[str, str, str]]) -> str:
-    """Hash of all that makes the verdicts, to name the file in which they wait for the rest."""
-    asked: list[Any] = [endpoint.base_url, endpoint.model, template.version, template.style.value]
-    asked += [template.max_tokens, template.choices]
-    # As ASCII JSON, since a response may hold half of a surrogate pair, which UTF-8 has not.
-    return files.content_hash([*asked, json.dumps([tuple(row) for row in rows])])
+def made_by(endpoint: Endpoint, template: Template) -> list[Any]:
+    """What the verdicts on some rows depend on, beside the rows, to go on with those of an interrupted run."""
+    asked = [template.version, template.style.value, template.max_tokens, template.choices]
+    return [endpoint.base_url, endpoint.model, *asked]
 
 
 def judge_rows(
     endpoint: Endpoint,
     template: Template,
     rows: Sequence[tuple[str, str, str]],
-    partial: PartialRows,
+    kept: Steps,
     advance: Callable[[int], None],
 ) -> list[Judgement]:
-    """Verdicts in the order of rows (id, prompt, response); those in `partial` are not asked for again.
+    """Verdicts in the order of rows (id, prompt, response); those in `kept` are not asked for again.
 
-    Each answer is appended to `partial` as it comes, a failure never. Raises UserError for an id that comes twice,
-    and as soon as the endpoint refuses the key or does not know the model; what is in `partial` by then stays.
+    Each answer is kept as it comes, a failure never. Raises UserError for an id that comes twice,
+    and as soon as the endpoint refuses the key or does not know the model; what is kept by then stays.
     """
     if len({row[0] for row in rows}) < len(rows):
         raise UserError("rows to judge share an id: give each its own")
-    found = {record["id"]: Judgement(**record) for record in partial.rows}
-    waiting = [Row(*row) for row in rows if row[0] not in found]
+    judged = {name: Judgement(name, **record) for name, record in kept.values.items()}
+    waiting = [Row(*row) for row in rows if row[0] not in judged]
     if waiting:
-        _ask(endpoint, template, waiting, partial, found, advance)
-    return [found[row[0]] for row in rows]
+        _ask(endpoint, template, waiting, kept, judged, advance)
+    return [judged[row[0]] for row in rows]
 
 
 def _ask(
     endpoint: Endpoint,
     template: Template,
     rows: Sequence[Row],
-    partial: PartialRows,
-    found: dict[str, Judgement],
+    kept: Steps,
+    judged: dict[str, Judgement],
     advance: Callable[[int], None],
 ) -> None:
     # The pool's threads are daemons: neither an error nor an interrupt waits for requests that are under way.
@@ -119,10 +116,10 @@ def _ask(
         for row, replies in pool.imap_unordered(lambda row: (row, _replies(client, template, row)), rows):
             if replies[-1].fatal:
                 raise UserError(replies[-1].failure)
-            judgement = found[row.id] = _judgement(client, template, row, replies)
+            judgement = judged[row.id] = _judgement(client, template, row, replies)
             if not judgement.failed:
-                kept = {"id": row.id, "label": judgement.label, "reason": judgement.reason, "score": judgement.score}
-                partial.append([kept])
+                record = {"label": judgement.label, "reason": judgement.reason, "score": judgement.score}
+                kept.keep({row.id: record})
             advance(1)
 
 

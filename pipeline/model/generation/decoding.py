@@ -27,6 +27,12 @@ def stop_tokens(model: ChatModel) -> set[int]:
     return {int(token) for token in stops if token is not None}
 
 
+def n_silent(model: ChatModel, logits: Float[Tensor, "prompt d_vocab"]) -> int:
+    """How many prompts the model ends its greedy answer to before it begins; logits after each prompt."""
+    stops = stop_tokens(model)
+    return sum(int(token) in stops for token in logits.argmax(dim=-1))
+
+
 def by_library(
     model: ChatModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, padding: int, progress: Advance = silent
 ) -> list[Answer]:

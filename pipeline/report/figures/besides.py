@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from pipeline.display import NAME, mathless
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
-from pipeline.report.figures.claim import BLUE, GREEN, ORANGE, PINK, finish, score_bars
+from pipeline.report.figures.claim import score_bars
+from pipeline.report.figures.marks import BLUE, GREEN, ORANGE, PINK, finish, percent
 from pipeline.report.tables.cells import on_tasks
 from pipeline.results.metrics import Metrics
 
@@ -111,7 +112,7 @@ def _points(axis: Axes, points: Sequence[tuple[float, Estimate]], colour: str, m
 
 def _share(axis: Axes, label: str) -> None:
     axis.set_xlim(-0.02, 1.02)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.xaxis.set_major_formatter(percent)
     axis.set_xlabel(label)
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_legend_handles_labels()[1]:

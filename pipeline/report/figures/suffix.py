@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.display import mathless
-from pipeline.report.figures.claim import BLUE, GREEN, GREY, ORANGE, finish
+from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, finish
 
 # kind -> (label, colour, marker): told apart by shape as well as by colour.
 KINDS = {

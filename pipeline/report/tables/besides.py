@@ -6,7 +6,8 @@ from rich.table import Table
 
 from pipeline import printed
 from pipeline.report.tables import cells
-from pipeline.results.metrics import Capability, Metrics, Reliability, Safety
+from pipeline.results.effects import Capability, Reliability, Safety
+from pipeline.results.metrics import Metrics
 
 
 def tables(metrics: Metrics) -> Iterator[Table]:

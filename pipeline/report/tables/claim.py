@@ -18,7 +18,10 @@ from pipeline.names import ESTIMATOR_NAMES
 from pipeline.report.tables import besides as side_effects
 from pipeline.report.tables import cells
 from pipeline.report.tables import suffix as suffix_tables
-from pipeline.results.metrics import Export, KlScore, Metrics, MetricScore, RefusalTokens, read_metrics
+from pipeline.results.choosing import KlScore, MetricScore, RefusalTokens
+from pipeline.results.effects import Export
+from pipeline.results.metrics import Metrics
+from pipeline.results.metrics_file import read_metrics
 
 STANDARD_TOOK = "35 minutes on two cores of a CPU with AMX, longer on one without"
 METRIC = {

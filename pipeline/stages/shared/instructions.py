@@ -1,4 +1,4 @@
-"""Where files of instructions are: shared by the stages that read them."""
+"""Where files of instructions, questions and suffixes are: shared by the stages that read them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.config.data import FileSpec
 from pipeline.config.schema import Config
 from pipeline.entry.folders import cache_folder, mirror_folder
-from pipeline.sources import local_path
+from pipeline.sources import Artefact, fetch, local_path
 
 
 def opener(config: Config) -> Callable[[FileSpec], Path]:
@@ -16,3 +16,8 @@ def opener(config: Config) -> Callable[[FileSpec], Path]:
         return local_path(spec.file, spec.sha256, spec.places, cache_folder(config), mirror_folder(config))
 
     return open_file
+
+
+def fetched(config: Config, artefact: Artefact) -> Path:
+    """Local path of a file, fetched into the cache folder and checked."""
+    return fetch(artefact, cache_folder(config), mirror_folder(config))

@@ -8,8 +8,8 @@ from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
+from pipeline.results.effects import Reliability, Safety
 from pipeline.results.judgements import Judgements, categories_of
-from pipeline.results.metrics import Reliability, Safety
 from pipeline.results.rates import rates
 
 

@@ -1,0 +1,49 @@
+"""What results are made of: conditions, and estimates with what is known of them.
+
+Every interval is a 95 % interval. A condition is a `Label`, never a text; in a file it has its name.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from pipeline.maths.comparisons import Rank
+from pipeline.maths.labels import Label, Treatment
+from pipeline.maths.statistics import Estimate
+
+
+def _label(value: Any) -> Any:
+    return Label.parse(value) if isinstance(value, str) else value
+
+
+def _treatment(value: Any) -> Any:
+    return Treatment.parse(value) if isinstance(value, str) else value
+
+
+Condition = Annotated[Label, BeforeValidator(_label)]
+Done = Annotated[Treatment, BeforeValidator(_treatment)]
+
+
+@dataclass(frozen=True)
+class Rate(Estimate):
+    """A share of completions, 0 to 1."""
+
+    rank: Rank | None = None
+    """Of the direction's effect among its null controls; None for every other condition."""
+
+
+@dataclass(frozen=True)
+class Change(Estimate):
+    """A paired change of a mean, in the unit of what changed."""
+
+    detectable: float | None = None
+    """Smallest change that so many rows show with 80 % power, in the same unit."""
+
+
+@dataclass(frozen=True)
+class LossChange(Change):
+    """A paired change of cross-entropy, nats per token."""
+
+    rank: Rank | None = None
+    """Of the direction's rise among its null controls'."""
