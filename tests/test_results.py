@@ -77,7 +77,7 @@ def test_the_committed_rates_are_those_of_the_metrics(run):
     assert len(asked) == len(metrics.refusal_score)
     [row] = [
         row
-        for row in asked.to_dict("records")
+        for row in asked.to_dict(orient="records")
         if (row["prompts"], row["effect"], row["source"]) == ("harmful", "ablation", "direction")
         and pd.isna(row["system"])
     ]

@@ -104,8 +104,8 @@ def recorded_runs(lock: Path = Path("dvc.lock")) -> list[Run]:
 
 
 def _runs(lock: Path) -> Iterator[Run]:
-    locked: Any = parse_yaml(read_text(lock, largest=LARGEST_LOCK), str(lock)) if lock.exists() else None
-    stages = cast(dict[str, Any], (locked or {}).get("stages", {}))
+    locked = cast(dict[str, Any], lock.exists() and parse_yaml(read_text(lock, largest=LARGEST_LOCK), str(lock)) or {})
+    stages: dict[str, Any] = locked.get("stages", {})
     for name, entry in stages.items():
         if name.startswith("compose@"):
             *_, model, label, _ = Path(entry["outs"][0]["path"]).parts
