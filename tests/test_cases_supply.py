@@ -17,12 +17,13 @@ from pipeline.commands.select import read_candidates
 from pipeline.config.compose import compose
 from pipeline.config.data import FileSpec
 from pipeline.config.labels import require_label, require_name
-from pipeline.config.params import read_params, recorded_runs
+from pipeline.config.params import read_params
 from pipeline.config.place import CONF
 from pipeline.config.probe import read_spec
 from pipeline.config.resolved import load
 from pipeline.disk import files
 from pipeline.errors import UserError
+from pipeline.graph.runs import recorded_runs
 from pipeline.prompts.load import load as load_prompts
 from pipeline.suffix.files import read_list
 from tests.cases import Cases, fails, one_line, refused

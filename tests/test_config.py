@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from pipeline.config.compose import compose
-from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
+from pipeline.config.params import Run, read_params
 from pipeline.config.place import CONF
 from pipeline.config.resolved import load
 from pipeline.errors import UserError
+from pipeline.graph.runs import overrides_for, recorded_runs
 from tests.conftest import ROOT
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))

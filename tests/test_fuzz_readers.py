@@ -17,7 +17,8 @@ from pipeline.config import compose as composing
 from pipeline.config import resolved
 from pipeline.config.data import FileSpec
 from pipeline.config.overrides import require_overrides
-from pipeline.config.params import read_params, recorded_runs
+from pipeline.config.params import read_params
+from pipeline.graph.runs import recorded_runs
 from pipeline.prompts.load import load as load_prompts
 from tests.fuzz import N, crashes, mutated
 

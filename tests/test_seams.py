@@ -14,7 +14,13 @@ from tests.conftest import ROOT
 
 PIPELINE = ROOT / "pipeline"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-SHARED = ("answering", "instructions", "safety", "validation")  # of pipeline/stages/shared: have a say in results
+SHARED = (
+    "answering",
+    "instructions",
+    "safety",
+    "train",
+    "validation",
+)  # of pipeline/stages/shared: have a say in results
 
 
 def imports_of(path: Path) -> set[str]:

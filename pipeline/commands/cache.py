@@ -29,7 +29,7 @@ from pipeline.entry.folders import cache_folder
 from pipeline.entry.needed import configurations, finished, needed
 from pipeline.entry.program import guarded
 from pipeline.graph import objects
-from pipeline.graph.repro import every_run
+from pipeline.graph.runs import every_run
 from pipeline.printed import Shown, words
 from pipeline.progress import note
 from pipeline.sources import held as sources

@@ -6,7 +6,8 @@ from pipeline.entry.arguments import Parser
 def _make() -> None:
     from pipeline.artifacts.layout import Layout
     from pipeline.errors import UserError
-    from pipeline.graph.repro import dvc, every_run
+    from pipeline.graph.repro import dvc
+    from pipeline.graph.runs import every_run
 
     for run in every_run():
         if dvc(run, "repro", "--allow-missing", f"figures@{run.model}-{run.label}"):

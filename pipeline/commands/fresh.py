@@ -24,7 +24,7 @@ def main() -> None:
     from pipeline.display import plain
     from pipeline.entry.program import guarded
     from pipeline.graph.fresh import problems
-    from pipeline.graph.repro import every_run
+    from pipeline.graph.runs import every_run
     from pipeline.report.readme import problems as edited
 
     def run() -> None:

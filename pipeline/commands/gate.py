@@ -28,7 +28,7 @@ def main() -> None:
     from pipeline.display import plain
     from pipeline.entry.program import guarded
     from pipeline.errors import UserError
-    from pipeline.graph.repro import every_run, runs_of
+    from pipeline.graph.runs import every_run, runs_of
     from pipeline.regression.baseline import baseline_runs, check, kept, write_baseline
     from pipeline.results.metrics_file import read_metrics
 

@@ -13,7 +13,8 @@ def _run(label: str | None, targets: Sequence[str], force: bool) -> None:
     from pipeline.artifacts.layout import Layout
     from pipeline.config.labels import require_name
     from pipeline.errors import UserError
-    from pipeline.graph.repro import dvc, runs_of
+    from pipeline.graph.repro import dvc
+    from pipeline.graph.runs import runs_of
     from pipeline.report.tables.claim import closing, text
 
     for run in runs_of(label):

@@ -11,9 +11,8 @@ from pipeline.config.compose import compose
 from pipeline.config.opening import SourceConfig
 from pipeline.config.params import Run, profile_of
 from pipeline.config.schema import Config
-from pipeline.disk.files import read_text
-from pipeline.disk.plain import parse_yaml
 from pipeline.entry.judging import reader_config
+from pipeline.graph.declared import read_graph
 from pipeline.judges.formats.formats import FORMATS
 from pipeline.names import PROBE
 from pipeline.sources.held import Needed
@@ -73,12 +72,9 @@ def _hashes(value: Any) -> Iterator[str]:
 
 def finished(runs: Sequence[Run], root: Path = Path()) -> set[str]:
     """Stages whose outs every run has; one that is under way, or was interrupted, has none."""
-    graph = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"]
-    return {name for name, stage in graph.items() if all(path.exists() for path in _outs(stage, runs, root))}
-
-
-def _outs(stage: dict[str, Any], runs: Sequence[Run], root: Path) -> Iterator[Path]:
-    rows = [row for key in ("outs", "metrics") for row in stage.get(key, [])]
-    for row in rows:
-        path = row if isinstance(row, str) else next(iter(row))
-        yield from (root / path.replace("${item.model}", run.model).replace("${item.run}", run.label) for run in runs)
+    graphs = [read_graph(root, run.model, run.label) for run in runs]
+    return {
+        name
+        for name in read_graph(root)
+        if all((root / out.path).exists() for graph in graphs for out in graph[name].outs)
+    }

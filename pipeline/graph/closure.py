@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.disk.files import content_hash, read_text
-from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError
+from pipeline.graph.declared import read_graph
 
 PACKAGE = "pipeline"
 GIVEN = f"{PACKAGE}.entry.given"  # hands a stage its configuration
@@ -61,8 +61,7 @@ def summary(rows: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[str, An
 
 def stages(root: Path) -> list[str]:
     """The stages of dvc.yaml that have code of their own, in its order."""
-    graph = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"]
-    return [name for name in graph if name != "code"]
+    return [name for name in read_graph(root) if name != "code"]
 
 
 def closure(entry: str, root: Path) -> list[str]:

@@ -9,16 +9,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.artifacts.layout import CODE, Layout
 from pipeline.artifacts.seal import broken, sealed
-from pipeline.config.params import LARGEST_LOCK, Run
-from pipeline.disk.files import read_object, read_text
-from pipeline.disk.plain import parse_yaml
+from pipeline.config.params import Run
+from pipeline.disk.files import read_object
 from pipeline.errors import UserError
 from pipeline.graph import closure
-from pipeline.graph.repro import every_run
+from pipeline.graph.declared import LOCK, read_graph, read_lock
+from pipeline.graph.runs import every_run
 
 DRY = "--dry-run-of"  # the call of this program in which DVC is asked about one run
 
@@ -41,31 +40,27 @@ def stale_code(runs: Sequence[Run], root: Path = Path()) -> dict[str, list[str]]
     The code is read here and not asked of DVC, which sees no file that .dvcignore hides.
     """
     rows, before = closure.reached(root), read_object(root / CODE)
-    locked, found = _locked(root), {}
+    locked, found = read_lock(root / LOCK), {}
     for stage, digest in closure.summary(rows)["stages"].items():
         names = [name for name in locked if name == stage or name.startswith(f"{stage}@")]
         wanted = {stage, *(f"{stage}@{run.model}-{run.label}" for run in runs)}
         for name in names:
-            recorded = locked[name].get("params", {}).get(str(CODE), {}).get(f"stages.{stage}")
+            recorded = locked[name].params.get(str(CODE), {}).get(f"stages.{stage}")
             if name in wanted and recorded != digest:
                 items = [(kind, *item) for kind in ("files", "libraries") for item in rows[stage][kind].items()]
                 found[name] = [key for kind, key, value in items if before.get(kind, {}).get(key) != value]
     return found
 
 
-def _locked(root: Path) -> dict[str, Any]:
-    return parse_yaml(read_text(root / "dvc.lock", largest=LARGEST_LOCK), "dvc.lock")["stages"]
-
-
 def broken_graph(root: Path = Path()) -> list[str]:
     """Stages that dvc.yaml lacks or never runs, and what the stages need that .dvcignore hides."""
     from dvc.repo import Repo
 
-    graph = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"]
-    ran = {name.split("@")[0] for name in _locked(root)}
+    graph = read_graph(root)
+    ran = {recorded.stage for recorded in read_lock(root / LOCK).values()}
     found = [f"dvc.yaml has no stage '{name}', and dvc.lock has results of it" for name in ran - graph.keys()]
-    found += [f"stage '{name}' of dvc.yaml is frozen" for name, stage in graph.items() if stage.get("frozen")]
-    deps = {dep for stage in graph.values() for dep in stage.get("deps", []) if not dep.startswith("outputs/")}
+    found += [f"stage '{name}' of dvc.yaml is frozen" for name, stage in graph.items() if stage.frozen]
+    deps = {dep for stage in graph.values() for dep in stage.deps if not dep.startswith("outputs/")}
     files = [path for dep in deps for path in (root / dep, *(root / dep).rglob("*")) if path.is_file()]
     with Repo(str(root)) as repo:
         hidden = [path for path in files if repo.dvcignore.is_ignored_file(str(path.resolve()))]
@@ -87,10 +82,8 @@ def unwritten(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
 
 def committed(run: Run, root: Path = Path()) -> list[str]:
     """Paths of a run's results that git has, files and folders."""
-    stages = parse_yaml(read_text(root / "dvc.yaml"), "dvc.yaml")["stages"].values()
-    outs = [out for stage in stages for key in ("outs", "metrics") for out in stage.get(key, ())]
-    named = [path for out in outs if isinstance(out, dict) for path, how in out.items() if how.get("cache") is False]
-    return [path.replace("${item.model}", run.model).replace("${item.run}", run.label) for path in named]
+    stages = read_graph(root, run.model, run.label).values()
+    return [out.path for stage in stages for out in stage.outs if out.committed]
 
 
 def edited_results(runs: Sequence[Run], root: Path = Path()) -> list[Path]:

@@ -6,11 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.params import LARGEST_LOCK
-from pipeline.disk.files import read_text
-from pipeline.disk.plain import parse_yaml
 from pipeline.disk.space import Held, at_rest, inodes, same_bytes
 from pipeline.errors import UserError
+from pipeline.graph.declared import LOCK, read_lock
 
 WHAT, PARTIAL, COPIED = "DVC's cache", "outputs/partial", "second copies"
 OF_PROJECT = (WHAT, PARTIAL, COPIED)  # left alone while a process makes results here
@@ -38,7 +36,7 @@ def held(root: Path, cache: Path) -> Iterator[Held]:
     for project in (root, *jobs(root)):
         job = "" if project == root else f", job {project.name}"
         small: dict[str, list[Path]] = {}
-        for out, digest in _outs(project / "dvc.lock"):
+        for out, digest in _outs(project):
             paths = tuple(objects.pop(key) for _, key in _parts(digest, objects) if key in objects)
             *_, model, run, name = ("", "", *Path(out).parts)
             if sum(path.stat().st_size for path in paths) < SMALL:
@@ -73,7 +71,7 @@ def second_copies(root: Path, cache: Path) -> Iterator[Held]:
 
 def _files(project: Path, objects: Mapping[str, Path]) -> Iterator[tuple[str, str]]:
     """(path, md5) of every file of the outs that DVC keeps for a project; others are in git."""
-    kept = (row for row in _outs(project / "dvc.lock") if row[0].startswith(KEPT))
+    kept = (row for row in _outs(project) if row[0].startswith(KEPT))
     for out, digest in kept:
         yield from ((f"{out}{name}", key) for name, key in _parts(digest, objects))
 
@@ -85,16 +83,10 @@ def _objects(cache: Path) -> Iterator[Path]:
             yield path
 
 
-def _outs(lock: Path) -> Iterator[tuple[str, str]]:
-    """(path, md5) of every out that a lock file has."""
-    if not lock.exists():
-        return
-    locked = parse_yaml(read_text(lock, largest=LARGEST_LOCK), str(lock)) or {}
-    try:
-        for entry in locked.get("stages", {}).values():
-            yield from ((out["path"], out["md5"]) for out in entry.get("outs", []) if "md5" in out)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{lock} is not what DVC writes ({error}): check it out again") from None
+def _outs(project: Path) -> Iterator[tuple[str, str]]:
+    """(path, md5) of every out that a project's dvc.lock has."""
+    for recorded in read_lock(project / LOCK).values():
+        yield from ((path, md5) for path, md5 in recorded.outs.items() if md5)
 
 
 def _parts(digest: str, objects: Mapping[str, Path]) -> Iterator[tuple[str, str]]:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.layout import WORKSPACE
-from pipeline.config.labels import require_label
-from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
+from pipeline.config.params import Run
 from pipeline.disk.locks import only_writer
 from pipeline.graph.kept import forget_the_dead, verified
 from pipeline.graph.shown import shown_hashes, shown_keeping
@@ -63,17 +62,3 @@ def in_utf8(verb: str) -> None:
     if sys.getfilesystemencoding() != "utf-8":
         command = [sys.executable, "-m", "pipeline", verb, *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "PYTHONUTF8": "1"})
-
-
-def runs_of(label: str | None, root: Path = Path()) -> list[Run]:
-    """A run for each model of params.yaml, under its label or the one given."""
-    params = read_params(root / PARAMS)
-    label = params.label if label in (None, params.profile) else label
-    require_label(label)
-    return [Run(model, label, tuple(overrides_for(model, label, root))) for model in params.models]
-
-
-def every_run(root: Path = Path()) -> list[Run]:
-    """Every run of dvc.lock and of params.yaml, each once."""
-    found = {(run.model, run.label): run for run in (*recorded_runs(root / "dvc.lock"), *runs_of(None, root))}
-    return [found[key] for key in sorted(found)]

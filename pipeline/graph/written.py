@@ -9,15 +9,12 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from configparser import ConfigParser, Error
 from pathlib import Path
-from typing import Any
 
 from pipeline.artifacts.layout import CODE, Layout
-from pipeline.config.params import LARGEST_LOCK
-from pipeline.disk.files import read_json, read_object, read_text, write_json
-from pipeline.disk.plain import parse_yaml
+from pipeline.disk.files import read_json, read_object, write_json
 from pipeline.errors import UserError
+from pipeline.graph.declared import LOCK, Stage, read_graph, read_lock
 
-GRAPH, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 DVC = Path(".dvc")
 
 Sums = Mapping[str, str]  # md5 of a file, by path
@@ -26,9 +23,8 @@ Sums = Mapping[str, str]  # md5 of a file, by path
 def require_as_written(stage: str, layout: Layout) -> None:
     """Raises UserError for an input of a stage that is not what the stage before it wrote."""
     graph = _graph(layout)
-    named = _inputs(graph.get(stage, {}))
     for maker, entry in graph.items():
-        read = sorted(_within(named, entry))
+        read = sorted(_within(graph.get(stage), entry))
         found = _sums(read)
         noted = _of(read, _noted(maker, layout))
         if not read or found == noted:
@@ -47,38 +43,26 @@ def note_written(stage: str, layout: Layout) -> None:
     """Note the md5 of what other stages read of a stage that has ended well."""
     graph = _graph(layout)
     if stage in graph:
-        read = {path for entry in graph.values() for path in _within(_inputs(entry), graph[stage])}
+        read = {path for entry in graph.values() for path in _within(entry, graph[stage])}
         write_json(layout.written(stage), _sums(sorted(read)))
 
 
 def remove_outs(stage: str, layout: Layout) -> None:
     """Remove what a stage makes, as DVC does before it runs one."""
-    for path in map(Path, _outs(_graph(layout).get(stage, {}))):
+    graph = _graph(layout)
+    for path in (Path(out.path) for out in (graph[stage].outs if stage in graph else ())):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _graph(layout: Layout) -> dict[str, Any]:
-    """The stages of a run as dvc.yaml has them; none where there is no dvc.yaml."""
-    if not GRAPH.exists():
-        return {}
-    text = read_text(GRAPH).replace("${item.model}", layout.model).replace("${item.run}", layout.run)
-    return parse_yaml(text, str(GRAPH))["stages"]
+def _graph(layout: Layout) -> dict[str, Stage]:
+    return read_graph(model=layout.model, run=layout.run)
 
 
-def _inputs(entry: Mapping[str, Any]) -> list[str]:
-    keyed = [path for params in entry.get("params", ()) if isinstance(params, dict) for path in params]
-    return [path for path in (*entry.get("deps", ()), *keyed) if path != str(CODE)]
-
-
-def _outs(entry: Mapping[str, Any]) -> list[str]:
-    listed = [*entry.get("outs", ()), *entry.get("metrics", ())]
-    return [out if isinstance(out, str) else next(iter(out)) for out in listed]
-
-
-def _within(paths: Iterable[str], maker: Mapping[str, Any]) -> set[str]:
-    """Those of the paths that a stage writes, or writes as part of a folder."""
-    outs = set(map(Path, _outs(maker)))
-    return {path for path in paths if outs & {Path(path), *Path(path).parents}}
+def _within(stage: Stage | None, maker: Stage) -> set[str]:
+    """Inputs of a stage that another writes, or writes as part of a folder."""
+    named = [path for path in (*stage.deps, *stage.params) if path != str(CODE)] if stage else []
+    outs = {Path(out.path) for out in maker.outs}
+    return {path for path in named if outs & {Path(path), *Path(path).parents}}
 
 
 def _sums(paths: Iterable[str]) -> dict[str, str]:
@@ -114,8 +98,10 @@ def _noted(stage: str, layout: Layout) -> Sums | None:
 def _locked(name: str) -> Sums | None:
     """What dvc.lock has as written by a stage; None where it has nothing, or DVC's list of a folder is not here."""
     try:
-        stages = parse_yaml(read_text(LOCK, largest=LARGEST_LOCK), str(LOCK))["stages"]
-        return {file: md5 for out in stages[name]["outs"] for file, md5 in _listed(out["path"], out["md5"])}
+        outs = read_lock(LOCK)[name].outs
+        if not all(outs.values()):
+            return None
+        return {file: md5 for out, whole in outs.items() for file, md5 in _listed(out, whole)}
     except (UserError, KeyError, TypeError, AttributeError, Error):
         return None
 

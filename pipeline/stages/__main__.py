@@ -5,23 +5,11 @@ Says what starts before anything slow is imported, and what it took. No result d
 
 import importlib
 import sys
-from pathlib import Path
 
 from pipeline.config.labels import require_label, require_name
 from pipeline.entry.arguments import Parser
 from pipeline.errors import UserError
-
-GRAPH = Path("dvc.yaml")
-
-
-def order(graph: Path = GRAPH) -> dict[str, str]:
-    """What each stage of the graph does, in the order in which they run."""
-    import yaml
-
-    if not graph.exists():
-        return {}
-    stages = yaml.load(graph.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
-    return {name: stage.get("desc", "") for name, stage in stages.items()}
+from pipeline.graph.declared import read_graph
 
 
 def _place(name: str, names: list[str]) -> tuple[str, str]:
@@ -46,7 +34,10 @@ def _joined(words: list[str]) -> list[str]:
 def main() -> None:
     """Run the stage named on the command line."""
     parser = Parser("Run one stage of a run.", prog="python -m pipeline.stages")
-    stages = order()
+    try:
+        stages = {name: stage.desc for name, stage in read_graph().items()}
+    except UserError as error:
+        sys.exit(f"error: {error}")
     parser.add_argument("stage", help="a stage of dvc.yaml: " + ", ".join(stages))
     parser.add_argument("--model", required=True, help="name of a file in conf/model/")
     parser.add_argument("--run", required=True, help="the run's label: a profile, or PROFILE-NAME")

@@ -4,8 +4,9 @@ from omegaconf import OmegaConf
 
 from pipeline.artifacts.layout import Layout
 from pipeline.config.compose import compose as composed
-from pipeline.config.params import overrides_for, profile_of
+from pipeline.config.params import profile_of
 from pipeline.disk.files import replacing
+from pipeline.graph.runs import overrides_for
 
 
 def compose(layout: Layout) -> None:
