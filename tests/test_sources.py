@@ -22,7 +22,7 @@ from tenacity import wait_none
 from pipeline import progress
 from pipeline.disk import locks
 from pipeline.errors import UserError
-from pipeline.sources import Artefact, fetch, fetch_repo, https, hub, wheel
+from pipeline.sources import Artefact, fetch, fetch_repo, https, hub, retries, wheel
 from pipeline.sources.places import HubFile, LocalFile, Url, WheelMember, WheelParts, parse
 
 BODY = bytes(range(256)) * 4000
@@ -70,6 +70,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.refuse(500)
             case ["busy"] if count < 3:
                 self.refuse(503)
+            case ["later"] if count == 1:
+                self.refuse(429, Retry_After="11")
             case ["wrong"]:
                 self.body(BODY[::-1])
             case ["drop"]:
@@ -100,10 +102,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body[start:] if length is None else body[start : start + length])
 
-    def refuse(self, status, code=None):
+    def refuse(self, status, code=None, **headers):
         self.send_response(status)
-        if code:
-            self.send_header("X-Error-Code", code)
+        for name, value in ({"X-Error-Code": code} if code else headers).items():
+            self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -392,6 +394,16 @@ def test_a_busy_server_is_asked_again_and_a_failing_one_given_up(server, cache):
     shutil.rmtree(cache)
     assert "the server answered 500" in failure(f"{server}/failing", cache=cache)
     assert len(Handler.requests) == https.ATTEMPTS
+
+
+def test_a_server_that_says_when_is_asked_then_and_the_user_is_told(server, cache, monkeypatch, capsys):
+    slept: list[float] = []
+    monkeypatch.setattr(https, "WAIT", retries.wait)
+    monkeypatch.setattr("tenacity.nap.time.sleep", slept.append)
+    monkeypatch.setattr("pipeline.progress._listener.note", lambda text: print(text))
+    assert fetch(artefact(f"{server}/later"), cache).read_bytes() == BODY
+    assert slept == [11]
+    assert "the server answered 429 and is asked again in 11 s" in capsys.readouterr().out
 
 
 def test_an_absent_file_is_asked_for_once(server, cache):

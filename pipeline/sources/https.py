@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import NoReturn
 
 import httpx2
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from pipeline.progress import download_bar
+from pipeline.progress import download_bar, note
+from pipeline.sources import retries
 from pipeline.sources.bounded_http import Bounds, bounded
 from pipeline.sources.places import PlaceError
 
 ATTEMPTS = 5
-WAIT = wait_exponential(multiplier=0.5, max=8)
+WAIT = retries.wait
+TOLD_S = 10  # a longer pause is told
 TIMEOUT = httpx2.Timeout(30, connect=8)
-# The server is busy or failing, not refusing.
-PASSING = {408, 425, 429, 500, 502, 503, 504}
 # An attempt that brought this many bytes has earned the next one a full set of retries.
 PROGRESS = 1 << 20
 # Slower than this, a server is taken for one that never ends.
@@ -24,7 +24,11 @@ LARGEST, LARGEST_UNSAID = 1 << 38, 1 << 32  # bytes of a body, and of one whose 
 
 
 class TryAgain(PlaceError):
-    """A failure that may pass."""
+    """A failure that may pass; `response`: the answer that failed, if there was one."""
+
+    def __init__(self, reason: str, response: httpx2.Response | None = None):
+        super().__init__(reason)
+        self.response = response
 
 
 def download(address: str, partial: Path, name: str) -> None:
@@ -33,8 +37,17 @@ def download(address: str, partial: Path, name: str) -> None:
     Raises PlaceError when the server refuses, sends more than it said or than fits, or fails ATTEMPTS times in a row
     without progress; one that is slower than BOUNDS allow fails.
     """
+
+    def tell(state: RetryCallState) -> None:
+        if state.outcome and state.upcoming_sleep > TOLD_S:
+            note(f"{name}: {state.outcome.exception()} and is asked again in {state.upcoming_sleep:.0f} s")
+
     retrying = Retrying(
-        stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry_if_exception_type(TryAgain), reraise=True
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=WAIT,
+        retry=retry_if_exception_type(TryAgain),
+        before_sleep=tell,
+        reraise=True,
     )
     with bounded(httpx2.Client(follow_redirects=True, timeout=TIMEOUT), BOUNDS) as client:
         transfer = Transfer(client, address, partial, name)
@@ -62,8 +75,9 @@ class Transfer:
             status = error.response.status_code
             if status == 416:
                 self._restart("there is nothing to resume")
-            kind = TryAgain if status in PASSING else PlaceError
-            raise kind(f"the server answered {status}") from None
+            reason = f"the server answered {status}"
+            passes = retries.may_pass(error.response)
+            raise (TryAgain(reason, error.response) if passes else PlaceError(reason)) from None
         except httpx2.TransportError as error:
             if self._size() - before >= PROGRESS:
                 return False
