@@ -4,8 +4,8 @@ import json
 import socket
 from typing import Any
 
-import numpy as np
 import httpx2
+import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
