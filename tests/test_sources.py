@@ -31,6 +31,8 @@ COMMIT = "a" * 40
 NOWHERE = "http://127.0.0.1:9"  # the discard port, which refuses connections
 FILES = {
     "config.json": b"{}",
+    "adapter_config.json": b"{}",
+    "adapter_model.safetensors": BODY,
     "tokenizer.json": b"{}",
     "tokenizer_config.json": b"{}",
     "model.safetensors.index.json": json.dumps(
@@ -110,10 +112,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def hub(self, repo, file):
-        """Repository `sharded` has FILES, `torn` lacks a shard of its index, `gated` and any other are refused."""
-        if repo not in ("sharded", "torn"):
+        """Repository `sharded` has FILES but what is of an adapter, `torn` lacks a shard, `adapter` has the adapter.
+
+        `gated` and any other are refused.
+        """
+        if repo not in ("sharded", "torn", "adapter"):
             return self.refuse(403 if repo == "gated" else 401, "GatedRepo" if repo == "gated" else "RepoNotFound")
-        files = {name: data for name, data in FILES.items() if (repo, name) != ("torn", "m-2.safetensors")}
+        files = {name: data for name, data in FILES.items() if name.startswith("adapter") == (repo == "adapter")}
+        if repo == "torn":
+            del files["m-2.safetensors"]
         if self.path.startswith("/api"):
             tree = [{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()]
             return self.body(json.dumps(tree).encode(), Content_Type="application/json")
@@ -571,6 +578,15 @@ def test_a_sharded_repository_comes_without_pickle_code_or_copies(fake_hub, cach
         "tokenizer_config.json",
     ]
     assert (folder / "m-2.safetensors").read_bytes() == BODY[::-1]
+
+
+def test_an_adapter_comes_whole(fake_hub, cache, tmp_path):
+    folder = fetch_repo("owner/adapter", COMMIT, cache)
+    assert sorted(path.name for path in folder.rglob("*")) == ["adapter_config.json", "adapter_model.safetensors"]
+    (tmp_path / "owner" / "adapter").mkdir(parents=True)
+    (tmp_path / "owner" / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"lacks adapter_model\.safetensors: copy"):
+        fetch_repo("owner/adapter", COMMIT, cache, tmp_path)
 
 
 def test_a_repository_that_is_here_needs_no_hub(fake_hub, cache):
