@@ -4,6 +4,7 @@ import json
 import socket
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -175,6 +176,19 @@ def test_a_hub_that_cannot_be_reached_is_one_line_that_names_another_way(model, 
     monkeypatch.setattr("pipeline.capability.model._quiet", lambda offline: __import__("contextlib").nullcontext())
     with pytest.raises(UserError, match="capability=builtin") as caught:
         ask(model, Task("arc", "arc_easy", "acc", {"dataset_path": "nobody/knows-this"}), limit=2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [httpx2.ReadTimeout("the read\ntimed out"), ConnectionError("no way"), TimeoutError()]
+)
+def test_a_hub_that_fails_is_told_from_a_task_that_is_wrong(error, model, monkeypatch):
+    def load(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("lm_eval.tasks.TaskManager.load", load)
+    with pytest.raises(UserError, match="needs the hub, which cannot be reached") as caught:
+        ask(model, Task("arc", "arc_easy", "acc", {}), limit=2)
     assert "\n" not in str(caught.value)
 
 

@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from torch.testing import assert_close
-from transformers import Llama4Config, Llama4ForConditionalGeneration
+from transformers import AutoConfig, AutoModelForCausalLM, Llama4Config, Llama4ForConditionalGeneration
 
 from pipeline.config.compose import family
 from pipeline.errors import UserError
 from pipeline.judges.formats.formats import FORMATS
+from pipeline.judges.model.adapter import add_adapter
 from pipeline.judges.model.classifier import load
 from pipeline.judges.model.classify import choice_probabilities, classify, encode, rendered
 from pipeline.model.loading import random_model
@@ -118,6 +119,7 @@ def adapter(folders, tmp_path_factory):
         tensors[f"base_model.model.{path}.lora_B.weight"] = torch.randn(out, 4, generator=generator)
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", "modules_to_save": None}
+    config["target_modules"] = [key.split(".lora_A")[0].removeprefix("base_model.model.") for key in tensors][::2]
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
@@ -281,6 +283,97 @@ def test_an_adapter_adds_its_product_to_the_weights(opened, folders, adapter):
     assert_close(choice_probabilities(opened("strongreject"), rows), after, atol=1e-8, rtol=1e-3)
 
 
+ADAPTED = {
+    "plain": {},
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True, "init_lora_weights": "gaussian"},
+    "biases": {"bias": "all"},
+    "its own biases": {"bias": "lora_only"},
+    "a bias of its own": {"lora_bias": True, "target_modules": ["q_proj"]},
+    "ranks": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"down_proj": 3}},
+    "whole modules": {"modules_to_save": ["lm_head", "input_layernorm"]},
+    "one layer": {"layers_to_transform": [1]},
+    "all": {"target_modules": "all-linear"},
+}
+
+
+@pytest.fixture(scope="module")
+def biased(tmp_path_factory):
+    """A tiny model whose attention has biases."""
+    folder, tiny = tmp_path_factory.mktemp("qwen2"), family("qwen2").tiny
+    random_model.write_random_model(folder, tiny["model_type"], 0, tiny["options"])
+    return folder
+
+
+def saved_by_peft(folder, out, **options):
+    """Logits of the model under an adapter that is not merged, and whose files are in `out`; and without it."""
+    from peft import LoraConfig, get_peft_model
+
+    hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    before = hf(IDS).logits
+    config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "down_proj"], **options})
+    adapted, generator = get_peft_model(hf, config).eval(), torch.Generator().manual_seed(3)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+    adapted.save_pretrained(out, save_embedding_layers=False)
+    return adapted(IDS).logits, before
+
+
+IDS = torch.arange(18).reshape(2, 9) + 40
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", ADAPTED.values(), ids=ADAPTED)
+def test_what_is_merged_is_what_peft_runs(options, biased, tmp_path, monkeypatch):
+    expected, before = saved_by_peft(biased, tmp_path, **options)
+    hf = AutoModelForCausalLM.from_pretrained(biased, dtype=torch.float32).eval()
+    names = [name for name, _ in hf.named_parameters(remove_duplicate=False)]
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("an adapter is read from its folder alone"))
+    add_adapter("strongreject", hf, tmp_path)
+    assert (expected - before).abs().max() > 1
+    assert_close(hf(IDS).logits, expected, atol=2e-4, rtol=1e-4)
+    assert [name for name, _ in hf.named_parameters(remove_duplicate=False)] == names
+
+
+@torch.no_grad()
+def test_a_merged_weight_is_summed_in_float32_and_rounded_once(biased, tmp_path):
+    saved_by_peft(biased, tmp_path)
+    plain, merged = (AutoModelForCausalLM.from_pretrained(biased, dtype=torch.bfloat16) for _ in range(2))
+    add_adapter("strongreject", merged, tmp_path)
+    tensors, changed = load_file(tmp_path / "adapter_model.safetensors"), 0
+    for (name, weight), after in zip(plain.named_parameters(), merged.parameters(), strict=True):
+        path = f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{path}.lora_A.weight" in tensors:
+            update = tensors[f"{path}.lora_B.weight"] @ tensors[f"{path}.lora_A.weight"]
+            weight, changed = (weight.float() + 2 * update).bfloat16(), changed + 1
+        assert after.dtype == torch.bfloat16
+        assert torch.equal(weight, after), name
+    assert changed == 8
+
+
+@torch.no_grad()
+def test_an_adapter_of_tied_weights_is_refused(folders, tmp_path):
+    hf = AutoModelForCausalLM.from_pretrained(folders["gemma2"])
+    assert hf.get_input_embeddings().weight is hf.get_output_embeddings().weight
+    saved_by_peft(folders["gemma2"], tmp_path, target_modules=["embed_tokens"])
+    with pytest.raises(UserError, match="changes weights that stand in two places"):
+        add_adapter("strongreject", hf, tmp_path)
+
+
+def test_an_adapter_needs_room_and_peft_and_no_pickle(folders, adapter, tmp_path, monkeypatch):
+    with torch.device("meta"):
+        hf = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folders["gemma"]))
+    with pytest.raises(UserError, match="does not fit into memory"):
+        add_adapter("strongreject", hf, adapter)
+    shutil.copy(adapter / "adapter_config.json", tmp_path)
+    torch.save(load_file(adapter / "adapter_model.safetensors"), tmp_path / "adapter_model.bin")
+    assert "no readable adapter" in refused("strongreject", folders["gemma"], tmp_path)
+    monkeypatch.setattr("pipeline.judges.model.adapter.find_spec", lambda name: None)
+    message = "is an adapter, which needs peft: pip install 'refusal-direction[adapter]'"
+    assert message in refused("strongreject", folders["gemma"], adapter)
+
+
 def one_line(caught):
     text = str(caught.value)
     assert "\n" not in text
@@ -320,10 +413,18 @@ def test_a_folder_that_is_not_the_judges_is_refused_in_one_line(folders, adapter
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"use_dora": True}, "no plain low-rank update (use_dora)"),
-        ({"peft_type": "IA3"}, "no plain low-rank update"),
-        ({"bias": "all"}, "no plain low-rank update"),
-        ({"modules_to_save": ["lm_head"]}, "(modules_to_save)"),
+        ({"peft_type": "IA3"}, "no low-rank update that can be merged"),
+        ({"lora_alpha": None}, "its peft_type or lora_alpha"),
+        ({"init_lora_weights": "pissa"}, "(init_lora_weights)"),
+        ({"layer_replication": [[0, 1], [0, 1]]}, "(layer_replication)"),
+        ({"alora_invocation_tokens": [1]}, "(alora_invocation_tokens)"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, "(megatron_config, megatron_core)"),
+        ({"of_a_later_version": 1}, "(of_a_later_version)"),
+        ({"use_dora": True}, "does not fit the model at"),
+        ({"r": 2}, "does not fit the model at"),
+        ({"r": "four"}, "does not fit the model"),
+        ({"target_modules": ["nothing"]}, "does not fit the model"),
+        ({"modules_to_save": ["lm_head"]}, "does not fit the model at base_model.model.lm_head"),
     ],
 )
 def test_an_adapter_that_does_more_is_refused(folders, adapter, tmp_path, change, message):
@@ -345,4 +446,4 @@ def test_an_adapter_of_another_model_is_refused(folders, adapter, tmp_path):
         save_file(change, tmp_path / "adapter_model.safetensors")
         assert "does not fit the model at" in refused("strongreject", folders["gemma"], tmp_path)
     save_file({"embed": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
-    assert "no plain low-rank update (embed)" in refused("strongreject", folders["gemma"], tmp_path)
+    assert "does not fit the model at" in refused("strongreject", folders["gemma"], tmp_path)

@@ -16,8 +16,8 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-import openai
 import pytest
+from tenacity import wait_none
 
 from pipeline.artifacts.resume import key, unfinished
 from pipeline.disk import files
@@ -26,6 +26,7 @@ from pipeline.judges.endpoint.client import Endpoint, Pace, Style
 from pipeline.judges.endpoint.endpoint import Judgement, Template, judge_rows, made_by
 from pipeline.names import LABELS
 from pipeline.results.verdict import Verdict
+from pipeline.sources import retries
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-secret-0123456789"
@@ -150,7 +151,7 @@ def server(monkeypatch):
     for name in [name for name in os.environ if name.lower().endswith("_proxy") or name.startswith("OPENAI_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(retries, "BACKOFF", wait_none())
     with Server() as running:
         threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield running
@@ -381,7 +382,7 @@ def test_the_key_is_sent_and_stands_nowhere(server, tmp_path, caplog, capfd):
     assert judgements[0].reason == "I saw Bearer [key]"
     said = [caplog.text, *capfd.readouterr(), *traceback.format_exception(caught.value), repr(judgements)]
     said += [repr(endpoint_at(server.url)), *(path.read_text() for path in tmp_path.rglob("*") if path.is_file())]
-    assert "Retrying request" in caplog.text, "the client's log is on"
+    assert "Sending HTTP Request" in caplog.text, "the client's log is on"
     assert not [text for text in said if "secret" in text]
     assert caught.value.__context__ is None
 

@@ -22,7 +22,7 @@ from tenacity import wait_none
 from pipeline import progress
 from pipeline.disk import locks
 from pipeline.errors import UserError
-from pipeline.sources import Artefact, fetch, fetch_repo, https, hub, wheel
+from pipeline.sources import Artefact, fetch, fetch_repo, https, hub, retries, wheel
 from pipeline.sources.places import HubFile, LocalFile, Url, WheelMember, WheelParts, parse
 
 BODY = bytes(range(256)) * 4000
@@ -31,6 +31,8 @@ COMMIT = "a" * 40
 NOWHERE = "http://127.0.0.1:9"  # the discard port, which refuses connections
 FILES = {
     "config.json": b"{}",
+    "adapter_config.json": b"{}",
+    "adapter_model.safetensors": BODY,
     "tokenizer.json": b"{}",
     "tokenizer_config.json": b"{}",
     "model.safetensors.index.json": json.dumps(
@@ -70,6 +72,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.refuse(500)
             case ["busy"] if count < 3:
                 self.refuse(503)
+            case ["later"] if count == 1:
+                self.refuse(429, Retry_After="11")
             case ["wrong"]:
                 self.body(BODY[::-1])
             case ["drop"]:
@@ -100,18 +104,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body[start:] if length is None else body[start : start + length])
 
-    def refuse(self, status, code=None):
+    def refuse(self, status, code=None, **headers):
         self.send_response(status)
-        if code:
-            self.send_header("X-Error-Code", code)
+        for name, value in ({"X-Error-Code": code} if code else headers).items():
+            self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def hub(self, repo, file):
-        """Repository `sharded` has FILES, `torn` lacks a shard of its index, `gated` and any other are refused."""
-        if repo not in ("sharded", "torn"):
+        """Repository `sharded` has FILES but what is of an adapter, `torn` lacks a shard, `adapter` has the adapter.
+
+        `gated` and any other are refused.
+        """
+        if repo not in ("sharded", "torn", "adapter"):
             return self.refuse(403 if repo == "gated" else 401, "GatedRepo" if repo == "gated" else "RepoNotFound")
-        files = {name: data for name, data in FILES.items() if (repo, name) != ("torn", "m-2.safetensors")}
+        files = {name: data for name, data in FILES.items() if name.startswith("adapter") == (repo == "adapter")}
+        if repo == "torn":
+            del files["m-2.safetensors"]
         if self.path.startswith("/api"):
             tree = [{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()]
             return self.body(json.dumps(tree).encode(), Content_Type="application/json")
@@ -394,6 +403,16 @@ def test_a_busy_server_is_asked_again_and_a_failing_one_given_up(server, cache):
     assert len(Handler.requests) == https.ATTEMPTS
 
 
+def test_a_server_that_says_when_is_asked_then_and_the_user_is_told(server, cache, monkeypatch, capsys):
+    slept: list[float] = []
+    monkeypatch.setattr(https, "WAIT", retries.wait)
+    monkeypatch.setattr("tenacity.nap.time.sleep", slept.append)
+    monkeypatch.setattr("pipeline.progress._listener.note", lambda text: print(text))
+    assert fetch(artefact(f"{server}/later"), cache).read_bytes() == BODY
+    assert slept == [11]
+    assert "the server answered 429 and is asked again in 11 s" in capsys.readouterr().out
+
+
 def test_an_absent_file_is_asked_for_once(server, cache):
     failure(f"{server}/missing", cache=cache)
     assert len(Handler.requests) == 1
@@ -559,6 +578,15 @@ def test_a_sharded_repository_comes_without_pickle_code_or_copies(fake_hub, cach
         "tokenizer_config.json",
     ]
     assert (folder / "m-2.safetensors").read_bytes() == BODY[::-1]
+
+
+def test_an_adapter_comes_whole(fake_hub, cache, tmp_path):
+    folder = fetch_repo("owner/adapter", COMMIT, cache)
+    assert sorted(path.name for path in folder.rglob("*")) == ["adapter_config.json", "adapter_model.safetensors"]
+    (tmp_path / "owner" / "adapter").mkdir(parents=True)
+    (tmp_path / "owner" / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"lacks adapter_model\.safetensors: copy"):
+        fetch_repo("owner/adapter", COMMIT, cache, tmp_path)
 
 
 def test_a_repository_that_is_here_needs_no_hub(fake_hub, cache):

@@ -201,6 +201,32 @@ def test_too_little_disk_is_refused_before_anything_is_written(tmp_path, directi
     assert list((tmp_path / "export").iterdir()) == []
 
 
+def test_a_tensor_of_a_file_that_was_cut_since_is_refused(tmp_path):
+    file = tmp_path / checkpoint.SINGLE
+    save_file({"w": torch.arange(6.0)}, file)
+    opened = checkpoint.open_checkpoint(tmp_path)
+    assert torch.equal(opened.read("w"), torch.arange(6.0))
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(UserError, match="cannot be read"):
+        opened.read("w")
+
+
+def test_tensors_lie_where_the_header_says_whatever_their_type(tmp_path):
+    """Two of six bits and four take whole bytes together; types without a name in torch have a place too."""
+    rows = [("F6_E2M3", [4], 3), ("F4", [2], 1), ("F8_E5M2FNUZ", [2], 2), ("BOOL", [3], 3), ("C64", [1], 8)]
+    rows += [("F32", [0, 2], 0), ("BF16", [], 2)]
+    header, at = {}, 0
+    for number, (dtype, shape, size) in enumerate(rows):
+        header[f"z{-number}"] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at := at + size]}
+    text = json.dumps(header).encode()
+    (tmp_path / checkpoint.SINGLE).write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
+    places = checkpoint.open_checkpoint(tmp_path).tensors
+    for name, row in header.items():
+        place = places[name]
+        assert [place.start - 8 - len(text), place.end - 8 - len(text)] == row["data_offsets"], name
+        assert (place.dtype, list(place.shape)) == (row["dtype"], row["shape"])
+
+
 def missing_shard(folder):
     sorted(folder.glob("*.safetensors"))[1].unlink()
 

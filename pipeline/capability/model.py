@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import datasets
-import httpx
+import httpx2
 import numpy as np
 from lm_eval.api.model import CacheHook
 from lm_eval.evaluator import evaluate
@@ -28,7 +28,7 @@ GROUP = "capability"
 # With rows of our own there is one split and nothing to draw examples from.
 ONE_SPLIT = {"training_split": None, "validation_split": None, "test_split": "test", "fewshot_split": None}
 Base: Any = HFLM  # its decorator hides its type
-UNREACHABLE = (ConnectionError, TimeoutError, httpx.HTTPError)
+UNREACHABLE = (ConnectionError, TimeoutError, httpx2.HTTPError)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Checkpoints of safetensors files: read by their headers, rewritten tensor by tensor.
+"""Checkpoints of safetensors files: read by the library, rewritten tensor by tensor.
 
-The format (one JSON header, then the tensors' bytes) is read and written here because the library
-needs every tensor of a file in memory to write it.
+The format (one JSON header, then the tensors' bytes) is written here because the library needs every tensor of a file
+in memory to write it.
 """
 
 import hashlib
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.disk import files, headers
 from pipeline.disk.files import SUMS
 from pipeline.disk.headers import AGAIN, INDEX, SINGLE, Stored
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 
 FINISHED = ".finished.json"
 # What travels with weights: configuration, tokenizer, template, generation settings. Never code or other weights.
@@ -40,20 +41,18 @@ class Checkpoint:
     sharded: bool
 
     def read(self, name: str) -> Tensor:
-        """One tensor. Raises UserError for a type that holds no plain floating-point numbers."""
+        """One tensor. Raises UserError for a type that holds no plain floating-point numbers, and a damaged file."""
         stored = self.tensors[name]
         if stored.dtype not in DTYPES:
             raise UserError(
                 f"{self.folder / stored.file} stores '{name}' as {stored.dtype}, packed or quantised: "
                 "export from the model's full-precision repository"
             )
-        buffer = bytearray(stored.n_bytes)
-        with (self.folder / stored.file).open("rb") as stream:
-            stream.seek(stored.start)
-            stream.readinto(buffer)
-        if not buffer:
-            return torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
-        return torch.frombuffer(buffer, dtype=DTYPES[stored.dtype]).reshape(stored.shape)
+        try:
+            with safe_open(self.folder / stored.file, framework="pt", backend="pread") as opened:
+                return opened.get_tensor(name)
+        except (OSError, SafetensorError) as error:  # it changed since its header was read
+            raise UserError(f"{self.folder / stored.file} cannot be read ({first_line(error)}): {AGAIN}") from None
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -91,5 +91,5 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)  # a box is drawn for it
-    for name in ("transformers", "nnsight", "huggingface_hub", "httpx"):
+    for name in ("transformers", "nnsight", "huggingface_hub", "httpx2", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)

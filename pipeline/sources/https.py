@@ -4,18 +4,18 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
-import httpx
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+import httpx2
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from pipeline.progress import download_bar
+from pipeline.progress import download_bar, note
+from pipeline.sources import retries
 from pipeline.sources.bounded_http import Bounds, bounded
 from pipeline.sources.places import PlaceError
 
 ATTEMPTS = 5
-WAIT = wait_exponential(multiplier=0.5, max=8)
-TIMEOUT = httpx.Timeout(30, connect=8)
-# The server is busy or failing, not refusing.
-PASSING = {408, 425, 429, 500, 502, 503, 504}
+WAIT = retries.wait
+TOLD_S = 10  # a longer pause is told
+TIMEOUT = httpx2.Timeout(30, connect=8)
 # An attempt that brought this many bytes has earned the next one a full set of retries.
 PROGRESS = 1 << 20
 # Slower than this, a server is taken for one that never ends.
@@ -24,7 +24,11 @@ LARGEST, LARGEST_UNSAID = 1 << 38, 1 << 32  # bytes of a body, and of one whose 
 
 
 class TryAgain(PlaceError):
-    """A failure that may pass."""
+    """A failure that may pass; `response`: the answer that failed, if there was one."""
+
+    def __init__(self, reason: str, response: httpx2.Response | None = None):
+        super().__init__(reason)
+        self.response = response
 
 
 def download(address: str, partial: Path, name: str) -> None:
@@ -33,10 +37,19 @@ def download(address: str, partial: Path, name: str) -> None:
     Raises PlaceError when the server refuses, sends more than it said or than fits, or fails ATTEMPTS times in a row
     without progress; one that is slower than BOUNDS allow fails.
     """
+
+    def tell(state: RetryCallState) -> None:
+        if state.outcome and state.upcoming_sleep > TOLD_S:
+            note(f"{name}: {state.outcome.exception()} and is asked again in {state.upcoming_sleep:.0f} s")
+
     retrying = Retrying(
-        stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry_if_exception_type(TryAgain), reraise=True
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=WAIT,
+        retry=retry_if_exception_type(TryAgain),
+        before_sleep=tell,
+        reraise=True,
     )
-    with bounded(httpx.Client(follow_redirects=True, timeout=TIMEOUT), BOUNDS) as client:
+    with bounded(httpx2.Client(follow_redirects=True, timeout=TIMEOUT), BOUNDS) as client:
         transfer = Transfer(client, address, partial, name)
         while not retrying(transfer.attempt):
             pass
@@ -45,7 +58,7 @@ def download(address: str, partial: Path, name: str) -> None:
 class Transfer:
     """One body on its way into one file, in as many requests as it takes."""
 
-    def __init__(self, client: httpx.Client, address: str, partial: Path, name: str):
+    def __init__(self, client: httpx2.Client, address: str, partial: Path, name: str):
         self.client, self.address, self.partial, self.name = client, address, partial, name
         self.version: tuple[str | None, int | None] | None = None
 
@@ -58,17 +71,18 @@ class Transfer:
         try:
             self._receive(before)
             return True
-        except httpx.HTTPStatusError as error:
+        except httpx2.HTTPStatusError as error:
             status = error.response.status_code
             if status == 416:
                 self._restart("there is nothing to resume")
-            kind = TryAgain if status in PASSING else PlaceError
-            raise kind(f"the server answered {status}") from None
-        except httpx.TransportError as error:
+            reason = f"the server answered {status}"
+            passes = retries.may_pass(error.response)
+            raise (TryAgain(reason, error.response) if passes else PlaceError(reason)) from None
+        except httpx2.TransportError as error:
             if self._size() - before >= PROGRESS:
                 return False
             raise TryAgain(_reason(error)) from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise PlaceError(str(error) or type(error).__name__) from None
 
     def _receive(self, done: int) -> None:
@@ -114,7 +128,7 @@ class Transfer:
         return self.partial.stat().st_size if self.partial.exists() else 0
 
 
-def _extent(response: httpx.Response) -> tuple[int | None, int | None]:
+def _extent(response: httpx2.Response) -> tuple[int | None, int | None]:
     """First byte of the answer and size of the whole body, as far as the server tells."""
     if response.status_code == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
@@ -125,12 +139,12 @@ def _extent(response: httpx.Response) -> tuple[int | None, int | None]:
     return 0, int(length) if length and length.isdecimal() and "Content-Encoding" not in response.headers else None
 
 
-def _reason(error: httpx.TransportError) -> str:
+def _reason(error: httpx2.TransportError) -> str:
     text = str(error)
     if "CERTIFICATE" in text:
         return "its certificate is not trusted"
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpx2.TimeoutException):
         return "timed out"
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, httpx2.ConnectError):
         return "no connection"
     return text or type(error).__name__

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,7 @@ WANTED = [
     "*.safetensors",
     "*.safetensors.index.json",
     "config.json",
+    "adapter_config.json",
     "generation_config.json",
     "tokenizer*",
     "vocab*",
@@ -117,7 +118,12 @@ def _reach() -> None:
 
 
 def complete(folder: Path, remedy: str) -> Path:
-    """The folder itself, when it has a config.json and all the weights. Raises UserError otherwise."""
+    """The folder itself, when it has a configuration, a model's or an adapter's, and all the weights.
+
+    Raises UserError otherwise.
+    """
+    if (folder / "adapter_config.json").exists():
+        return _holding(folder, {"adapter_config.json", "adapter_model.safetensors"}, remedy)
     index = folder / "model.safetensors.index.json"
     try:
         shards = read_object(index)["weight_map"].values() if index.exists() else ["model.safetensors"]
@@ -125,8 +131,11 @@ def complete(folder: Path, remedy: str) -> Path:
         raise UserError(f"{index} is not an index of weights: {remedy}") from None
     if not all(isinstance(name, str) and name == Path(name).name for name in shards):
         raise UserError(f"{index} names a file that is not in its folder: {remedy}")
-    missing = [name for name in sorted({"config.json", *shards}) if not (folder / name).is_file()]
-    if missing:
+    return _holding(folder, {"config.json", *shards}, remedy)
+
+
+def _holding(folder: Path, names: Collection[str], remedy: str) -> Path:
+    if missing := [name for name in sorted(names) if not (folder / name).is_file()]:
         raise UserError(f"{folder} lacks {', '.join(missing)}: {remedy}")
     return folder
 

@@ -9,13 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from pipeline.errors import UserError
 from pipeline.judges.formats.reading import Answer
+from pipeline.sources import retries
 from pipeline.sources.bounded_http import Bounds, bounded
 
 Question = Sequence[Mapping[str, Any]] | str
@@ -110,7 +112,7 @@ class Pace:
 
 
 class Client:
-    """Asks one endpoint, from any number of threads. Retries, backoff and Retry-After are the openai client's."""
+    """Asks one endpoint, from any number of threads; what may pass is asked again as in downloads."""
 
     def __init__(self, endpoint: Endpoint, style: Style, max_tokens: int, choices: Sequence[str] = ()):
         """With `choices`, an answer is the probability of each as the next token. Raises UserError without the key."""
@@ -118,6 +120,12 @@ class Client:
         self.max_tokens = 1 if choices else max_tokens
         self._key = endpoint.key()
         self._refusal: Reply | None = None
+        self._retrying = Retrying(
+            stop=stop_after_attempt(1 + endpoint.max_retries),
+            wait=retries.wait,
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+        )
         pace = Pace(endpoint.requests_per_minute)
         # Said outright, so that no key or organisation that the environment holds for another server goes along.
         self._headers = {
@@ -129,7 +137,7 @@ class Client:
             api_key=self._key or "none",
             base_url=endpoint.base_url,
             timeout=endpoint.timeout_s,
-            max_retries=endpoint.max_retries,
+            max_retries=0,
             # A hook sees every request, retries too.
             http_client=bounded(
                 openai.DefaultHttpxClient(event_hooks={"request": [lambda _: pace.wait()]}),
@@ -137,7 +145,7 @@ class Client:
             ),
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Client":
         """Ready to ask."""
         return self
 
@@ -153,7 +161,7 @@ class Client:
         if self._refusal:
             return self._refusal
         try:
-            body = self._send(question)
+            body = self._retrying(self._send, question)
         except openai.APIStatusError as error:
             return self._refused(error)
         except openai.APITimeoutError:
@@ -197,6 +205,12 @@ class Client:
         said = error.body.get("message") if isinstance(error.body, dict) else None
         words = f": {self.shown(said)}" if isinstance(said, str) else ""
         return Reply(None, f"no answer: the server answered {status}{words}")
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, openai.APIStatusError):
+        return retries.may_pass(error.response)
+    return isinstance(error, openai.APIConnectionError)
 
 
 def _is_plain(base_url: str) -> bool:

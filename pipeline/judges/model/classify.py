@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import GenerationConfig
 
 from pipeline.errors import UserError
 from pipeline.judges.formats.formats import Prompt, Turn
@@ -15,8 +14,8 @@ from pipeline.judges.formats.reading import Answer
 from pipeline.judges.model.classifier import Classifier
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.chat import chat
+from pipeline.model.generation import library
 from pipeline.model.passes.ticking import Advance, blocks_of, exactly, silent, ticking, ticking_all
-from pipeline.model.sites import input_device
 from pipeline.results.verdict import Verdict
 
 
@@ -135,21 +134,6 @@ def choice_probabilities(judge: Classifier, prompts: Sequence[list[int]]) -> Flo
 
 def _texts(judge: Classifier, prompts: Sequence[list[int]]) -> list[str]:
     """Greedy answers; positions count from the mask, so that padding changes nothing."""
-    padded, device = chat.pad_left(prompts, judge.pad_id), input_device(judge.hf)
-    declared: Any = getattr(judge.hf.generation_config, "eos_token_id", None)
-    own: Any = judge.tokenizer.eos_token_id
-    stops = {*(declared if isinstance(declared, list) else [declared]), own} - {None}
-    out = judge.hf.generate(  # type: ignore[operator]
-        input_ids=padded.input_ids.to(device),
-        attention_mask=padded.attention_mask.to(device),
-        # A fresh config: sampling and length settings that ship with a model must not apply.
-        generation_config=GenerationConfig(
-            do_sample=False,
-            max_new_tokens=judge.form.max_new_tokens,
-            pad_token_id=judge.pad_id,
-            eos_token_id=sorted(stops),
-            bos_token_id=judge.tokenizer.bos_token_id,
-        ),
-    )
-    new = out[:, padded.input_ids.shape[1] :].tolist()
-    return [chat.decode(judge.tokenizer, tokens, skip_special=True) for tokens in new]
+    padded = chat.pad_left(prompts, judge.pad_id)
+    rows = library.generate(judge.hf, judge.tokenizer, padded, judge.pad_id, judge.form.max_new_tokens)
+    return [chat.decode(judge.tokenizer, tokens, skip_special=True) for tokens in rows]

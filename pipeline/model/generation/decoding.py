@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import Cache, GenerationConfig
+from transformers import Cache
 
 from pipeline.model.batching import length_sorted_batches
 from pipeline.model.chat import chat
-from pipeline.model.generation import kvcache
+from pipeline.model.generation import kvcache, library
 from pipeline.model.loading.loading import ChatModel
 from pipeline.model.passes.rowwise import Rows
 from pipeline.model.passes.ticking import Advance, exactly, n_tokens, silent, ticking, ticking_all
@@ -21,10 +21,7 @@ Answer = tuple[tuple[int, ...], bool]
 
 def stop_tokens(model: ChatModel) -> set[int]:
     """Tokens that end an answer: those the model declares, and the tokenizer's own."""
-    declared = getattr(model.hf.generation_config, "eos_token_id", None)
-    stops = set(declared if isinstance(declared, list) else [declared])
-    stops.add(model.tokenizer.eos_token_id)  # type: ignore[arg-type]
-    return {int(token) for token in stops if token is not None}
+    return library.stop_tokens(model.hf, model.tokenizer)
 
 
 def n_silent(model: ChatModel, logits: Float[Tensor, "prompt d_vocab"]) -> int:
@@ -43,19 +40,8 @@ def by_library(
     padded = chat.pad_left(prompts, model.pad_id, extra=padding)
     stops = stop_tokens(model)
     with ticking_all(model.sites.blocks, n_tokens(prompts) + answer_tokens(len(prompts), max_new_tokens), progress):
-        out = model.hf.generate(  # type: ignore[operator]
-            input_ids=padded.input_ids.to(model.device),
-            attention_mask=padded.attention_mask.to(model.device),
-            # A fresh config: sampling and length settings that ship with a model must not apply.
-            generation_config=GenerationConfig(
-                do_sample=False,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=model.pad_id,
-                eos_token_id=sorted(stops) or None,
-                bos_token_id=model.tokenizer.bos_token_id,
-            ),
-        )
-    return [_until_stop(row[padded.input_ids.shape[1] :].tolist(), stops) for row in out.cpu()]
+        rows = library.generate(model.hf, model.tokenizer, padded, model.pad_id, max_new_tokens)
+    return [_until_stop(row, stops) for row in rows]
 
 
 def answer_tokens(n_rows: int, max_new_tokens: int) -> float:
