@@ -82,7 +82,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """With `-k cases`: the table of cases, what a user sees, and whether it is so."""
     if "cases" not in (config.option.keyword or ""):
         return
-    from tests.refused import every
+    from tests.helpers.refused import every
 
     outcomes = {
         report.nodeid.rpartition("::")[2]: outcome
