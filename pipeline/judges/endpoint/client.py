@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
@@ -137,7 +137,7 @@ class Client:
             ),
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Client":
         """Ready to ask."""
         return self
 
