@@ -1,10 +1,13 @@
 """Configuration: every model and preset composes, and each mistake is one clear line."""
 
+import functools
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.config.compose import compose
 from pipeline.config.params import Run, overrides_for, read_params, recorded_runs
@@ -17,11 +20,25 @@ MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@functools.cache
+def composed(model: str, profile: str = "standard") -> Any:
+    """A model's configuration, made once: no test changes it."""
+    return compose(model, profile, [])
+
+
+@pytest.mark.parametrize(
+    ("model", "profile"), [*((model, "standard") for model in MODELS), *(("tiny", profile) for profile in PROFILES)]
+)
+def test_every_model_and_every_profile_composes(model, profile):
+    assert composed(model, profile).model.name == model
+
+
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_model_and_profile_composes(model, profile):
-    config = compose(model, profile, [])
-    assert config.model.name == model
+def test_a_profile_says_nothing_of_the_model(profile):
+    """So that each file composes once, and not every pair."""
+    values = yaml.safe_load((CONF / "profile" / f"{profile}.yaml").read_text())
+    groups = [group for entry in values.pop("defaults", []) for group in entry]
+    assert not [key for key in (*values, *groups) if re.search(r"\b(model|family|reader)\b", key)]
 
 
 def test_model_files_are_at_most_ten_lines_and_name_pinned_bytes():
@@ -170,18 +187,18 @@ def test_every_value_in_conf_has_a_line_of_meaning():
 def test_limits_and_references_reach_the_configuration():
     limits = compose("tiny", "smoke", ["+memory.limits.gpu0=20", "+memory.limits.cpu=64"]).memory.limits
     assert dict(limits) == {"gpu0": 20.0, "cpu": 64.0}
-    reference = compose("llama_3_8b", "standard", []).model.reference
+    reference = composed("llama_3_8b").model.reference
     assert (reference.position, reference.layer) == (-5, 12)
 
 
 def test_the_papers_thirteen_models_are_there_with_its_choices():
-    referenced = [name for name in MODELS if compose(name, "standard", []).model.reference]
+    referenced = [name for name in MODELS if composed(name).model.reference]
     assert len(referenced) == 13
 
 
 def test_hub_models_are_pinned_to_a_commit():
     for name in MODELS:
-        source = compose(name, "standard", []).model.source
+        source = composed(name).model.source
         if source.kind == "hub":
             assert len(source.revision) == 40, name
             assert set(source.revision) <= set("0123456789abcdef"), name
