@@ -1,4 +1,4 @@
-"""Racing against measuring everything: on tables whose winner is known, and on the default model's own scores."""
+"""Racing against measuring everything, on tables whose winner is known."""
 
 import math
 from typing import Any
@@ -7,16 +7,10 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts import records, samples
-from pipeline.artifacts.layout import Layout
-from pipeline.disk import tensors
-from pipeline.maths import stability
-from pipeline.maths.racing import Prompts, lower_bound, race, shuffled
-from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, select, thresholds_for
+from pipeline.maths.racing import Prompts, lower_bound
+from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, select
 from pipeline.report.figures import claim as figures
-from tests.conftest import ROOT
-
-THRESHOLDS = Thresholds(kl=0.2, induce=-0.7, bypass=-0.7, max_layer=100)
-LEVEL = 0.05
+from tests.helpers.racing import LEVEL, THRESHOLDS, cut, raced, winner
 
 
 def draw(generator, n_candidates=40, n=32):
@@ -29,38 +23,6 @@ def draw(generator, n_candidates=40, n=32):
         kl = generator.lognormal(math.log(0.13) + 0.5 * generator.normal(), 1.0, n)
         table[-1, layer] = PromptScores(tuple(bypass.tolist()), tuple(induce.tolist()), tuple(kl.tolist()))
     return table
-
-
-class Measured:
-    """A table that counts what it is asked for."""
-
-    def __init__(self, table):
-        self.table, self.count = table, 0
-
-    def __call__(self, places, prompts):
-        self.count += len(places) * (len(prompts.harmful) + len(prompts.harmless))
-        return {place: cut(self.table[place], prompts) for place in places}
-
-
-def cut(scores, prompts):
-    return PromptScores(
-        tuple(scores.bypass[i] for i in prompts.harmful),
-        tuple(scores.induce[i] for i in prompts.harmless),
-        tuple(scores.kl[i] for i in prompts.harmless),
-    )
-
-
-def winner(scores, stopped, thresholds):
-    table = [samples.candidate_scores(place, row, stopped.get(place, "")) for place, row in scores.items()]
-    chosen = select(table, thresholds, "calibrated").chosen
-    return chosen and (chosen.position, chosen.layer)
-
-
-def raced(table, seed, thresholds=THRESHOLDS, level=LEVEL):
-    measured = Measured(table)
-    n_harmful, n_harmless = (len(getattr(next(iter(table.values())), name)) for name in ("bypass", "kl"))
-    found = race(list(table), shuffled(n_harmful, n_harmless, seed), measured, thresholds, level)
-    return found, measured.count / (len(table) * (n_harmful + n_harmless))
 
 
 def test_the_winner_is_that_of_the_exhaustive_sweep_as_often_as_stated_and_for_much_less():
@@ -124,41 +86,6 @@ def test_the_bound_is_below_the_mean_as_often_as_stated():
     generator = np.random.default_rng(0)
     below = [lower_bound(generator.normal(3, 2, 8).tolist(), 0.05) <= 3 for _ in range(4000)]
     assert np.mean(below) == pytest.approx(0.95, abs=0.015)
-
-
-@pytest.fixture(scope="module")
-def measured():
-    layout = Layout("qwen2_5_coder_0_5b", "quick", ROOT)
-    if not layout.prompt_scores.exists():
-        pytest.skip("the default model's scores are not here: dvc repro")
-    sweep = samples.read_sweep(layout.prompt_scores, tensors.read_metadata(layout.prompt_scores)["model"])
-    if any(row.stopped for row in records.read_scores(layout.scores)):
-        pytest.skip("the default model's scores are raced: select.race=false measures all")
-    return sweep, records.read_baselines(layout.baselines)[0]
-
-
-def limits(baselines):
-    return thresholds_for("calibrated", 24, kl=0.2, baselines=baselines)
-
-
-def test_the_default_models_winner_is_that_of_the_exhaustive_sweep_in_every_order(measured):
-    sweep, baselines = measured
-    table, thresholds = {p: scores for p, scores in sweep.candidates.items() if scores}, limits(baselines)
-    wins = stability.win_counts(
-        table,
-        sweep.harmful_metric,
-        sweep.harmless_metric,
-        lambda rows, drawn: select(rows, limits(drawn), "calibrated"),
-        300,
-        seed=0,
-    )
-    costs = []
-    for seed in range(20):
-        found, cost = raced(table, seed, thresholds)
-        assert winner(found.scores, found.stopped, thresholds) == winner(table, {}, thresholds) == (-1, 18)
-        assert sum(wins[place] for place in found.stopped) == 0, "stability keeps every candidate that ever wins"
-        costs.append(cost)
-    assert np.mean(costs) < 0.5
 
 
 def test_stopped_candidates_are_marked_in_the_table_and_drawn_as_such(tmp_path):

@@ -43,6 +43,7 @@ from pipeline.report.tables import suffix as suffix_tables
 from pipeline.results.metrics import as_record, of_record
 from tests.conftest import ROOT
 from tests.helpers.cases import Cases, fails, quietly
+from tests.helpers.committed import MODEL, committed
 
 cases = Cases("What is shown")
 
@@ -75,8 +76,7 @@ HOSTILE = (
 )
 # One text of everything at once, and a long one, for what takes long to draw.
 MIXED = (f"$x_{{ {ESCAPE}[31m{RTL}{ZERO_WIDTH}\n\ud800</script> | ` $", HOSTILE[-2])
-METRICS = sorted((ROOT / "outputs/eval").glob("*/standard/metrics.json"))[0]
-SUFFIX = sorted((ROOT / "outputs/suffix").glob("*/suffix.json"))[0]
+SUFFIX = ROOT / "outputs/suffix" / MODEL / "suffix.json"
 ORDINARY = ("Qwen2.5-Coder-0.5B-Instruct (Q4_K_M)", "Qwen/Qwen-1_8B-Chat", "harmful, baseline", "Qwen3-8B (thinking)")
 
 
@@ -108,7 +108,7 @@ def drawn(figure: Figure) -> list[str]:
 
 def hostile_metrics(text: str) -> dict[str, Any]:
     """Committed metrics in which every name and title from outside is this text."""
-    metrics = json.loads(METRICS.read_text(encoding="utf-8"))
+    metrics = json.loads(committed("standard").metrics.read_text(encoding="utf-8"))
     name = re.sub("[._@]", "-", text) or "empty"  # these separate the parts of a label
     renamed = json.dumps(metrics).replace("contrast-safe_", "SET_").replace("@safety_", "@SYSTEM_")
     quoted = json.dumps(name)[1:-1]
@@ -182,7 +182,7 @@ def _():
 
 @cases("X03", "the same in what the stability and the suffix of a run are drawn from", "figures, no traceback")
 def _():
-    stability = files.read_json(METRICS.with_name("stability.json"))
+    stability = files.read_json(committed("standard").metrics.with_name("stability.json"))
     record = files.read_json(SUFFIX)
     for text in MIXED:
         drawn(figures.stability_panels(stability, [text] * 5, text, plain(text)))
@@ -203,7 +203,10 @@ def _(tmp_path):
         path = tmp_path / "metrics.json"
         files.write_json(path, hostile_metrics(text))
         for name in ("stability", "invariance"):
-            files.write_json(path.with_name(f"{name}.json"), {**files.read_json(METRICS.with_name(f"{name}.json"))})
+            files.write_json(
+                path.with_name(f"{name}.json"),
+                {**files.read_json(committed("standard").metrics.with_name(f"{name}.json"))},
+            )
         shown = report.text(path)
         printable_lines(shown)
         assert len(shown) < 100_000, len(shown)
