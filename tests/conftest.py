@@ -3,7 +3,18 @@
 import beartype  # noqa: F401  (nnsight makes a later import of it fail)
 from jaxtyping import install_import_hook
 
-TENSORS = ("maths", "model", "capability", "export", "judges", "loss", "published", "suffix")
+TENSORS = (
+    "maths",
+    "model",
+    "capability",
+    "export",
+    "judges.maths",
+    "judges.model",
+    "judges.probe",
+    "loss",
+    "published",
+    "suffix",
+)
 install_import_hook([f"pipeline.{room}" for room in TENSORS], "beartype.beartype")
 
 import dataclasses

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import openai
@@ -137,7 +137,7 @@ class Client:
             ),
         )
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         """Ready to ask."""
         return self
 
