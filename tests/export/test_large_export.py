@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pipeline.config.schema import SourceConfig
 from pipeline.disk import checkpoint
 from pipeline.maths.directions import Direction
 from tests.conftest import ROOT
+from tests.helpers.stop import killed
 
 GIB = 2**30
 WIDTH, INNER, LAYERS, VOCABULARY, LAYERS_PER_SHARD = 2048, 5632, 28, 32000, 4
@@ -103,17 +103,12 @@ def test_a_killed_export_goes_on_ends_in_the_same_hashes_and_stays_small(folder,
     assert sum(shards.values()) > 2.9 * GIB
     bound = max(shards.values()) + GIB
 
-    process = start(command(tmp_path / "killed"))
-    while not (noted := list(tmp_path.glob(f".killed.partial-*/{checkpoint.FINISHED}"))):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    status, _, _ = finish(process)
-    assert status == -signal.SIGKILL
+    killed(command(tmp_path / "killed"), f"*/.killed.partial-*/.{checkpoint.FINISHED}.*", 2, cwd=ROOT)
+    [noted] = tmp_path.glob(f".killed.partial-*/{checkpoint.FINISHED}")
     assert not (tmp_path / "killed").exists()
-    done = json.loads(noted[0].read_text())
+    done = json.loads(noted.read_text())
     assert 0 < len(done) < len(shards)
-    written = {name: (noted[0].parent / name).stat().st_mtime_ns for name in done}
+    written = {name: (noted.parent / name).stat().st_mtime_ns for name in done}
 
     status, peak, error = finish(start(command(tmp_path / "killed")))
     assert status == 0, error

@@ -2,12 +2,9 @@
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -27,6 +24,7 @@ from pipeline.stages.export import export
 from pipeline.sweep.jobs import lean, prepare
 from tests.helpers.cases import refused
 from tests.helpers.graph import RUN, Project
+from tests.helpers.stop import killed
 from tests.helpers.tiny import store, tensors
 
 BEFORE = ("compose", "prompts", "engine", "refusal_tokens", "activations", "scores", "direction")
@@ -163,22 +161,16 @@ def test_a_proof_is_no_model(proof):
         model_folder(tiny_config("model.source.kind=folder", f"+model.source.path={proof}"))
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.2])
-def test_a_killed_export_ends_with_the_same_proof(project, whole, proof, seconds):
+@pytest.mark.parametrize("after", [1, 4])
+def test_a_killed_export_ends_with_the_same_proof(project, whole, proof, after):
     kept, partial = contents(proof), project.folder / "outputs/partial"
     shutil.rmtree(proof)
     command = [sys.executable, "-m", "pipeline.stages", "export", "--model", "tiny", "--run", RUN]
-    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
-    while not list(partial.glob("export-*")):
-        assert process.poll() is None
-        time.sleep(0.002)
-    time.sleep(seconds)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed(command, "*/outputs/partial/export-*/*", after, cwd=project.folder, stderr=subprocess.DEVNULL)
+    assert not proof.exists()
     for folder in partial.glob("export-*"):
         (folder / ".model.safetensors.torn").write_bytes(b"torn")
-    if not proof.exists():
-        project.stage("export")
+    project.stage("export")
     assert contents(proof) == kept
     assert not list(partial.iterdir())
 

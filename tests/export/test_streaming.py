@@ -3,10 +3,10 @@
 import json
 import shutil
 import struct
-import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -296,12 +296,16 @@ def test_the_command_writes_a_model_that_loads_with_its_coverage_and_card(tmp_pa
         command(folder, direction, tmp_path)
 
 
-def test_of_two_commands_that_write_one_folder_the_second_waits_and_says_that_it_is_there(tmp_path, direction):
+def test_of_two_commands_that_write_one_folder_the_second_waits_and_says_that_it_is_there(
+    tmp_path, direction, monkeypatch
+):
+    said = SimpleQueue()
+    monkeypatch.setattr(locks, "note", said.put)
     folder = source(tmp_path / "source")
     with ThreadPoolExecutor() as pool:
         with locks.only_writer(tmp_path / ".out.lock", "tests"):
             both = [pool.submit(command, folder, direction, tmp_path) for _ in range(2)]
-            time.sleep(2)
+            assert all("waiting for" in said.get(timeout=120) for _ in both)
             assert not any(one.done() for one in both)
             assert not (tmp_path / "out").exists()
             assert not list(tmp_path.glob(".out.partial*"))

@@ -1,18 +1,16 @@
 """The whole graph on the tiny model, through `dvc repro` itself."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
 
 from tests.conftest import ROOT
 from tests.helpers.graph import RUN, Project
+from tests.helpers.stop import killed
 
 STAGES = [name for name in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if name != "code"]
 
@@ -93,14 +91,10 @@ def test_killed_completions_resume_and_equal_an_uninterrupted_run(project):
     command = [sys.executable, "-m", "pipeline.stages", "completions", "--model", "tiny", "--run", RUN]
     folder, partial = project.at("models") / "completions", project.folder / "outputs/partial"
     shutil.rmtree(folder)
-    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
-    while len(list(partial.glob("completions-*.jsonl"))) < 3:
-        assert process.poll() is None, "finished before it could be interrupted"
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed(command, "*/outputs/partial/completions-*.jsonl", 9, cwd=project.folder, stderr=subprocess.DEVNULL)
     assert not folder.exists(), "nothing under the final name before all is done"
     unfinished = sorted(partial.glob("completions-*.jsonl"))
+    assert len(unfinished) > 1
     torn = unfinished[0].read_bytes()
     unfinished[0].write_bytes(torn[:-7])  # as if the last write had been cut short
     project.stage("completions")
@@ -118,16 +112,7 @@ def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(proje
     whole = path.read_bytes()
     path.unlink()
     command = [sys.executable, "-m", "pipeline.stages", "loss", "--model", "tiny", "--run", RUN]
-    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
-
-    def measured():
-        return [line for file in partial.glob("loss-*.jsonl") for line in file.read_bytes().splitlines()]
-
-    while len(measured()) < 3:
-        assert process.poll() is None, "finished before it could be interrupted"
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed(command, "*/outputs/partial/loss-*.jsonl", 3, cwd=project.folder, stderr=subprocess.DEVNULL)
     assert not path.exists(), "nothing under the final name before all is done"
     [unfinished] = partial.glob("loss-*.jsonl")
     unfinished.write_bytes(unfinished.read_bytes() + b'{"set": "plain_te')  # as if a write had been cut short
@@ -135,7 +120,7 @@ def test_a_killed_loss_keeps_what_it_measured_and_ends_with_the_same_bytes(proje
     shown = project.stage("loss").stderr
     assert path.read_bytes() == whole
     again = {key for key in before if f"loss: {key[0]}, {key[1]} " in shown}
-    assert again == set(), "measured once"
+    assert (len(before), again) == (3, set()), "measured once"
     assert "loss: own_completions, export " in shown
     assert not list(partial.glob("loss-*.jsonl"))
 
@@ -150,12 +135,7 @@ def test_killed_capability_goes_on_with_the_next_condition_and_writes_the_same_b
     assert (equal["n"], equal["different_answers"], equal["different_values"]) == (12, 0, 0)
     assert equal["difference_max"] < 1e-4 < equal["effect_max"]
     shutil.rmtree(folder)
-    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
-    while len(list(partial.glob("capability-*.jsonl"))) < 2:
-        assert process.poll() is None, "finished before it could be interrupted"
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed(command, "*/outputs/partial/capability-*.jsonl", 2, cwd=project.folder, stderr=subprocess.DEVNULL)
     assert not folder.exists()
     assert list(partial.glob("capability-*.jsonl"))
     again = project.stage("capability")

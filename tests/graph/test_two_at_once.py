@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 import yaml
 
 from pipeline.disk import locks
+from tests.helpers import stop
 from tests.helpers.graph import RUN, Project
 
 MADE_BY = {  # stages that keep what is unfinished: what they make
@@ -32,29 +33,32 @@ def project(tmp_path_factory):
 
 
 def start(project, name, *arguments):
-    """A process, and the file that has what it says."""
-    said = project.folder / f"said-{time.monotonic_ns()}.txt"
+    """A process whose output the test reads."""
+    command = [sys.executable, "-m", name, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **around(project))
+
+
+def stopped(project, pattern, name, *arguments):
+    """A process that has stopped before it opens such a file a second time, and the number of what has stopped."""
+    command = [sys.executable, "-m", name, *arguments]
+    return stop.stopped(command, pattern, 1, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **around(project))
+
+
+def around(project):
+    """A group of its own: what a process starts in turn is killed with it, where a test says so."""
     path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", name, *arguments]
-    with said.open("w") as out:  # a group of its own: what it starts in turn is killed with it, where a test says so
-        process = subprocess.Popen(
-            command, cwd=project.folder, env=environment, stdout=out, stderr=out, start_new_session=True
-        )
-    return process, said
+    return {"cwd": project.folder, "env": environment, "start_new_session": True}
 
 
-def until(condition, processes):
-    while not condition():
-        assert any(process.poll() is None for process, _ in processes), [said.read_text() for _, said in processes]
-        time.sleep(0.002)
-
-
-def kill(processes, how=os.kill):
-    for process, _ in processes:
-        how(process.pid, signal.SIGKILL)
-    for process, _ in processes:
-        process.wait()
+def hear(process, words):
+    """Read what a process says until it says this."""
+    said = []
+    for line in process.stdout:
+        if words in line:
+            return
+        said.append(line)
+    raise AssertionError(f"never said: {words}\n{''.join(said)}")
 
 
 def content(path):
@@ -67,15 +71,13 @@ def test_two_processes_on_one_stage_killed_leave_what_one_more_run_ends_as_alway
     made, partial = project.at("models") / MADE_BY[stage], project.folder / "outputs/partial"
     whole = content(made)
     shutil.rmtree(made) if made.is_dir() else made.unlink()
-    both = [start(project, "pipeline.stages", stage, "--model", "tiny", "--run", RUN) for _ in range(2)]
-
-    waits = [f"waiting for process {process.pid}, which runs stage {stage}" for process, _ in both]
-
-    def waiting():
-        return any(line in said.read_text() for line in waits for _, said in both)
-
-    until(lambda: waiting() and list(partial.glob(f"{stage}-*")), both)
-    kill(both)
+    command = ("pipeline.stages", stage, "--model", "tiny", "--run", RUN)
+    first, _ = stopped(project, f"*/outputs/partial/{stage}-*", *command)
+    second = start(project, *command)
+    hear(second, f"waiting for process {first.pid}, which runs stage {stage}")
+    assert list(partial.glob(f"{stage}-*"))
+    stop.kill(second)
+    stop.kill(first)
     assert not content(made), "nothing under the final name before all is done"
     project.stage(stage)
     assert content(made) == whole != {}
@@ -94,21 +96,21 @@ def test_a_second_run_of_the_graph_waits_and_one_after_both_were_killed_waits_fo
     made, running = project.at("models") / "scores", project.folder / "outputs/partial/scores.lock"
     whole = content(made)
     forget(project, "scores")
-    both = [start(project, "pipeline", "repro", "scores") for _ in range(2)]
-    waits = [f"waiting for process {process.pid}, which runs the graph here" for process, _ in both]
-    until(lambda: any(line in said.read_text() for line in waits for _, said in both), both)
-    until(lambda: running.exists() and running.read_text(), both)
-    stage = int(running.read_text())
-    os.kill(stage, signal.SIGSTOP)
+    first, stage = stopped(project, "*/outputs/partial/scores-*", "pipeline", "repro", "scores")
+    assert int(running.read_text()) == stage
+    second = start(project, "pipeline", "repro", "scores")
     try:
-        kill(both)
+        hear(second, f"waiting for process {first.pid}, which runs the graph here")
+        stop.kill(second)
+        stop.kill(first)
         (project.folder / ".dvc/tmp/rwlock").write_text('{"write": {')  # DVC was killed while it wrote it
         again = start(project, "pipeline", "repro", "scores")
-        until(lambda: f"waiting for process {stage}, which runs stage scores" in again[1].read_text(), [again])
-        assert again[0].poll() is None
+        hear(again, f"waiting for process {stage}, which runs stage scores")
+        assert again.poll() is None
     finally:
         os.kill(stage, signal.SIGCONT)
-    assert again[0].wait() == 0, again[1].read_text()
+    said, _ = again.communicate()
+    assert again.returncode == 0, said
     assert content(made) == whole != {}
     assert not list(running.parent.iterdir())
     third = project.module("pipeline", "repro", "scores").stdout
@@ -119,9 +121,9 @@ def test_the_second_of_two_runs_of_the_graph_finds_everything_done(project):
     whole = content(project.at("models"))
     forget(project, "direction")
     both = [start(project, "pipeline", "repro", "direction") for _ in range(2)]
-    assert [process.wait() for process, _ in both] == [0, 0], [said.read_text() for _, said in both]
-    ran = [said.read_text().count("Running stage 'direction@tiny-smoke'") for _, said in both]
-    assert sorted(ran) == [0, 1]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted(text.count("Running stage 'direction@tiny-smoke'") for text in said) == [0, 1]
     assert content(project.at("models")) == whole
 
 
@@ -130,20 +132,25 @@ def test_two_workspaces_fill_one_cache_folder_and_end_with_the_same_bytes_after_
     projects = [Project(tmp_path / name) for name in ("one", "two")]
     for each in projects:
         each.params(overrides=f"fetch.cache={cache}")
-    both = [start(each, "pipeline", "repro", "engine") for each in projects]
-    until(lambda: list(cache.glob("random/.*tmp-*/*")), both)
-    kill(both, os.killpg)
-    assert list(cache.glob("random/.*tmp-*"))
+    first, _ = stopped(projects[0], "*/cache/random/.*tmp-*/*", "pipeline", "repro", "engine")
+    second = start(projects[1], "pipeline", "repro", "engine")
+    hear(second, f"which makes {cache / 'random'}")
+    stop.kill(second, os.killpg)
+    stop.kill(first, os.killpg)
+    assert list(cache.glob("random/.*tmp-*/*"))
     again = [start(each, "pipeline", "repro", "engine") for each in projects]
-    assert [process.wait() for process, _ in again] == [0, 0], [said.read_text() for _, said in again]
+    said = [process.communicate()[0] for process in again]
+    assert [process.returncode for process in again] == [0, 0], said
     [folder] = (cache / "random").iterdir()
     assert (folder / "config.json").exists()
     one, two = ({name: made for name, made in each.outs().items() if "engine" not in name} for each in projects)
     assert one == two != {}
 
 
-def test_one_process_fills_a_folder_and_the_other_finds_it(tmp_path):
+def test_one_process_fills_a_folder_and_the_other_finds_it(tmp_path, monkeypatch):
     folder, inside, go = tmp_path / "model", threading.Event(), threading.Event()
+    said = SimpleQueue()
+    monkeypatch.setattr(locks, "note", said.put)
     calls = []
 
     def write(target):
@@ -157,7 +164,7 @@ def test_one_process_fills_a_folder_and_the_other_finds_it(tmp_path):
         first = pool.submit(locks.publish_folder, folder, write)
         assert inside.wait(60)
         second = pool.submit(locks.publish_folder, folder, write)
-        time.sleep(0.2)
+        assert said.get(timeout=60).startswith("waiting for process")
         assert not second.done()
         go.set()
         assert first.result(60) == second.result(60) == folder

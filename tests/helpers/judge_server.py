@@ -28,7 +28,6 @@ class Server(http.server.ThreadingHTTPServer):
         self.times: list[float] = []
         self.bodies: list[dict] = []
         self.headers: list[dict[str, str]] = []
-        self.held_after: int | None = None
         self.release = threading.Event()
         self.lock = threading.Lock()
 
@@ -36,8 +35,6 @@ class Server(http.server.ThreadingHTTPServer):
         with self.lock:
             self.asked.append(row)
             self.times.append(time.monotonic())
-            if self.held_after is not None and len(self.asked) > self.held_after:
-                return "hold"
             faults = self.faults.get(row)
             return faults.pop(0) if faults else self.always
 

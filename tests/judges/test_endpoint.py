@@ -4,11 +4,8 @@ import dataclasses
 import logging
 import os
 import random
-import signal
-import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections import Counter
 from pathlib import Path
@@ -25,6 +22,7 @@ from pipeline.names import LABELS
 from pipeline.results.verdict import Verdict
 from tests.conftest import ROOT
 from tests.helpers.judge_server import ANSWERS, Server, answer_to
+from tests.helpers.stop import killed
 
 KEY = "sk-secret-0123456789"
 ROWS = [(f"r{number}", f"[r{number}] how?", f"response {number}") for number in range(24)]
@@ -309,31 +307,19 @@ def write_judged(url: str, folder: Path) -> bytes:
 def test_a_killed_run_is_resumed_to_the_same_bytes(server, tmp_path):
     whole = write_judged(server.url, tmp_path / "whole")
     server.asked.clear()
-    server.held_after = 10
     folder = tmp_path / "killed"
     script = "import sys; from tests.judges.test_endpoint import *; write_judged(sys.argv[1], Path(sys.argv[2]))"
     command = [sys.executable, "-c", script, server.url, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
-        while process.poll() is None and sum(map(file_lines, folder.glob("*.jsonl"))) < 10:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        errors = process.communicate()[1]
-    assert process.returncode == -signal.SIGKILL, errors.decode()
+    killed(command, f"{folder}/*.jsonl", 10, cwd=ROOT)
     [partial] = folder.glob("*.jsonl")
     finished = kept(folder)
     assert len(set(finished)) == 10
     with partial.open("a") as stream:
         stream.write('{"id": "r')  # a line torn by the kill
     server.asked.clear()
-    server.held_after = None
-    server.release.set()
     assert write_judged(server.url, folder) == whole
     assert sorted([*server.asked, *finished]) == sorted(row for row, *_ in ROWS), "no finished row is asked for again"
     assert write_judged(server.url, folder) == whole
-
-
-def file_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n")
 
 
 def test_an_interrupt_keeps_what_was_answered(server, tmp_path):

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from pipeline.results.verdict import Verdict
 from tests.conftest import ROOT
 from tests.helpers.judge_server import Server
 from tests.helpers.judges import TEMPLATE, judge_tokenizer
+from tests.helpers.stop import killed
 
 LONG = " ".join(["word"] * 20)
 TEXTS = [(f"prompt {number}", f"{number} {LONG}") for number in range(6)]
@@ -87,13 +86,8 @@ def test_a_killed_run_goes_on_to_the_same_file(tmp_path, guard):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "-o", str(tmp_path / "whole.jsonl")], cwd=ROOT, env=environment, check=True)
     out, folder = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
-    with subprocess.Popen([*command, "-o", str(out)], cwd=ROOT, env=environment) as process:
-        while process.poll() is None and sum(map(lines, folder.glob("*.jsonl"))) < 3:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    kept = sum(map(lines, folder.glob("*.jsonl")))
-    assert 3 <= kept < len(rows)
+    killed([*command, "-o", str(out)], f"{folder}/*.jsonl", 3, cwd=ROOT, env=environment)
+    assert 3 == sum(map(lines, folder.glob("*.jsonl"))) < len(rows)
     assert not out.exists()
     subprocess.run([*command, "-o", str(out)], cwd=ROOT, env=environment, check=True)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

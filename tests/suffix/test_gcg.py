@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -26,6 +23,7 @@ from pipeline.suffix.model.regions import SUFFIX, regioned, regioned_all
 from tests.conftest import INSTRUCTIONS
 from tests.helpers.families import tiny
 from tests.helpers.graph import Project
+from tests.helpers.stop import killed
 
 REFUSALS = torch.tensor([50, 60, 70])
 # One of each: grouped queries, post-norm with a scaled embedding, learned positions, ALiBi, parallel blocks, experts.
@@ -158,12 +156,8 @@ def test_a_killed_search_goes_on_and_ends_as_an_uninterrupted_one(project):
     out.unlink()
     partial = next((project.folder / "outputs/partial").glob("gcg-*.jsonl"))
     partial.unlink()
-    process = subprocess.Popen([sys.executable, "-m", *command], cwd=project.folder, stderr=subprocess.DEVNULL)
-    while not (partial.exists() and len(json.loads(partial.read_text())["history"]) > 3):
-        assert process.poll() is None, "finished before it could be interrupted"
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    searching = [sys.executable, "-m", *command]
+    killed(searching, "*/outputs/partial/.gcg-*", 10, cwd=project.folder, stderr=subprocess.DEVNULL)
     assert not out.exists()
     done = len(json.loads(partial.read_text())["history"])
     project.module(*command)

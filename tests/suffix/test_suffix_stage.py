@@ -3,11 +3,8 @@
 import hashlib
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -18,6 +15,7 @@ from pipeline.report.figures import suffix as suffix_figures
 from pipeline.report.tables import suffix as suffix_tables
 from pipeline.suffix.model.measure import SUM_TOLERANCE
 from tests.helpers.graph import RUN, Project
+from tests.helpers.stop import killed
 
 SIZES = '"sizes.harmful.test=24","sizes.harmless.test=24","sizes.harmful.val=20","sizes.harmful.train=16"'
 GIVEN = f'"suffix=given","suffix.texts=[b c d,zz top]",{SIZES}'
@@ -123,14 +121,10 @@ def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
     out.unlink()
     assert not list(partial.glob("suffix-*"))
     command = [sys.executable, "-m", "pipeline.stages", "suffix", "--model", "tiny", "--run", RUN]
-    process = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.DEVNULL)
-    while not any(path.read_bytes().count(b"\n") >= 9 for path in partial.glob("suffix-*")):
-        assert process.poll() is None, "finished before it could be interrupted"
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    killed(command, "*/outputs/partial/suffix-*", 8, cwd=project.folder, stderr=subprocess.DEVNULL)
     assert not out.exists()
     [left] = partial.glob("suffix-*")
+    assert left.read_bytes().count(b"\n") == 8
     left.write_bytes(left.read_bytes()[:-5])  # as if the last write had been cut short
     project.stage("suffix")
     assert out.read_bytes() == whole
