@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 FLOCK := $(shell command -v flock)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+MEASURED := python -m pytest --cov --durations=10 # subprocesses counted; the slowest tests named
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Torch's own dependencies on a CUDA machine: installed with it, never on a machine without.
 CUDA := cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
@@ -41,12 +42,13 @@ repro: setup ## run every stage that is out of date, then print the results (PRO
 figures: setup ## make the figures of every run (and whatever they need)
 	@python -m pipeline figures
 
-test: setup ## all tests but the real models'
-	python -m pytest -m 'not slow'
+test: setup ## all tests but the real models', two files at a time, with branch coverage; last what measures time, alone
+	OMP_NUM_THREADS=1 $(MEASURED) -n 2 --dist loadfile -m 'not slow and not alone'
+	python -m pytest -m 'alone and not slow'
 
-test-all: setup ## every test, real models included: two files at a time, then those that measure time or memory
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile -m 'not alone'
-	python -m pytest -m alone
+test-all: setup ## every test, real models included, likewise
+	OMP_NUM_THREADS=1 $(MEASURED) -n 2 --dist loadfile -m 'not alone'
+	python -m pytest -m alone --durations=10
 
 faults: setup ## every fault at every stage of a tiny run: kill, full disk, two at once ... (ARGS="--sample 24 --seed 1")
 	@python -m tests.faults $(ARGS)

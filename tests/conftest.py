@@ -3,7 +3,18 @@
 import beartype  # noqa: F401  (nnsight makes a later import of it fail)
 from jaxtyping import install_import_hook
 
-TENSORS = ("maths", "model", "capability", "export", "judges", "loss", "published", "suffix")
+TENSORS = (
+    "maths",
+    "model",
+    "capability",
+    "export",
+    "judges.maths",
+    "judges.model",
+    "judges.probe",
+    "loss",
+    "published",
+    "suffix",
+)
 install_import_hook([f"pipeline.{room}" for room in TENSORS], "beartype.beartype")
 
 import dataclasses
@@ -82,7 +93,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """With `-k cases`: the table of cases, what a user sees, and whether it is so."""
     if "cases" not in (config.option.keyword or ""):
         return
-    from tests.refused import every
+    from tests.helpers.refused import every
 
     outcomes = {
         report.nodeid.rpartition("::")[2]: outcome

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tests.graph import RUN, Project
+from tests.helpers.graph import RUN, Project
 
 ITEM = f"--model tiny --run {RUN}"
 OUTS = ("outs", "metrics")
