@@ -75,12 +75,8 @@ def test_the_committed_rates_are_those_of_the_metrics(run):
     pd.testing.assert_frame_equal(table, made, check_dtype=False, check_exact=True)
     asked = table[(table.measure == "refusal") & (table.judge == metrics.judge)]
     assert len(asked) == len(metrics.refusal_score)
-    [row] = [
-        row
-        for row in asked.to_dict(orient="records")
-        if (row["prompts"], row["effect"], row["source"]) == ("harmful", "ablation", "direction")
-        and pd.isna(row["system"])
-    ]
+    asked = asked[asked.system.isna() & (asked.source == "direction")].set_index("condition")
+    row = asked.loc["harmful_ablation"]
     rate = metrics.refusal_score[Label("harmful", "ablation")]
     test = metrics.comparisons[Label("harmful", "ablation")]
     assert rate.rank
