@@ -33,7 +33,7 @@ class Stage:
     params: Mapping[str, tuple[str, ...]]
     """Keys by file."""
     outs: tuple[Out, ...]
-    """Metrics among them."""
+    """Metrics and plots among them."""
     frozen: bool
 
 
@@ -77,7 +77,7 @@ def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
         desc=entry.get("desc", ""),
         deps=tuple(entry.get("deps", ())),
         params={path: tuple(keys or ()) for item in named for path, keys in item.items()},
-        outs=tuple(_out(item) for key in ("outs", "metrics") for item in entry.get(key, ())),
+        outs=tuple(_out(item) for key in ("outs", "metrics", "plots") for item in entry.get(key, ())),
         frozen=bool(entry.get("frozen")),
     )
 
