@@ -94,10 +94,14 @@ def require_order(path: Path, found: Sequence[str], expected: Sequence[str], oth
 
 @contextmanager
 def as_written(*paths: Path) -> Iterator[None]:
-    """Turn what goes wrong while values of some files are made use of into one line that names the files."""
+    """Turn what values that are not as written raise, while they are read out of some files, into a line naming these.
+
+    For what reads values alone: whatever else stood inside would have its own mistakes laid to the files' charge. The
+    line's cause is kept, for whoever looks for such a mistake.
+    """
     try:
         yield
     except WRONG as error:
         names = ", ".join(map(str, paths))
         what = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"{names}: not what this version of the project writes ({what}): {AGAIN}") from None
+        raise UserError(f"{names}: not what this version of the project writes ({what}): {AGAIN}") from error
