@@ -1,39 +1,17 @@
-"""The rows and records that stages hand on, key by key: prompts, answers, verdicts, candidates, choices."""
+"""The rows and records that stages hand on, key by key, where no type of values says it.
+
+A field of a type of values stands in the file as the mapping of that type's fields (`disk.shape`).
+"""
 
 from typing import Literal, NotRequired
 
-from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # which pydantic wants before Python 3.12
 
 from pipeline.config.checks import DTYPES
+from pipeline.maths.selection import Baselines, CandidateScores, FilterVerdict
 from pipeline.names import LABELS
 
-exact = with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 
-
-@exact
-class PromptRow(TypedDict):
-    """A row of a set of prompts."""
-
-    id: str
-    instruction: str
-    category: str
-    source: str
-    licence: str
-
-
-@exact
-class TextRow(TypedDict):
-    """A row of a set of texts."""
-
-    id: str
-    instruction: str
-    text: str
-    source: str
-    licence: str
-
-
-@exact
 class BaselineRow(TypedDict):
     """The unchanged model on one train or val prompt."""
 
@@ -43,7 +21,6 @@ class BaselineRow(TypedDict):
     kept: bool
 
 
-@exact
 class CompletionRow(TypedDict):
     """One answer."""
 
@@ -55,7 +32,6 @@ class CompletionRow(TypedDict):
     finished: bool
 
 
-@exact
 class VerdictRow(TypedDict):
     """What one judge said of one answer."""
 
@@ -63,7 +39,6 @@ class VerdictRow(TypedDict):
     reason: str
 
 
-@exact
 class JudgementRow(TypedDict):
     """What every judge said of one answer."""
 
@@ -72,7 +47,6 @@ class JudgementRow(TypedDict):
     by_length: dict[str, dict[str, Literal[LABELS]]]  # type: ignore[valid-type]
 
 
-@exact
 class RefusalIds(TypedDict):
     """The refusal tokens in use."""
 
@@ -80,24 +54,12 @@ class RefusalIds(TypedDict):
     cutoff: float
 
 
-@exact
 class Settled(TypedDict):
     """The dtype of a run."""
 
     dtype: Literal[DTYPES]  # type: ignore[valid-type]
 
 
-@exact
-class Filtered(TypedDict):
-    """The verdict of the refusal filter."""
-
-    verdict: str | None
-    reason: str
-    refused: int
-    n: int
-
-
-@exact
 class Counts(TypedDict):
     """Prompts of a set before and after the filter."""
 
@@ -105,7 +67,6 @@ class Counts(TypedDict):
     kept: int
 
 
-@exact
 class Measured(TypedDict):
     """What the model was measured with."""
 
@@ -114,24 +75,18 @@ class Measured(TypedDict):
     device: str
 
 
-@exact
-class FilterSummary(Filtered):
+class FilterSummary(TypedDict):
     """The filter's verdict, with its counts."""
 
+    verdict: str | None
+    reason: str
+    refused: int
+    n: int
     sets: dict[str, Counts]
     position_tokens: list[str]
     measured: Measured
 
 
-@exact
-class BaselinesRow(TypedDict):
-    """Mean refusal metric of the unchanged model."""
-
-    harmful: float
-    harmless: float
-
-
-@exact
 class Sizes(TypedDict):
     """Val prompts of each class."""
 
@@ -139,15 +94,13 @@ class Sizes(TypedDict):
     harmless: int
 
 
-@exact
 class BaselinesRecord(TypedDict):
     """The baselines, with the number of prompts behind them; null without any."""
 
-    baselines: BaselinesRow | None
+    baselines: Baselines | None
     n_val: Sizes | dict[str, int]
 
 
-@exact
 class CandidateRow(TypedDict):
     """A candidate as JSON; a score that is no number is null."""
 
@@ -162,40 +115,28 @@ class CandidateRow(TypedDict):
     n_harmless: int | None
 
 
-@exact
-class ChosenRow(CandidateRow):
-    """A candidate that was measured in full."""
-
-    bypass: float
-    induce: float
-    kl: float
-
-
-@exact
 class Choice(TypedDict):
     """How a rule chose among candidates."""
 
     verdict: str
     rule: str
-    thresholds: dict[Literal["kl", "induce", "bypass", "max_layer"], float | None]
-    chosen: ChosenRow | None
+    thresholds: dict[Literal["kl", "induce", "bypass", "max_layer"], int | float | None]
+    chosen: CandidateScores | None
     n_candidates: int
     n_kept: int
     removed: dict[str, int]
     nearest_misses: list[CandidateRow]
 
 
-@exact
 class Chosen(Choice):
     """selection.json where candidates were scored."""
 
-    baselines: BaselinesRow
+    baselines: Baselines
     n_val: Sizes
     reason: str
-    filter: Filtered
+    filter: FilterVerdict
 
 
-@exact
 class NothingToChoose(TypedDict):
     """selection.json where the filter left too few prompts."""
 
@@ -203,10 +144,9 @@ class NothingToChoose(TypedDict):
     reason: str
     rule: str
     chosen: None
-    filter: Filtered
+    filter: FilterVerdict
 
 
-@exact
 class PromptScoreRows(TypedDict):
     """Scores per prompt; null is no number."""
 
@@ -215,10 +155,58 @@ class PromptScoreRows(TypedDict):
     kl: list[float | None]
 
 
-@exact
 class EstimatorChoice(Choice):
     """An estimator's choice, with what was evaluated."""
 
-    evaluated: ChosenRow | None
+    evaluated: CandidateScores | None
     candidates: list[CandidateRow]
     prompts: NotRequired[PromptScoreRows]
+
+
+class Duplicates(TypedDict):
+    """Two prompts that are nearly the same."""
+
+    ids: list[str]
+    similarity: float
+
+
+class SurfaceAuroc(TypedDict):
+    """How well form alone tells the classes apart."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n_harmful: int
+    n_harmless: int
+
+
+class Overlap(TypedDict):
+    """What two sets share."""
+
+    exact: list[str]
+    near: list[Duplicates]
+
+
+class Audit(TypedDict):
+    """What the six sets are and share."""
+
+    preset: str
+    near_duplicate: float
+    overlaps: dict[str, Overlap]
+    not_drawn_as_repeats: dict[str, int]
+    pools: dict[str, int]
+    counts: dict[str, dict[str, int]]
+    licences: dict[str, str]
+    hashes: dict[str, str]
+    surface_auroc: dict[str, SurfaceAuroc | None]
+
+
+class SetsAudit(TypedDict):
+    """What the further sets are and share."""
+
+    near_duplicate: float
+    overlaps: dict[str, list[Duplicates]]
+    counts: dict[str, dict[str, int]]
+    kinds: dict[str, str]
+    licences: dict[str, str]
+    hashes: dict[str, str]

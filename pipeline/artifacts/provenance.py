@@ -7,9 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.artifacts.kinds import FilterSummary
+from pipeline.artifacts.kinds import Audit, FilterSummary
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.result_kinds import Audit
 from pipeline.config.opening import SourceConfig
 from pipeline.config.reading import read_settings
 from pipeline.config.schema import Config

@@ -37,7 +37,7 @@ def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
 
 def read_prompts(path: Path) -> list[Prompt]:
     """One set of prompts. Raises UserError for others than the audit beside it has counted, and for another id."""
-    prompts = [Prompt(**row) for row in shape.read_rows(path, kinds.PromptRow)]
+    prompts = [Prompt(**row) for row in shape.read_rows(path, Prompt)]
     _require_ids(path, {prompt.id: prompt_id(prompt.instruction) for prompt in prompts})
     audit = path.with_name(AUDIT)
     if audit.exists():
@@ -63,7 +63,7 @@ def write_texts(path: Path, texts: Iterable[Text]) -> None:
 
 def read_texts(path: Path) -> list[Text]:
     """One set of texts. Raises UserError for an id that is not of the text."""
-    texts = [Text(**row) for row in shape.read_rows(path, kinds.TextRow)]
+    texts = [Text(**row) for row in shape.read_rows(path, Text)]
     _require_ids(path, {text.id: text_id(text.instruction, text.text) for text in texts})
     return texts
 

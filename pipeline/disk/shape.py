@@ -1,16 +1,21 @@
 """Reading what an artefact holds, key by key; a file that holds something else is refused in one line."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import is_dataclass
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict, get_type_hints, is_typeddict
 
 from pipeline.disk import files
 from pipeline.errors import UserError, first_line
 
+EXACT = with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 AGAIN = "run `dvc repro` to make it again"
 WRONG = (KeyError, TypeError, IndexError, AttributeError, ValueError, AssertionError)  # of values that do not fit
 
@@ -39,7 +44,26 @@ def held(kind: Any, value: Any, where: str) -> Any:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter:
-    return TypeAdapter(kind)
+    return TypeAdapter(_as_json(kind))
+
+
+def _as_json(kind: Any) -> Any:
+    """The kind as JSON has it: a type of values is the mapping of its fields, all of them there and no other.
+
+    What is read from a text, such as a label, is that text.
+    """
+    if is_dataclass(kind) or is_typeddict(kind):
+        fields = {name: _as_json(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
+        return EXACT(TypedDict(kind.__name__, fields))  # type: ignore[operator]
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return str
+    if origin is Literal or not arguments:
+        return kind
+    parts = tuple(map(_as_json, arguments))
+    if origin in (Union, UnionType):
+        return reduce(or_, parts)
+    return {Mapping: dict, Sequence: list}.get(origin, origin)[parts[0] if len(parts) == 1 else parts]
 
 
 def read_record(path: Path, kind: Any) -> Any:
@@ -70,10 +94,14 @@ def require_order(path: Path, found: Sequence[str], expected: Sequence[str], oth
 
 @contextmanager
 def as_written(*paths: Path) -> Iterator[None]:
-    """Turn what goes wrong while values of some files are made use of into one line that names the files."""
+    """Turn what values that are not as written raise, while they are read out of some files, into a line naming these.
+
+    For what reads values alone: whatever else stood inside would have its own mistakes laid to the files' charge. The
+    line's cause is kept, for whoever looks for such a mistake.
+    """
     try:
         yield
     except WRONG as error:
         names = ", ".join(map(str, paths))
         what = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"{names}: not what this version of the project writes ({what}): {AGAIN}") from None
+        raise UserError(f"{names}: not what this version of the project writes ({what}): {AGAIN}") from error

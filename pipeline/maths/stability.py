@@ -90,11 +90,11 @@ def winners(wins: Counter[Place | None]) -> list[dict[str, float | int | None]]:
 def watched(selection: Selection) -> dict[str, CandidateScores]:
     """Whose margins say how close the choice was: winner and runner-up, and the nearest of those removed."""
     ordered = sorted(selection.kept, key=lambda row: row.bypass)
-    named = [
+    rows = [
         *zip(("winner", "runner_up"), ordered, strict=False),
         *zip(("nearest_miss",), selection.nearest, strict=False),
     ]
-    return dict(named)
+    return dict(rows)
 
 
 def split_half_cosines(

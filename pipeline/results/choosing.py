@@ -77,7 +77,7 @@ class Selection:
     chosen: Candidate | None
     reason: str
     filter: Filter
-    thresholds: dict[str, float | None] | None = None
+    thresholds: dict[str, int | float | None] | None = None
     """Nats, and the first layer that is too late."""
     baselines: dict[str, float] | None = None
     """Mean refusal metric of the unchanged model on val prompts of each class, nats."""
@@ -96,7 +96,7 @@ class Estimator:
 
     verdict: str
     rule: str
-    thresholds: dict[str, float | None]
+    thresholds: dict[str, int | float | None]
     chosen: Candidate | None
     n_candidates: int
     n_kept: int

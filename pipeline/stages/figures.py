@@ -18,28 +18,26 @@ if TYPE_CHECKING:
 
 def figures(config: Config, layout: Layout) -> None:
     """Write every figure of one model as PNG."""
-    metrics = read_metrics(layout.metrics)
-    stable, suffixes = (read_record(path, dict[str, Any]) for path in (layout.stability, layout.suffix))
-    with as_written(layout.stability, layout.suffix):
-        _figures(config.model.title, layout, metrics, stable, suffixes)
-
-
-def _figures(title: str, layout: Layout, metrics: Metrics, stable: dict[str, Any], suffixes: dict[str, Any]) -> None:
+    metrics, title = read_metrics(layout.metrics), config.model.title
     provenance = as_record(metrics.provenance)
     line, nothing = stamp(provenance), f"{metrics.verdict}: {metrics.reason}"
+    stable, suffixes = (read_record(path, dict[str, Any]) for path in (layout.stability, layout.suffix))
     drawn = {"selection": _candidates(layout, metrics, title, line)}
-    if "learning_curve" in stable:
-        tokens = records.read_position_tokens(layout.filter_summary)
-        drawn["stability"] = stability.stability_panels(stable, tokens, title, stamp(stable["provenance"]))
-    else:
-        drawn |= {name: marks.message(nothing, title, line) for name in ("stability", "estimators")}
     drawn |= {**claim.figures(metrics, line), **besides.figures(metrics, line)}
-    if "provenance" in suffixes:
-        drawn |= suffix.figures(suffixes, title, stamp(suffixes["provenance"]))
-    sources = {name: suffixes["provenance"] for name in drawn if name.startswith("suffix_")}
-    sources["stability"] = stable["provenance"]
+    if "learning_curve" not in stable:
+        drawn.setdefault("estimators", marks.message(nothing, title, line))
     for name, figure in drawn.items():
-        tables.write_png(layout.figure(name), figure, sources.get(name, provenance))
+        tables.write_png(layout.figure(name), figure, provenance)
+    tokens = records.read_position_tokens(layout.filter_summary)
+    with as_written(layout.stability):
+        panels = marks.message(nothing, title, line)
+        if "learning_curve" in stable:
+            panels = stability.stability_panels(stable, tokens, title, stamp(stable["provenance"]))
+        tables.write_png(layout.figure("stability"), panels, stable["provenance"])
+    with as_written(layout.suffix):
+        if "provenance" in suffixes:
+            for name, figure in suffix.figures(suffixes, title, stamp(suffixes["provenance"])).items():
+                tables.write_png(layout.figure(name), figure, suffixes["provenance"])
 
 
 def _candidates(layout: Layout, metrics: Metrics, title: str, line: str) -> "Figure":

@@ -3,13 +3,16 @@
 from dataclasses import fields
 
 from pipeline.artifacts import records
+from pipeline.artifacts.kinds import Audit, SetsAudit
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
-from pipeline.artifacts.result_kinds import Audit, Capability, Exported, LossRow, NotExported, SetsAudit, TokenLists
 from pipeline.config.schema import Config
 from pipeline.disk import files, shape, tables
 from pipeline.maths import evaluation
 from pipeline.results import compared, overview
+from pipeline.results.choosing import RefusalTokens
+from pipeline.results.effects import Capability
+from pipeline.results.handed_on import Exported, LossRow, NotExported
 from pipeline.results.judgements import read_judgements
 from pipeline.results.metrics import VERSION
 from pipeline.results.metrics_file import as_record, of_record, write_metrics
@@ -55,7 +58,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "by_length": evaluation.rates_by_length(judgements.refused_after(judge)),
         "val_scores": compared.val_scores(layout, selection, pinned, config.seed),
         "estimators": compared.estimators(layout, selection, outcomes),
-        "refusal_tokens": shape.read_record(layout.refusal_tokens, TokenLists),
+        "refusal_tokens": shape.read_record(layout.refusal_tokens, RefusalTokens),
         "outcomes": outcomes,
         "selection": selection,
         "loss": shape.read_record(layout.loss, dict[str, LossRow]),

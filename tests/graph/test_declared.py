@@ -47,7 +47,9 @@ def test_a_lock_is_what_dvc_noted(tmp_path):
         "outs": [{"path": "a", "md5": "1.dir", "size": 3}, {"path": "b"}],
         "params": {"code.json": {"stages.x": "2"}},
     }
-    lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": {"x@tiny-smoke": row, "golden": {"cmd": "y"}}}))
+    lock.write_text(
+        yaml.safe_dump({"schema": "2.0", "stages": {"x@tiny-smoke": row, "golden": {"cmd": "y"}}}, sort_keys=False)
+    )
     recorded = read_lock(lock)
     assert recorded["x@tiny-smoke"].outs == {"a": "1.dir", "b": ""}
     assert recorded["x@tiny-smoke"].params == {"code.json": {"stages.x": "2"}}

@@ -1,6 +1,6 @@
 """Readable tables of the committed metrics of the run that params.yaml names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ from rich.table import Table
 
 from pipeline import printed
 from pipeline.config.params import profile_of
-from pipeline.disk.files import read_json
-from pipeline.disk.shape import as_written, made_again
+from pipeline.disk.shape import as_written, read_record
 from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.selection import FOUND
 from pipeline.names import ESTIMATOR_NAMES
@@ -31,12 +30,7 @@ METRIC = {
 }
 
 
-def tables(
-    metrics: Metrics,
-    stability: Mapping[str, Any] | None,
-    invariance: Mapping[str, Any] | None,
-    suffix: Mapping[str, Any] | None,
-) -> Iterator[Table]:
+def tables(metrics: Metrics) -> Iterator[Table]:
     """Every table of one model: refusal scores first, then what the verdict supports."""
     yield refusal_table(metrics)
     if metrics.verdict == FOUND:
@@ -47,12 +41,6 @@ def tables(
     if metrics.refusal_tokens.lists:
         yield tokens_table(metrics.refusal_tokens)
     yield agreement_table(metrics)
-    if stability:
-        yield stability_table(stability)
-    if invariance and "variants" in invariance:
-        yield invariance_table(invariance)
-    if suffix:
-        yield from suffix_tables.tables(suffix)
 
 
 def refusal_table(metrics: Metrics) -> Table:
@@ -274,15 +262,23 @@ def text(metrics: Path) -> str:
     """The tables of a metrics.json and of what lies beside it."""
     # Wide enough for the widest row, whatever the terminal.
     console = Console(width=140, file=StringIO(), color_system=None)
-    beside = [metrics.with_name(name) for name in ("stability.json", "invariance.json", "suffix.json")]
-    main = read_metrics(metrics)
-    with made_again():
-        extra = [read_json(other) if other.exists() else None for other in beside]
-    with as_written(*filter(Path.exists, beside)):
-        for table in tables(main, *extra):
-            console.print(table)
+    shown = [*tables(read_metrics(metrics))]
+    for name, made in BESIDE.items():
+        if (path := metrics.with_name(name)).exists():
+            record = read_record(path, dict[str, Any])
+            with as_written(path):
+                shown += made(record)
+    for table in shown:
+        console.print(table)
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+BESIDE: dict[str, Callable[[Mapping[str, Any]], Iterable[Table]]] = {  # tables of a file beside metrics.json
+    "stability.json": lambda record: [stability_table(record)],
+    "invariance.json": lambda record: [invariance_table(record)] if "variants" in record else [],
+    "suffix.json": suffix_tables.tables,
+}
 
 
 def closing(label: str) -> str:
