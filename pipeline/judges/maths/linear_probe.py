@@ -84,6 +84,7 @@ def choose(
     progress: Callable[[float], None] = lambda choices: None,
 ) -> Choice:
     """The choice with the smallest cross-validated log loss; the first of equals."""
+    from scipy.special import expit
     from sklearn.metrics import log_loss
 
     def fitted(part: Sample, choice: Choice) -> LinearProbe:
@@ -94,7 +95,7 @@ def choose(
     losses = []
     for choice in choices:
         scores = out_of_fold(sample, lambda part, c=choice: fitted(part, c), n_folds, seed)
-        losses.append(log_loss(sample.labels, _probability(scores)))
+        losses.append(log_loss(sample.labels, expit(scores)))
     return choices[int(np.argmin(losses))]
 
 
@@ -113,7 +114,3 @@ def _folds(sample: Sample, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray
 
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     yield from folds.split(np.zeros((len(sample.labels), 1)), sample.labels, sample.groups)
-
-
-def _probability(scores: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-scores))

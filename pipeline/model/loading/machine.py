@@ -1,4 +1,7 @@
-"""What memory this machine has free."""
+"""What memory this machine has free.
+
+accelerate asks torch and psutil, and knows no limit that a container, a batch system or a shell sets.
+"""
 
 import resource
 import shutil

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from accelerate.utils import get_balanced_memory, infer_auto_device_map
+from accelerate.utils import compute_module_sizes, get_balanced_memory, infer_auto_device_map
 from filelock import FileLock
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -79,7 +79,7 @@ def plan(model: PreTrainedModel, folder: Path, device: str, memory: Memory, pack
     there = Placement({}, {**have, "disk": min(have["disk"], free["disk"])})
     placement = place(model, have, device, packing)
     if set(placement.shares) == {"disk"}:
-        needed = sum(weight_bytes(model).values()) * packing / GIB
+        needed = compute_module_sizes(model)[""] * packing / GIB
         raise UserError(
             f"the weights need {needed:.2f} GiB and no device has room for a single module ({there}): {ADVICE}"
         )
@@ -103,9 +103,9 @@ def room(free: Mapping[str, int], limits: Mapping[str, float]) -> dict[str, int]
 
 def place(model: PreTrainedModel, have: Mapping[str, int], device: str, packing: float = 1.0) -> Placement:
     """The chosen device alone if it has room for all, else GPUs, then the CPU, then the disk; blocks stay whole."""
-    sizes = weight_bytes(model)
-    if sum(sizes.values()) * packing <= have[device]:
-        return Placement({"": device}, {device: sum(sizes.values())})
+    sizes = compute_module_sizes(model)  # bytes by the path of each module and tensor; tied ones count once
+    if sizes[""] * packing <= have[device]:
+        return Placement({"": device}, {device: int(sizes[""])})
     usable: dict[int | str, int | str] = {
         int(name.removeprefix("cuda:")) if name != "cpu" else name: size
         for name, size in have.items()
@@ -117,22 +117,12 @@ def place(model: PreTrainedModel, have: Mapping[str, int], device: str, packing:
     modules = {path: f"cuda:{on}" if isinstance(on, int) else str(on) for path, on in found.items()}
     # nnsight takes the device of the first module for its own, and the disk is none.
     modules = dict(sorted(modules.items(), key=lambda item: item[1] == "disk"))
-    shares = {name: 0 for name in have if name in modules.values()}
-    for name, size in sizes.items():
-        shares[_device_of(name, modules)] += size
+    shares = {
+        name: int(sum(sizes.get(path, 0) for path, on in modules.items() if on == name))
+        for name in have
+        if name in modules.values()
+    }
     return Placement(modules, shares)
-
-
-def weight_bytes(model: PreTrainedModel) -> dict[str, int]:
-    """Bytes of every parameter and buffer of a skeleton once loaded; tied ones count once."""
-    return {name: x.nbytes for name, x in (*model.named_parameters(), *model.named_buffers())}
-
-
-def _device_of(name: str, modules: Mapping[str, str]) -> str:
-    while name not in modules:
-        assert name, "the device map covers every module"
-        name = name.rpartition(".")[0]
-    return modules[name]
 
 
 def _is_converted(model: PreTrainedModel, folder: Path) -> bool:
