@@ -43,11 +43,11 @@ figures: setup ## make the figures of every run (and whatever they need)
 	@python -m pipeline figures
 
 test: setup ## all tests but the real models', two files at a time, with branch coverage; last what measures time, alone
-	OMP_NUM_THREADS=1 $(MEASURED) -n 2 --dist loadfile -m 'not slow and not alone'
+	$(MEASURED) -n 2 --dist loadfile -m 'not slow and not alone'
 	python -m pytest -m 'alone and not slow'
 
 test-all: setup ## every test, real models included, likewise
-	OMP_NUM_THREADS=1 $(MEASURED) -n 2 --dist loadfile -m 'not alone'
+	$(MEASURED) -n 2 --dist loadfile -m 'not alone'
 	python -m pytest -m alone --durations=10
 
 faults: setup ## every fault at every stage of a tiny run: kill, full disk, two at once ... (ARGS="--sample 24 --seed 1")

@@ -1,5 +1,9 @@
 """Shared fixtures. Shapes in signatures are checked while testing."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of two workers each; and the same bytes in a test and its children
+
 import beartype  # noqa: F401  (nnsight makes a later import of it fail)
 from jaxtyping import install_import_hook
 
@@ -22,6 +26,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from pipeline.artifacts import records
 from pipeline.config.compose import family
@@ -66,6 +71,21 @@ def tiny_folder(request, tmp_path_factory) -> Path:
     else:
         write_random_model(folder, "qwen2", 0, {**OPTIONS, "tie_word_embeddings": request.param == "tied"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A project in which every stage of the tiny model has run once, for all workers: to copy, not to change."""
+    from tests.helpers.graph import STAGES, Project
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(base / "finished.lock"):
+        if not (base / "finished").exists():
+            project = Project(tmp_path_factory.mktemp("finished") / "project")
+            assert project.repro() == STAGES
+            project.folder.rename(base / "finished")
+    return base / "finished"
 
 
 @pytest.fixture

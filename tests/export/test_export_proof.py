@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -35,10 +36,9 @@ checkpoint._copy = _copy
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    built = Project(tmp_path_factory.mktemp("proof"))
-    for stage in ("compose", "prompts", "engine", "refusal_tokens", "activations", "scores", "direction"):
-        built.stage(stage)
+def project(finished, tmp_path_factory):
+    built = Project.copied(finished, tmp_path_factory.mktemp("proof"))
+    shutil.rmtree(built.at("models") / "export")
     return built
 
 

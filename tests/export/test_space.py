@@ -27,7 +27,6 @@ from tests.helpers.graph import RUN, Project
 from tests.helpers.stop import killed
 from tests.helpers.tiny import store, tensors
 
-BEFORE = ("compose", "prompts", "engine", "refusal_tokens", "activations", "scores", "direction")
 PROOF = {"README.md", "SHA256SUMS", "coverage.json", "equivalence.json", "recipe.json"}
 
 
@@ -36,11 +35,8 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    built = Project(tmp_path_factory.mktemp("space"))
-    for stage in (*BEFORE, "export"):
-        built.stage(stage)
-    return built
+def project(finished, tmp_path_factory):
+    return Project.copied(finished, tmp_path_factory.mktemp("space"))
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,14 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 
-from tests.conftest import ROOT
-from tests.helpers.graph import RUN, Project
+from tests.helpers.graph import RUN, STAGES, Project
 from tests.helpers.stop import killed
-
-STAGES = [name for name in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if name != "code"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    built = Project(tmp_path_factory.mktemp("project"))
-    assert built.repro() == STAGES
-    return built
+def project(finished, tmp_path_factory):
+    return Project.copied(finished, tmp_path_factory.mktemp("project"))
 
 
 def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):

@@ -26,10 +26,8 @@ MADE_BY = {  # stages that keep what is unfinished: what they make
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    built = Project(tmp_path_factory.mktemp("project"))
-    built.repro(*(f"{stage}@tiny-{RUN}" for stage in MADE_BY))
-    return built
+def project(finished, tmp_path_factory):
+    return Project.copied(finished, tmp_path_factory.mktemp("project"))
 
 
 def start(project, name, *arguments):

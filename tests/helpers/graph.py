@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from pipeline.config.params import ONE_RUN
 from tests.conftest import ROOT
 
 RUN = "smoke"
+STAGES = [name for name in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if name != "code"]
 PARAMS = "models: [{models}]\nprofile: {profile}\noverrides: [{overrides}]\n"
 
 
@@ -32,6 +35,14 @@ class Project:
             self.run("git", "init", "-q")
         else:
             (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n")
+
+    @classmethod
+    def copied(cls, finished: Path, folder: Path) -> "Project":
+        """A project of its own with all that another has made."""
+        shutil.copytree(finished, folder, symlinks=True, dirs_exist_ok=True)
+        project = cls.__new__(cls)
+        project.folder = folder
+        return project
 
     def params(self, models: str = "tiny", overrides: str = "", profile: str = RUN) -> None:
         text = PARAMS.format(models=models, overrides=overrides, profile=profile)

@@ -159,14 +159,10 @@ def _remove(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # a fork computes with one thread, and so does what it is compared with
-        project = Project(tmp_path_factory.mktemp("project"))
-        project.repro()
-        built = Bench(project.folder)
-        yield built
-        built.close()
+def bench(finished, tmp_path_factory):
+    built = Bench(Project.copied(finished, tmp_path_factory.mktemp("project")).folder)
+    yield built
+    built.close()
 
 
 def test_a_healthy_project_gives_the_same_bytes_here(bench):

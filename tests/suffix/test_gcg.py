@@ -138,11 +138,8 @@ def test_lists_of_suffixes(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    built = Project(tmp_path_factory.mktemp("gcg"))
-    for stage in ("compose", "prompts", "engine", "refusal_tokens", "activations"):
-        built.stage(stage)
-    return built
+def project(finished, tmp_path_factory):
+    return Project.copied(finished, tmp_path_factory.mktemp("gcg"))
 
 
 COMMAND = ("--model", "tiny", "--prompts", "2", "--suffix-tokens", "4", "--candidates", "8", "--starts", "2")
