@@ -16,13 +16,21 @@ LEAST_IN_CATEGORY = 10  # of fewer prompts a rate says next to nothing
 ByCondition = Mapping[Label, Outcomes]
 
 
-def rates(outcomes: ByCondition) -> dict[Label, tuple[Estimate, Rank | None]]:
+@dataclass(frozen=True)
+class Rate(Estimate):
+    """A share of completions, 0 to 1."""
+
+    rank: Rank | None = None
+    """Of the direction's effect among its null controls; None for every other condition."""
+
+
+def rates(outcomes: ByCondition) -> dict[Label, Rate]:
     """Rate with interval of every condition that has a verdict; the chosen direction's have their rank.
 
     The rank is by the change from the baseline, among random and shuffled directions.
     """
     found = {label: rate(known) for label, rows in outcomes.items() if (known := _known(rows))}
-    return {label: (estimate, _rank(label, found)) for label, estimate in found.items()}
+    return {label: Rate(**vars(estimate), rank=_rank(label, found)) for label, estimate in found.items()}
 
 
 def _known(rows: Outcomes) -> list[bool]:

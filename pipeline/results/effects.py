@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from pipeline.maths.comparisons import Comparison
+from pipeline.maths.evaluation import Rate
 from pipeline.maths.statistics import Estimate
-from pipeline.results.values import Condition, Done, LossChange, Rate
+from pipeline.results.values import Condition, Done, LossChange
 
 
 @dataclass(frozen=True)

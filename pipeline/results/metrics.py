@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.maths.comparisons import Comparison, Outcomes
-from pipeline.maths.evaluation import Agreement
+from pipeline.maths.evaluation import Agreement, Rate
 from pipeline.maths.statistics import Estimate
 from pipeline.results.choosing import Estimator, RefusalTokens, Selection, ValScores
 from pipeline.results.effects import Capability, Export, Loss, Safety, Systems
 from pipeline.results.origins import Prompts, Provenance
-from pipeline.results.values import Condition, Rate
+from pipeline.results.values import Condition
 
 VERSION = 2
 

@@ -44,20 +44,25 @@ def _fields(value: Any) -> dict[str, Any]:
     return {name: item for name, item in found.items() if item is not None or name in kept}
 
 
+def of_values(values: Mapping[str, Any]) -> Metrics:
+    """Typed, from values that are or from records that were read. Raises ValueError for what does not fit."""
+    return _adapter().validate_python({**values, "val_scores": values["val_scores"] or None})
+
+
 def of_record(record: Any) -> Metrics:
     """The inverse of `as_record`. Raises ValueError for a record of other keys, types or of another version."""
     values = cast(dict[str, Any], record) if isinstance(record, dict) else {}
     version: Any = values.get("version")
     if version != VERSION:
         raise ValueError(f"it is of version {version}, this project reads {VERSION}")
-    found = _adapter().validate_python(_gathered(values))
+    found = of_values(_gathered(values))
     if as_record(found) != record:
         raise ValueError("it has keys that nothing reads")
     return found
 
 
 def _gathered(record: Mapping[str, Any]) -> dict[str, Any]:
-    """As the types have it: counts of one judge alone together, and no scores at all as None."""
+    """As the types have it: counts of one judge alone together."""
     pairs = {
         pair: {
             name: {
@@ -68,7 +73,7 @@ def _gathered(record: Mapping[str, Any]) -> dict[str, Any]:
         }
         for pair, rows in record["agreement"].items()
     }
-    return {**record, "agreement": pairs, "val_scores": record["val_scores"] or None}
+    return {**record, "agreement": pairs}
 
 
 @cache

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.maths.comparisons import Comparison
+from pipeline.maths.evaluation import Rate
 from pipeline.maths.labels import BASELINE, Label, Treatment
 from pipeline.results.metrics import Metrics
-from pipeline.results.values import Rate
 
 if TYPE_CHECKING:  # imported where a table is made
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]

@@ -26,14 +26,6 @@ Done = Annotated[Treatment, BeforeValidator(_treatment)]
 
 
 @dataclass(frozen=True)
-class Rate(Estimate):
-    """A share of completions, 0 to 1."""
-
-    rank: Rank | None = None
-    """Of the direction's effect among its null controls; None for every other condition."""
-
-
-@dataclass(frozen=True)
 class Change(Estimate):
     """A paired change of a mean, in the unit of what changed."""
 

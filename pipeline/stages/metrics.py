@@ -15,8 +15,7 @@ from pipeline.results.effects import Capability
 from pipeline.results.handed_on import Exported, LossRow, NotExported
 from pipeline.results.judgements import read_judgements
 from pipeline.results.metrics import VERSION
-from pipeline.results.metrics_file import as_record, of_record, write_metrics
-from pipeline.results.rates import rates
+from pipeline.results.metrics_file import of_values, write_metrics
 from pipeline.stages.shared import safety
 
 READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
@@ -30,7 +29,7 @@ def metrics(config: Config, layout: Layout) -> None:
     judgements = read_judgements(layout, judges, config.judge.safety, judge)
     verdicts = {name: judgements.refused(name) for name in judges}
     outcomes = verdicts[judge]
-    scores = rates(outcomes)
+    scores = evaluation.rates(outcomes)
     safe = {name: judgements.safe(name) for name in config.judge.safety}
     kinds = {name: spec.kind for name, spec in config.data.sets.items()}
     audit = shape.read_record(layout.audit, Audit)
@@ -47,7 +46,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "unknown": evaluation.unknown(outcomes),
         "comparisons": evaluation.comparisons(outcomes),
         "moved_controls": evaluation.moved_controls(scores),
-        "other_judges": {name: rates(rows) for name, rows in verdicts.items() if name != judges[0]},
+        "other_judges": {name: evaluation.rates(rows) for name, rows in verdicts.items() if name != judges[0]},
         "agreement": evaluation.agreement(verdicts),
         "safety": {name: safety.scores(judgements, name) for name in config.judge.safety},
         "attacks": safety.attacks(layout, safe, kinds),
@@ -72,7 +71,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "provenance": provenance(config, layout, pinned, READ),
         "version": VERSION,
     }
-    measured = of_record(as_record(record))
+    measured = of_values(record)
     write_metrics(layout.metrics, measured)
     tables.write_csv(layout.rates, overview.rates_table(measured))
     files.write_json(layout.headline, overview.headline(measured))

@@ -7,11 +7,11 @@ import torch
 
 from pipeline.maths import evaluation
 from pipeline.maths.comparisons import Rank
+from pipeline.maths.evaluation import rates
 from pipeline.maths.experiment import Condition, conditions, interventions
 from pipeline.maths.labels import Label, strength
 from pipeline.maths.refusal_tokens import best_cutoff, caught, find_refusal_tokens
 from pipeline.maths.selection import PromptScores
-from pipeline.results.rates import rates
 
 
 def verdicts(refused: int, n: int = 100) -> dict[str, bool | None]:

@@ -10,6 +10,7 @@ from pipeline.config.compose import compose
 from pipeline.config.data import FileSpec
 from pipeline.maths import evaluation
 from pipeline.maths.directions import Direction
+from pipeline.maths.evaluation import rates
 from pipeline.maths.experiment import further_conditions, interventions
 from pipeline.maths.labels import MAIN_EFFECTS, Label
 from pipeline.model.chat import chat
@@ -17,7 +18,6 @@ from pipeline.model.loading import random_model
 from pipeline.prompts.build import further
 from pipeline.prompts.load import load
 from pipeline.prompts.prompt import Prompt
-from pipeline.results.rates import rates
 
 
 @pytest.mark.parametrize(

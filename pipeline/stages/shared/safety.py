@@ -10,7 +10,6 @@ from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 from pipeline.results.effects import Reliability, Safety
 from pipeline.results.judgements import Judgements, categories_of
-from pipeline.results.rates import rates
 
 
 def scores(judgements: Judgements, judge: str) -> Safety:
@@ -23,7 +22,9 @@ def scores(judgements: Judgements, judge: str) -> Safety:
         }
         for name, parts in reliability(judge).items()
     }
-    return Safety(rates(outcomes), evaluation.safety_comparisons(outcomes), evaluation.unknown(outcomes), known)
+    return Safety(
+        evaluation.rates(outcomes), evaluation.safety_comparisons(outcomes), evaluation.unknown(outcomes), known
+    )
 
 
 def attacks(
