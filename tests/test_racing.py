@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts import records, samples
+from pipeline.artifacts import prompt_scores, records
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import tensors
 from pipeline.maths import stability
@@ -51,7 +51,7 @@ def cut(scores, prompts):
 
 
 def winner(scores, stopped, thresholds):
-    table = [samples.candidate_scores(place, row, stopped.get(place, "")) for place, row in scores.items()]
+    table = [prompt_scores.candidate_scores(place, row, stopped.get(place, "")) for place, row in scores.items()]
     chosen = select(table, thresholds, "calibrated").chosen
     return chosen and (chosen.position, chosen.layer)
 
@@ -112,7 +112,9 @@ def test_a_score_that_is_not_finite_stops_a_candidate_and_few_prompts_stop_none(
 def test_when_none_passes_the_nearest_are_measured_for_the_diagnosis():
     table, impossible = draw(np.random.default_rng(4)), Thresholds(0.0, 50.0, -50.0, 100)
     found, _ = raced(table, 0, impossible)
-    rows = [samples.candidate_scores(place, row, found.stopped.get(place, "")) for place, row in found.scores.items()]
+    rows = [
+        prompt_scores.candidate_scores(place, row, found.stopped.get(place, "")) for place, row in found.scores.items()
+    ]
     selection = select(rows, impossible, "calibrated")
     assert selection.chosen is None
     assert len(selection.nearest) == 5
@@ -131,7 +133,7 @@ def measured():
     layout = Layout("qwen2_5_coder_0_5b", "quick", ROOT)
     if not layout.prompt_scores.exists():
         pytest.skip("the default model's scores are not here: dvc repro")
-    sweep = samples.read_sweep(layout.prompt_scores, tensors.read_metadata(layout.prompt_scores)["model"])
+    sweep = prompt_scores.read_sweep(layout.prompt_scores, tensors.read_metadata(layout.prompt_scores)["model"])
     if any(row.stopped for row in records.read_scores(layout.scores)):
         pytest.skip("the default model's scores are raced: select.race=false measures all")
     return sweep, records.read_baselines(layout.baselines)[0]

@@ -10,7 +10,7 @@ from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 from pipeline.report.figures.claim import score_bars
 from pipeline.report.figures.marks import BLUE, GREEN, ORANGE, PINK, finish
-from pipeline.report.tables.cells import on_tasks
+from pipeline.report.tables.wording import on_tasks
 from pipeline.results.metrics import Metrics
 
 # Colour and marker both tell an effect, so that a grey print does too.
