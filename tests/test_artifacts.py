@@ -147,11 +147,11 @@ def test_scores_that_are_not_finite_are_null_in_json_and_named_where_an_interval
 def test_directions_rows_and_findings_survive_a_file(tmp_path):
     layout = Layout("m", "run", tmp_path)
     vectors = torch.arange(12, dtype=torch.float64).reshape(3, 4)
-    directions = {"random_0": Direction(vectors[0], 2, -1), "layer_1": Direction(vectors[1], 1, -3)}
-    directions.write_directions(layout.controls, directions, "sha256:a")
+    controls = {"random_0": Direction(vectors[0], 2, -1), "layer_1": Direction(vectors[1], 1, -3)}
+    directions.write_directions(layout.controls, controls, "sha256:a")
     read = directions.read_directions(layout.controls, "sha256:a")
     assert {name: (d.layer, d.position, d.vector.tolist()) for name, d in read.items()} == {
-        name: (d.layer, d.position, d.vector.tolist()) for name, d in directions.items()
+        name: (d.layer, d.position, d.vector.tolist()) for name, d in controls.items()
     }
     directions.write_rows(layout.rows, {"harmful": vectors, "harmless": -vectors}, "sha256:a", (-1, 2))
     assert torch.equal(directions.read_rows(layout.rows, "sha256:a", (-1, 2))["harmful"], vectors)

@@ -76,13 +76,13 @@ def read_findings(path: Path, model: str) -> "dict[str, tuple[Place, Finding]]":
         tensors.require_direction(path, vector)
     with shape.as_written(path):
         facts = json.loads(metadata["findings"])
-        found = {
+        findings = {
             name: ((position, layer), Finding(stored[f"{name}.r"], stored.get(f"{name}.readout"), low, high))
             for name, (position, layer, low, high) in facts.items()
         }
     named = {f"{name}.{part}" for name in facts for part in ("r", "readout")}
     tensors.require(path, stored.keys() <= named, "holds tensors of no estimator that it names")
-    return found
+    return findings
 
 
 def read_sources(

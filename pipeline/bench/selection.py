@@ -21,16 +21,16 @@ ADDED = 1.0
 
 def rows(material: Material, n_candidates: int, repeats: int, whole: bool) -> Iterator[Row]:
     """Reference and sweep in turn on sampled candidates, scaled; with `whole` the raced sweep is run as well."""
-    found = material.validation()
+    validation = material.validation()
     baseline = reference.full_logits(material.model, material.harmless)
     sample, ours, theirs, narrow_seconds, rates, worst = material.sample(n_candidates), [], [], [], [], 0.0
     for direction in sample:
-        together = _together(material, direction, found)
+        together = _together(material, direction, validation)
         results: dict[str, CandidateScores] = {}
         tasks = {
             "reference": lambda d=direction, r=results: r.update(reference=_reference(material, d, baseline, True)),
             "narrow": lambda d=direction: _reference(material, d, baseline, False),
-            "sweep": lambda d=direction, t=together, r=results: r.update(sweep=_sweep(material, d, t, found)),
+            "sweep": lambda d=direction, t=together, r=results: r.update(sweep=_sweep(material, d, t, validation)),
             "ceiling": lambda: _matmuls(material),
         }
         seconds = in_turn(tasks, repeats, warm_up=direction is sample[0])
@@ -38,7 +38,7 @@ def rows(material: Material, n_candidates: int, repeats: int, whole: bool) -> It
         narrow_seconds.append(median(seconds["narrow"]))
         ours.append(median(seconds["sweep"]) / len(together))
         ceiling = _matmul_flops(material) / median(seconds["ceiling"])
-        rates.append((_flops(material, together, found) / median(seconds["sweep"]), ceiling))
+        rates.append((_flops(material, together, validation) / median(seconds["sweep"]), ceiling))
         worst = max(worst, _difference(results["reference"], results["sweep"]))
     yield Row(SECTION, "reference, per candidate", statistics.mean(theirs), "s")
     yield Row(SECTION, "the same without widening logits, per candidate", statistics.mean(narrow_seconds), "s")
@@ -60,26 +60,26 @@ def rows(material: Material, n_candidates: int, repeats: int, whole: bool) -> It
 
 def _raced(material: Material, total: float, narrow_total: float, name: str) -> Iterator[Row]:
     start = time.perf_counter()
-    found = material.validation()
+    validation = material.validation()
     measured = 0
 
     def measure(places: Sequence[Place], part: Prompts) -> dict[Place, PromptScores]:
         nonlocal measured
         scored: dict[Place, PromptScores] = {}
-        for group in scoring.groups(places, found, part, material.max_tokens):
+        for group in scoring.groups(places, validation, part, material.max_tokens):
             directions = [material.candidates[place] for place in group]
-            rows = scoring.score_directions(material.model, directions, found, ADDED, material.max_tokens, part)
+            rows = scoring.score_directions(material.model, directions, validation, ADDED, material.max_tokens, part)
             scored |= dict(zip(group, rows, strict=True))
             measured += len(group) * (len(part.harmful) + len(part.harmless))
         return scored
 
-    config, thresholds = material.config, _thresholds(material, found)
-    order = shuffled(found.sizes["harmful"], found.sizes["harmless"], config.seed)
+    config, thresholds = material.config, _thresholds(material, validation)
+    order = shuffled(validation.sizes["harmful"], validation.sizes["harmless"], config.seed)
     raced = race(list(material.candidates), order, measure, thresholds, config.select.race_level)
     seconds = time.perf_counter() - start
     table = [raced.scores[place].candidate(*place) for place in raced.scores if place not in raced.stopped]
     chosen = select(table, thresholds, config.select.rule).chosen
-    exhaustive = len(material.candidates) * sum(found.sizes.values())
+    exhaustive = len(material.candidates) * sum(validation.sizes.values())
     yield Row(SECTION, f"{name}: with racing", seconds / total, "of the time", 1 / 12)
     yield Row(SECTION, f"{name} that does not widen: with racing", seconds / narrow_total, "of the time")
     yield Row(SECTION, "prompts that racing measures", measured / exhaustive, "of all")

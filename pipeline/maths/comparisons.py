@@ -74,10 +74,10 @@ def _too_few(before: Sequence[bool], expected: str) -> str:
 
 def holm(family: Mapping[K, Comparison]) -> dict[K, Comparison]:
     """The family with Holm's correction over its testable members, and verdicts."""
-    found = corrected({name: comparison.p for name, comparison in family.items()})
+    p_values = corrected({name: comparison.p for name, comparison in family.items()})
     return {
-        name: replace(comparison, p_holm=found[name], verdict=_verdict(comparison, found[name]))
-        if name in found
+        name: replace(comparison, p_holm=p_values[name], verdict=_verdict(comparison, p_values[name]))
+        if name in p_values
         else comparison
         for name, comparison in family.items()
     }
@@ -90,8 +90,8 @@ def corrected(values: Mapping[K, float | None]) -> dict[K, float]:
         return {}
     from statsmodels.stats.multitest import multipletests
 
-    found: Any = multipletests(list(tested.values()), alpha=ALPHA, method="holm")[1]
-    return dict(zip(tested, map(float, found), strict=True))
+    adjusted: Any = multipletests(list(tested.values()), alpha=ALPHA, method="holm")[1]
+    return dict(zip(tested, map(float, adjusted), strict=True))
 
 
 def _verdict(comparison: Comparison, p: float) -> str:

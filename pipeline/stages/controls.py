@@ -34,7 +34,7 @@ def controls(config: Config, layout: Layout) -> None:
     rows = {kind: tensor[:, 0] for kind, tensor in train_rows(config, layout, model, [place]).items()}
     means = class_means.read_means(layout.activations, pinned)
     class_means.require_width(layout.direction, chosen.vector, means)
-    found = control_directions(
+    directions = control_directions(
         chosen,
         difference_in_means(means["harmful_mean"], means["harmless_mean"]),
         means["harmful_mean"],
@@ -44,8 +44,8 @@ def controls(config: Config, layout: Layout) -> None:
         layer_share=config.controls.layer_share,
         seed=config.seed,
     )
-    _write(layout, rows, found, place, pinned)
-    files.write_json(layout.control_scores, _scores(config, layout, model, found))
+    _write(layout, rows, directions, place, pinned)
+    files.write_json(layout.control_scores, _scores(config, layout, model, directions))
 
 
 def _write(layout: Layout, rows: dict, found: dict, place: Place | None, pinned: str) -> None:

@@ -122,7 +122,7 @@ def run_jobs(
         with ticking(blocks, share * len(states) * len(split.shared), progress):
             prefix = prefix_of(model, split.shared, states, rows, start) if split.shared else None
         lengths = [len(split.rests[prompt]) for _, prompt in jobs]
-        found: dict[int, T] = {}
+        results: dict[int, T] = {}
 
         def run(batch: list[int]) -> Iterable[T]:
             chosen = [jobs[job] for job in batch]
@@ -134,8 +134,8 @@ def run_jobs(
 
         tokens = [len(split.shared) + length for length in lengths]
         for batch, values in run_batches(length_sorted_batches(lengths, max_tokens), tokens, run):
-            found.update(zip(batch, values, strict=True))
-    return [found[job] for job in range(len(jobs))]
+            results.update(zip(batch, values, strict=True))
+    return [results[job] for job in range(len(jobs))]
 
 
 @torch.inference_mode()

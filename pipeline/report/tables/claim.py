@@ -150,19 +150,19 @@ def estimators_table(metrics: Metrics) -> Table:
     columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
     table = printed.table("estimators: same prompts, places, rule and evaluation", *columns)
     for name in (name for name in ESTIMATOR_NAMES if name in metrics.estimators):
-        found = metrics.estimators[name]
-        title, evaluated = name.replace("_", " "), found.evaluated
+        estimator = metrics.estimators[name]
+        title, evaluated = name.replace("_", " "), estimator.evaluated
         if not evaluated:
             table.add_row(title, "none")
             continue
-        row = [title, f"{evaluated.position}, {evaluated.layer}{'' if found.chosen else ' *'}"]
+        row = [title, f"{evaluated.position}, {evaluated.layer}{'' if estimator.chosen else ' *'}"]
         for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
-            score = metrics.refusal_score.get(Label(kind, effect, found.conditions_of))
+            score = metrics.refusal_score.get(Label(kind, effect, estimator.conditions_of))
             shown = f"{wording.value(score, '{:.0%}')} {wording.interval(score, '{:.0%}')}" if score else "-"
-            row += [shown, wording.p(found.against_mean_difference.get(effect))]
+            row += [shown, wording.p(estimator.against_mean_difference.get(effect))]
         table.add_row(*row, f"{evaluated.kl:.3f}")
     notes = ["p: McNemar's exact test against the difference in means; below 0.05 the difference is real"]
-    if any(not found.chosen for found in metrics.estimators.values()):
+    if any(not estimator.chosen for estimator in metrics.estimators.values()):
         notes.append("*: the rule keeps none of its candidates; this is the nearest miss")
     table.caption = printed.caption(*notes)
     return table

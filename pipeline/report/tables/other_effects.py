@@ -80,13 +80,13 @@ def capability_table(record: Capability) -> Table:
         "verdict",
     )
     notes = []
-    for task, found in record.tasks.items():
-        for done, words in wording.on_tasks(found.score).items():
-            label, row = f"{task} ({found.metric}), {words}", found.score[done]
-            table.add_row(label, *wording.number(row, "{:.1%}"), *wording.test(found.change.get(done)))
+    for task, scores in record.tasks.items():
+        for done, words in wording.on_tasks(scores.score).items():
+            label, row = f"{task} ({scores.metric}), {words}", scores.score[done]
+            table.add_row(label, *wording.number(row, "{:.1%}"), *wording.test(scores.change.get(done)))
         table.add_section()
-        notes.append(f"{task}: {found.source}" + (f"; chance {found.chance:.0%}" if found.chance else ""))
-        if equal := found.export_equals_ablation:
+        notes.append(f"{task}: {scores.source}" + (f"; chance {scores.chance:.0%}" if scores.chance else ""))
+        if equal := scores.export_equals_ablation:
             notes[-1] += f"; export and live ablation differ in {equal.different_answers} of {equal.n} answers"
     if record.export_missing:
         notes.append(f"no export: {record.export_missing}")
