@@ -106,10 +106,10 @@ def read_filter_verdict(path: Path) -> FilterVerdict:
 
 def read_refusal_ids(path: Path) -> kinds.RefusalIds:
     """The refusal tokens in use and their cutoff. Raises UserError for none."""
-    found: kinds.RefusalIds = shape.read_record(path, kinds.RefusalIds)
-    if not found["ids"] or len(set(found["ids"])) < len(found["ids"]) or min(found["ids"]) < 0:
+    used: kinds.RefusalIds = shape.read_record(path, kinds.RefusalIds)
+    if not used["ids"] or len(set(used["ids"])) < len(used["ids"]) or min(used["ids"]) < 0:
         raise UserError(f"{path} holds no refusal tokens, each once: {shape.AGAIN}")
-    return found
+    return used
 
 
 PROMPT_COUNTS = ("n_harmful", "n_harmless")

@@ -30,8 +30,8 @@ def against_library(m: Material, max_new_tokens: int, batch_size: int, repeats: 
 
     def ours() -> list[Answer]:
         batches = generate(m.model, prompts, None, max_new_tokens, batch_size, max_tokens=m.max_tokens)
-        found = sorted((item for batch in batches for item in batch), key=lambda item: item.row)
-        return [(item.tokens, item.finished) for item in found]
+        answered = sorted((item for batch in batches for item in batch), key=lambda item: item.row)
+        return [(item.tokens, item.finished) for item in answered]
 
     def library() -> list[Answer]:
         batches = [prompts[start : start + LIBRARY_BATCH] for start in range(0, len(prompts), LIBRARY_BATCH)]

@@ -27,14 +27,14 @@ def full_logits(
     model: ChatModel, prompts: Sequence[Sequence[int]], widen: bool = False
 ) -> Float[Tensor, "prompt d_vocab"]:
     """Last-position logits by way of those of every position; `widen`: all of them to float64."""
-    found = []
+    rows = []
     for first in range(0, len(prompts), BATCH):
         padded = chat.pad_left(prompts[first : first + BATCH], model.pad_id)
         logits = model.hf(**padded.inputs(model.hf), use_cache=False).logits
         if widen:
             logits = logits.double()
-        found.append(logits[:, -1].float().cpu())
-    return torch.cat(found)
+        rows.append(logits[:, -1].float().cpu())
+    return torch.cat(rows)
 
 
 def score(

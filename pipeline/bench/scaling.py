@@ -66,19 +66,19 @@ def rows(dtype: str, repeats: int, models: Sequence[str] = MODELS) -> Iterator[R
 
 def _apart(point: Point, dtype: str, repeats: int) -> tuple[float, int, int]:
     """Seconds, peak bytes and parameters in blocks, from a process that does this and nothing else."""
-    found = json.loads(in_process("pipeline.bench.scaling", json.dumps(vars(point)), dtype, str(repeats)))
-    return found["seconds"], found["peak"], found["parameters"]
+    told = json.loads(in_process("pipeline.bench.scaling", json.dumps(vars(point)), dtype, str(repeats)))
+    return told["seconds"], told["peak"], told["parameters"]
 
 
 def measure(m: Material, repeats: int) -> float:
     """Median seconds of scoring every candidate on every prompt, in the sweep's groups."""
-    found = m.validation()
-    everything = found.whole
+    validation = m.validation()
+    everything = validation.whole
 
     def sweep() -> None:
-        for group in scoring.groups(list(m.candidates), found, everything, m.max_tokens):
+        for group in scoring.groups(list(m.candidates), validation, everything, m.max_tokens):
             chosen = [m.candidates[place] for place in group]
-            scoring.score_directions(m.model, chosen, found, 1.0, m.max_tokens, everything)
+            scoring.score_directions(m.model, chosen, validation, 1.0, m.max_tokens, everything)
 
     return median(in_turn({"sweep": sweep}, repeats)["sweep"])
 

@@ -13,8 +13,7 @@ from pipeline.bench.timing import Row, in_turn, median
 from pipeline.maths.directions import Direction
 from pipeline.maths.racing import Place, Prompts, race, shuffled
 from pipeline.maths.selection import CandidateScores, PromptScores, Thresholds, select, thresholds_for
-from pipeline.model.passes import partial_forward as lean
-from pipeline.model.passes import scoring
+from pipeline.model.passes import partial_forward, scoring
 
 SECTION = "selection"
 ADDED = 1.0
@@ -22,67 +21,67 @@ ADDED = 1.0
 
 def rows(material: Material, n_candidates: int, repeats: int, whole: bool) -> Iterator[Row]:
     """Reference and sweep in turn on sampled candidates, scaled; with `whole` the raced sweep is run as well."""
-    found = material.validation()
+    validation = material.validation()
     baseline = reference.full_logits(material.model, material.harmless)
-    sample, ours, theirs, lean_ones, rates, worst = material.sample(n_candidates), [], [], [], [], 0.0
+    sample, ours, theirs, narrow_seconds, rates, worst = material.sample(n_candidates), [], [], [], [], 0.0
     for direction in sample:
-        together = _together(material, direction, found)
+        together = _together(material, direction, validation)
         results: dict[str, CandidateScores] = {}
         tasks = {
             "reference": lambda d=direction, r=results: r.update(reference=_reference(material, d, baseline, True)),
-            "lean": lambda d=direction: _reference(material, d, baseline, False),
-            "sweep": lambda d=direction, t=together, r=results: r.update(sweep=_sweep(material, d, t, found)),
+            "narrow": lambda d=direction: _reference(material, d, baseline, False),
+            "sweep": lambda d=direction, t=together, r=results: r.update(sweep=_sweep(material, d, t, validation)),
             "ceiling": lambda: _matmuls(material),
         }
         seconds = in_turn(tasks, repeats, warm_up=direction is sample[0])
         theirs.append(median(seconds["reference"]))
-        lean_ones.append(median(seconds["lean"]))
+        narrow_seconds.append(median(seconds["narrow"]))
         ours.append(median(seconds["sweep"]) / len(together))
         ceiling = _matmul_flops(material) / median(seconds["ceiling"])
-        rates.append((_flops(material, together, found) / median(seconds["sweep"]), ceiling))
+        rates.append((_flops(material, together, validation) / median(seconds["sweep"]), ceiling))
         worst = max(worst, _difference(results["reference"], results["sweep"]))
     yield Row(SECTION, "reference, per candidate", statistics.mean(theirs), "s")
-    yield Row(SECTION, "the same without widening logits, per candidate", statistics.mean(lean_ones), "s")
+    yield Row(SECTION, "the same without widening logits, per candidate", statistics.mean(narrow_seconds), "s")
     yield Row(SECTION, "sweep, per candidate (mean over layers)", statistics.mean(ours), "s")
     yield Row(SECTION, f"largest score difference, {material.model.hf.dtype}", worst, "nats", _agreement(material))
     total = statistics.mean(theirs) * material.n_reference
     every = statistics.mean(ours) * len(material.candidates)
     name = f"whole sweep, {len(material.candidates)} candidates / reference, {material.n_reference}"
     yield Row(SECTION, f"{name}: without racing", every / total, "of the time", 1 / 6)
-    lean_total = statistics.mean(lean_ones) * material.n_reference
-    yield Row(SECTION, f"{name} that does not widen: without racing", every / lean_total, "of the time")
+    narrow_total = statistics.mean(narrow_seconds) * material.n_reference
+    yield Row(SECTION, f"{name} that does not widen: without racing", every / narrow_total, "of the time")
     rate, ceiling = (statistics.mean(part) for part in zip(*rates, strict=True))
     yield Row(SECTION, "matmul rate of the sweep", rate / 1e9, "GFLOP/s")
     yield Row(SECTION, "matmul ceiling", ceiling / 1e9, "GFLOP/s")
     yield Row(SECTION, "rate / ceiling", statistics.mean(a / b for a, b in rates), "of the ceiling", 0.6, at_least=True)
     if whole:
-        yield from _raced(material, total, lean_total, name)
+        yield from _raced(material, total, narrow_total, name)
 
 
-def _raced(material: Material, total: float, lean_total: float, name: str) -> Iterator[Row]:
+def _raced(material: Material, total: float, narrow_total: float, name: str) -> Iterator[Row]:
     start = time.perf_counter()
-    found = material.validation()
+    validation = material.validation()
     measured = 0
 
     def measure(places: Sequence[Place], part: Prompts) -> dict[Place, PromptScores]:
         nonlocal measured
         scored: dict[Place, PromptScores] = {}
-        for group in scoring.groups(places, found, part, material.max_tokens):
+        for group in scoring.groups(places, validation, part, material.max_tokens):
             directions = [material.candidates[place] for place in group]
-            rows = scoring.score_directions(material.model, directions, found, ADDED, material.max_tokens, part)
+            rows = scoring.score_directions(material.model, directions, validation, ADDED, material.max_tokens, part)
             scored |= dict(zip(group, rows, strict=True))
             measured += len(group) * (len(part.harmful) + len(part.harmless))
         return scored
 
-    config, thresholds = material.config, _thresholds(material, found)
-    order = shuffled(found.sizes["harmful"], found.sizes["harmless"], config.seed)
+    config, thresholds = material.config, _thresholds(material, validation)
+    order = shuffled(validation.sizes["harmful"], validation.sizes["harmless"], config.seed)
     raced = race(list(material.candidates), order, measure, thresholds, config.select.race_level)
     seconds = time.perf_counter() - start
     table = [raced.scores[place].candidate(*place) for place in raced.scores if place not in raced.stopped]
     chosen = select(table, thresholds, config.select.rule).chosen
-    exhaustive = len(material.candidates) * sum(found.sizes.values())
+    exhaustive = len(material.candidates) * sum(validation.sizes.values())
     yield Row(SECTION, f"{name}: with racing", seconds / total, "of the time", 1 / 12)
-    yield Row(SECTION, f"{name} that does not widen: with racing", seconds / lean_total, "of the time")
+    yield Row(SECTION, f"{name} that does not widen: with racing", seconds / narrow_total, "of the time")
     yield Row(SECTION, "prompts that racing measures", measured / exhaustive, "of all")
     yield Row(SECTION, "position chosen", chosen.position if chosen else 0, "")
     yield Row(SECTION, "layer chosen", chosen.layer if chosen else -1, "")
@@ -134,7 +133,7 @@ REPEAT = 20  # matmuls of each shape behind a reading of the ceiling
 
 def _shapes(material: Material) -> list[tuple[int, int]]:
     """(n_out, n_in) of the matrices of an MLP."""
-    mlp = lean.mlp_of(material.model.sites, material.model.sites.blocks[0])
+    mlp = partial_forward.mlp_of(material.model.sites, material.model.sites.blocks[0])
     linear = [module for module in mlp.modules() if isinstance(module, torch.nn.Linear)]
     return sorted({(module.out_features, module.in_features) for module in linear})
 

@@ -107,13 +107,13 @@ def changes(tasks: Mapping[str, Mapping[str, Values]], seed: int = 0) -> dict[st
 
     `tasks`: values by task and condition; every task has the same conditions.
     """
-    found: dict[str, dict[str, Comparison]] = {name: {} for name in tasks}
+    by_task: dict[str, dict[str, Comparison]] = {name: {} for name in tasks}
     conditions = [key for key in next(iter(tasks.values())) if key != BASELINE]
     for condition in conditions:
         family = {name: change(rows[BASELINE], rows[condition], seed) for name, rows in tasks.items()}
         for name, comparison in holm(family).items():
-            found[name][condition] = comparison
-    return found
+            by_task[name][condition] = comparison
+    return by_task
 
 
 def agreement(live: Answers, export: Answers, baseline: Answers) -> SameItems:

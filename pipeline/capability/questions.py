@@ -23,12 +23,12 @@ def read_files(
 
 def find_files(task: str, folder: Path, pattern: str) -> list[Path]:
     """Files of `folder` that match the pattern, sorted. Raises UserError when there is none."""
-    found = sorted(folder.glob(pattern))
-    if not found:
+    paths = sorted(folder.glob(pattern))
+    if not paths:
         raise UserError(
             f"capability task '{task}': no {folder / pattern}: set capability.folder to the folder it is in"
         )
-    return found
+    return paths
 
 
 def read_questions(task: str, path: Path) -> list[dict[str, Any]]:

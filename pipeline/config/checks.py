@@ -56,15 +56,21 @@ def require_no_resolvers(values: Any) -> None:
 
 def require_short_references(values: Any) -> None:
     """Raises ValueError with the key of a reference that leads on to another, as such chains can grow without bound."""
-    found = [(key, REFERENCE.findall(value)) for key, value in leaves(values) if isinstance(value, str)]
-    found = [
-        (key, [target.replace("[", ".").replace("]", "") for target in targets]) for key, targets in found if targets
+    references = [(key, REFERENCE.findall(value)) for key, value in leaves(values) if isinstance(value, str)]
+    references = [
+        (key, [target.replace("[", ".").replace("]", "") for target in targets])
+        for key, targets in references
+        if targets
     ]
-    if sum(len(targets) for _, targets in found) > MOST_REFERENCES:
-        raise ValueError(f"{found[0][0]} and others hold more than {MOST_REFERENCES} references: write their values")
-    for key, targets in found:
+    if sum(len(targets) for _, targets in references) > MOST_REFERENCES:
+        raise ValueError(
+            f"{references[0][0]} and others hold more than {MOST_REFERENCES} references: write their values"
+        )
+    for key, targets in references:
         for target in targets:
-            if any(f"{target}.".startswith(f"{other}.") or f"{other}.".startswith(f"{target}.") for other, _ in found):
+            if any(
+                f"{target}.".startswith(f"{other}.") or f"{other}.".startswith(f"{target}.") for other, _ in references
+            ):
                 raise ValueError(f"{key} refers to {target}, which refers on: write its value")
 
 

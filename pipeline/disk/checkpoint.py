@@ -65,10 +65,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     tensors: dict[str, Stored] = {}
     metadata: dict[str, str] = {}
     for file in sorted(set(weight_map.values())) if weight_map else [SINGLE]:
-        found, metadata = headers.read_header(folder, file)
-        for name in sorted(found.keys() & tensors.keys()):
+        entries, metadata = headers.read_header(folder, file)
+        for name in sorted(entries.keys() & tensors.keys()):
             raise UserError(f"{folder} has tensor '{name}' in {tensors[name].file} and in {file}: {AGAIN}")
-        tensors.update(found)
+        tensors.update(entries)
     for name, file in (weight_map or {}).items():
         if name not in tensors or tensors[name].file != file:
             raise UserError(f"{folder / file} lacks tensor '{name}' that {INDEX} lists: {AGAIN}")

@@ -100,10 +100,10 @@ def read_json(path: Path) -> Any:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object. Raises UserError for any other file."""
-    found = parse_json(read_text(path, missing="is missing"), str(path))
-    if not isinstance(found, dict):
+    value = parse_json(read_text(path, missing="is missing"), str(path))
+    if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object")
-    return found
+    return value
 
 
 def parse_json(text: str, where: str, line: int | None = None) -> Any:
@@ -120,12 +120,12 @@ def parse_json(text: str, where: str, line: int | None = None) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"key {twice[:60]!r} comes twice")
-    return found
+    return values
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

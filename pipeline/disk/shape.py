@@ -35,9 +35,9 @@ def held(kind: Any, value: Any, where: str) -> Any:
     try:
         _adapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        at = ".".join(map(str, found["loc"]))
-        reason = f"{at}: {found['msg']}" if at else found["msg"]
+        first = error.errors(include_url=False)[0]
+        at = ".".join(map(str, first["loc"]))
+        reason = f"{at}: {first['msg']}" if at else first["msg"]
         raise UserError(f"{where} is not what this version of the project writes ({reason}): {AGAIN}") from None
     return value
 

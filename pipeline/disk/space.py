@@ -45,10 +45,10 @@ class Ruler:
 
     def size(self, paths: Iterable[Path]) -> int:
         """Bytes of the files in `paths`, links themselves and not what they lead to."""
-        found = {(row.st_dev, row.st_ino): row.st_size for row in _files(paths)}
-        new = found.keys() - self._seen
+        sizes = {(row.st_dev, row.st_ino): row.st_size for row in _files(paths)}
+        new = sizes.keys() - self._seen
         self._seen |= new
-        return sum(found[key] for key in new)
+        return sum(sizes[key] for key in new)
 
 
 def inodes(paths: Iterable[Path]) -> set[tuple[int, int]]:

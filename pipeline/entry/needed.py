@@ -20,12 +20,12 @@ from pipeline.sources.held import Needed
 
 def configurations(runs: Sequence[Run]) -> dict[str, Config]:
     """The configuration of each run, by the run in words. Raises UserError for one that conf/ does not make."""
-    found = {}
+    configs = {}
     for run in runs:
         config = OmegaConf.to_object(compose(run.model, profile_of(run.label), run.overrides))
         assert isinstance(config, Config)
-        found[str(run)] = config
-    return found
+        configs[str(run)] = config
+    return configs
 
 
 def needed(configs: dict[str, Config], version: str) -> Needed:

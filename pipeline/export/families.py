@@ -23,8 +23,8 @@ ROUNDING = 2e-4
 
 def names() -> list[str]:
     """Families that have a tiny model: all but those refused by name."""
-    found = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
-    return [name for name in found if not family(name).remote_code]
+    families = sorted(path.stem for path in (CONF / "family").glob("*.yaml"))
+    return [name for name in families if not family(name).remote_code]
 
 
 def measured(name: str) -> tuple[Family, Exactness]:

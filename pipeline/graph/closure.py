@@ -69,13 +69,13 @@ def closure(entry: str, root: Path) -> list[str]:
     own = set(files_of(entry, root))
     if not any(path.stem == entry.rpartition(".")[2] for path in own):
         raise UserError(f"stage '{entry.rpartition('.')[2]}' of dvc.yaml has no module {entry}")
-    found: set[Path] = set()
+    paths: set[Path] = set()
     new = own | set(files_of(GIVEN, root))
     while new:
-        found |= new
+        paths |= new
         names = {name for path in new for name in _imported(path) if name.split(".")[0] == PACKAGE}
-        new = {path for name in names for path in files_of(name, root)} - found
-    return sorted(str(path.relative_to(root)) for path in found)
+        new = {path for name in names for path in files_of(name, root)} - paths
+    return sorted(str(path.relative_to(root)) for path in paths)
 
 
 def files_of(name: str, root: Path) -> Iterator[Path]:
@@ -104,19 +104,19 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 def pinned(root: Path) -> dict[str, str]:
     """{library: version} as locked."""
-    found = [pin for name in PINNED for pin in PIN.findall(read_text(root / name, largest=2**24))]
-    return {_normal(name): version for name, version in found}
+    pins = [pin for name in PINNED for pin in PIN.findall(read_text(root / name, largest=2**24))]
+    return {_normal(name): version for name, version in pins}
 
 
 def _libraries(path: Path, pins: Mapping[str, str]) -> set[str]:
     """Locked libraries that a module imports, with what they require in turn."""
     tops = {name.split(".")[0] for name in _imported(path)} - sys.stdlib_module_names - {PACKAGE}
     new = {_normal(name) for top in tops for name in DISTRIBUTIONS.get(top, [top])} & pins.keys()
-    found: set[str] = set()
+    libraries: set[str] = set()
     while new:
-        found |= new
-        new = {required for name in new for required in _required(name)} & pins.keys() - found
-    return found
+        libraries |= new
+        new = {required for name in new for required in _required(name)} & pins.keys() - libraries
+    return libraries
 
 
 DISTRIBUTIONS = metadata.packages_distributions()

@@ -40,7 +40,7 @@ def stale_code(runs: Sequence[Run], root: Path = Path()) -> dict[str, list[str]]
     The code is read here and not asked of DVC, which sees no file that .dvcignore hides.
     """
     rows, before = closure.reached(root), read_object(root / CODE)
-    locked, found = read_lock(root / LOCK), {}
+    locked, changed = read_lock(root / LOCK), {}
     for stage, digest in closure.summary(rows)["stages"].items():
         names = [name for name in locked if name == stage or name.startswith(f"{stage}@")]
         wanted = {stage, *(f"{stage}@{run.model}-{run.label}" for run in runs)}
@@ -48,8 +48,8 @@ def stale_code(runs: Sequence[Run], root: Path = Path()) -> dict[str, list[str]]
             recorded = locked[name].params.get(str(CODE), {}).get(f"stages.{stage}")
             if name in wanted and recorded != digest:
                 items = [(kind, *item) for kind in ("files", "libraries") for item in rows[stage][kind].items()]
-                found[name] = [key for kind, key, value in items if before.get(kind, {}).get(key) != value]
-    return found
+                changed[name] = [key for kind, key, value in items if before.get(kind, {}).get(key) != value]
+    return changed
 
 
 def broken_graph(root: Path = Path()) -> list[str]:
@@ -58,13 +58,15 @@ def broken_graph(root: Path = Path()) -> list[str]:
 
     graph = read_graph(root)
     ran = {recorded.stage for recorded in read_lock(root / LOCK).values()}
-    found = [f"dvc.yaml has no stage '{name}', and dvc.lock has results of it" for name in ran - graph.keys()]
-    found += [f"stage '{name}' of dvc.yaml is frozen" for name, stage in graph.items() if stage.frozen]
+    problems = [f"dvc.yaml has no stage '{name}', and dvc.lock has results of it" for name in ran - graph.keys()]
+    problems += [f"stage '{name}' of dvc.yaml is frozen" for name, stage in graph.items() if stage.frozen]
     deps = {dep for stage in graph.values() for dep in stage.deps if not dep.startswith("outputs/")}
     files = [path for dep in deps for path in (root / dep, *(root / dep).rglob("*")) if path.is_file()]
     with Repo(str(root)) as repo:
         hidden = [path for path in files if repo.dvcignore.is_ignored_file(str(path.resolve()))]
-    return sorted(found) + [f"{path} is hidden by .dvcignore from the stages that need it" for path in sorted(hidden)]
+    return sorted(problems) + [
+        f"{path} is hidden by .dvcignore from the stages that need it" for path in sorted(hidden)
+    ]
 
 
 def unwritten(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
@@ -115,20 +117,20 @@ def problems() -> list[str]:
     runs = every_run()
     code = stale_code(runs)
     stale = {stage: run.label for run in runs for stage in stale_stages(run) if stage != "code"}
-    found = [f"{stage} is out of date, by {', '.join(what) or 'its code'}" for stage, what in code.items()]
-    found += [
+    lines = [f"{stage} is out of date, by {', '.join(what) or 'its code'}" for stage, what in code.items()]
+    lines += [
         f"{stage} is out of date: run `make repro PROFILE={label}`"
         for stage, label in stale.items()
         if stage not in code
     ]
-    found += broken_graph()
-    found += [f"{path} is missing: check it out again" for run in runs for path in missing_results(run)]
-    found += [f"{path} is not what was sealed: check it out again, or make it again" for path in edited_results(runs)]
+    lines += broken_graph()
+    lines += [f"{path} is missing: check it out again" for run in runs for path in missing_results(run)]
+    lines += [f"{path} is not what was sealed: check it out again, or make it again" for path in edited_results(runs)]
     stray = stray_folders(runs)
-    found += [f"{folder} is of no run in dvc.lock or params.yaml: delete it" for folder in stray]
-    found += [
+    lines += [f"{folder} is of no run in dvc.lock or params.yaml: delete it" for folder in stray]
+    lines += [
         f"{path} is written by no stage: delete it"
         for path in unwritten(runs)
         if not any(folder in path.parents for folder in stray)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(lines))

@@ -20,8 +20,8 @@ def runs_of(label: str | None, root: Path = Path()) -> list[Run]:
 
 def every_run(root: Path = Path()) -> list[Run]:
     """Every run of dvc.lock and of params.yaml, each once."""
-    found = {(run.model, run.label): run for run in (*recorded_runs(root / LOCK), *runs_of(None, root))}
-    return [found[key] for key in sorted(found)]
+    runs = {(run.model, run.label): run for run in (*recorded_runs(root / LOCK), *runs_of(None, root))}
+    return [runs[key] for key in sorted(runs)]
 
 
 def overrides_for(model: str, label: str, root: Path = Path()) -> list[str]:

@@ -25,17 +25,17 @@ def require_as_written(stage: str, layout: Layout) -> None:
     graph = _graph(layout)
     for maker, entry in graph.items():
         read = sorted(_within(graph.get(stage), entry))
-        found = _sums(read)
+        sums = _sums(read)
         noted = _of(read, _noted(maker, layout))
-        if not read or found == noted:
+        if not read or sums == noted:
             continue
         locked = _of(read, _locked(f"{maker}@{layout.model}-{layout.run}"))
-        if found == locked or (noted is None and locked is None):
+        if sums == locked or (noted is None and locked is None):
             continue
         known = locked if noted is None else noted
         assert known is not None
-        path = min(path for path in found.keys() | known.keys() if found.get(path) != known.get(path))
-        wrong = f"is not what stage {maker} wrote" if path in found else "is missing"
+        path = min(path for path in sums.keys() | known.keys() if sums.get(path) != known.get(path))
+        wrong = f"is not what stage {maker} wrote" if path in sums else "is missing"
         raise UserError(f"{path} {wrong}: run `dvc repro`, which makes it again")
 
 

@@ -85,5 +85,5 @@ def _rank(name: str, changes: Mapping[str, Sequence[float]]) -> dict[str, Any] |
     # All conditions have the same tokens, so sums are in the order of means.
     others = {key: Treatment.parse(key) for key in changes if key != name}
     nulls = [key for key, other in others.items() if other.effect == name and is_null(other.source)]
-    found = rank(sum(changes[name]), [sum(changes[key]) for key in nulls])
-    return asdict(found) if found else None
+    place = rank(sum(changes[name]), [sum(changes[key]) for key in nulls])
+    return asdict(place) if place else None

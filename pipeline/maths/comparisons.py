@@ -77,10 +77,10 @@ def _too_few(before: Sequence[bool], expected: str) -> str:
 
 def holm(family: Mapping[K, Comparison]) -> dict[K, Comparison]:
     """The family with Holm's correction over its testable members, and verdicts."""
-    found = corrected({name: comparison.p for name, comparison in family.items()})
+    p_values = corrected({name: comparison.p for name, comparison in family.items()})
     return {
-        name: replace(comparison, p_holm=found[name], verdict=_verdict(comparison, found[name]))
-        if name in found
+        name: replace(comparison, p_holm=p_values[name], verdict=_verdict(comparison, p_values[name]))
+        if name in p_values
         else comparison
         for name, comparison in family.items()
     }

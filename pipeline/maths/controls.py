@@ -23,11 +23,13 @@ def control_directions(
     chosen layer itself or has no direction (`scale`: the harmful means), and for a share of None.
     `rows`: `resid_pre` of each class at the chosen place.
     """
-    found = {f"random_{index}": random_direction(chosen, seed + index) for index in range(n_random)}
-    found |= {f"shuffled_{index}": shuffled_difference(chosen, *rows, seed=seed + index) for index in range(n_shuffled)}
+    directions = {f"random_{index}": random_direction(chosen, seed + index) for index in range(n_random)}
+    directions |= {
+        f"shuffled_{index}": shuffled_difference(chosen, *rows, seed=seed + index) for index in range(n_shuffled)
+    }
     if layer_share is None:
-        return found
+        return directions
     layer, position = int(layer_share * chosen.layer), chosen.position
     if layer != chosen.layer and not is_zero(r[position, layer], scale[position, layer]):
-        found[f"layer_{layer}"] = Direction(r[position, layer], layer, position)
-    return found
+        directions[f"layer_{layer}"] = Direction(r[position, layer], layer, position)
+    return directions

@@ -29,8 +29,8 @@ def rates(outcomes: ByCondition) -> dict[Label, Rate]:
 
     The rank is by the change from the baseline, among random and shuffled directions.
     """
-    found = {label: rate(known) for label, rows in outcomes.items() if (known := _known(rows))}
-    return {label: Rate(**vars(estimate), rank=_rank(label, found)) for label, estimate in found.items()}
+    estimates = {label: rate(known) for label, rows in outcomes.items() if (known := _known(rows))}
+    return {label: Rate(**vars(estimate), rank=_rank(label, estimates)) for label, estimate in estimates.items()}
 
 
 def _known(rows: Outcomes) -> list[bool]:
@@ -133,10 +133,10 @@ def estimator_comparisons(
         for name in (name for name, there in evaluated.items() if there and name != MEAN_DIFFERENCE):
             before, after = Label(kind, effect, reference), Label(kind, effect, name)
             family[name, effect] = compare(outcomes[before], outcomes[after])
-    found: dict[str, dict[str, Comparison]] = {}
+    by_name: dict[str, dict[str, Comparison]] = {}
     for (name, effect), row in holm(family).items():
-        found.setdefault(name, {})[effect] = row
-    return found
+        by_name.setdefault(name, {})[effect] = row
+    return by_name
 
 
 @dataclass(frozen=True)
@@ -209,12 +209,12 @@ def val_scores(
     before = {"bypass": harmful_metric, "induce": harmless_metric}
     effect = {"bypass": "ablation", "induce": "addition"}
     nulls = [scores for name, scores in controls.items() if is_null(name)]
-    found: dict[str, Scored] = {}
+    scored: dict[str, Scored] = {}
     for name, unchanged in before.items():
         rows = {source: getattr(scores, name) for source, scores in {"": chosen, **controls}.items()}
         change = [after - plain for plain, after in zip(unchanged, rows[""], strict=True)]
         base = float(np.mean(unchanged))
-        found[name] = Scored(
+        scored[name] = Scored(
             direction=mean(rows[""], seed),
             controls={source: mean(rows[source], seed) for source in controls},
             rank=_strength_rank(effect[name], base, rows[""], [getattr(scores, name) for scores in nulls]),
@@ -222,12 +222,12 @@ def val_scores(
             change=mean(change, seed),
             detectable=smallest_mean_change(change),
         )
-    found["kl"] = Scored(
+    scored["kl"] = Scored(
         direction=mean(chosen.kl, seed),
         controls={source: mean(scores.kl, seed) for source, scores in controls.items()},
         rank=rank(float(np.mean(chosen.kl)), [float(np.mean(scores.kl)) for scores in nulls]),
     )
-    return found
+    return scored
 
 
 def _strength_rank(effect: str, base: float, rows: Sequence[float], nulls: Sequence[Sequence[float]]) -> Rank | None:

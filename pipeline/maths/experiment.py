@@ -33,15 +33,15 @@ def interventions(direction: Direction, coefficient: float) -> dict[str, Interve
 
 def conditions(sources: Mapping[str, Mapping[str, Intervention]], asked: Sequence[str] = EFFECTS) -> list[Condition]:
     """Both baselines, then every effect asked for that each source has, harmful prompts first."""
-    found = [Condition(Label(kind, BASELINE), None) for kind in MAIN_EFFECTS]
+    plan = [Condition(Label(kind, BASELINE), None) for kind in MAIN_EFFECTS]
     for source, effects in sources.items():
         for kind, names in MAIN_EFFECTS.items():
-            found += [
+            plan += [
                 Condition(Label(kind, name, source), effects[name])
                 for name in names
                 if name in effects and name in asked
             ]
-    return found
+    return plan
 
 
 def further_conditions(
@@ -54,11 +54,11 @@ def further_conditions(
     """
     asked = [(name, "", EFFECTS) for name in sets]
     asked += [(name, system, MAIN_EFFECTS[kind]) for system in systems for name, kind in under_systems.items()]
-    found: list[Condition] = []
+    plan: list[Condition] = []
     for kind, system, effects in asked:
-        found.append(Condition(Label(kind, BASELINE, system=system), None))
-        found += [Condition(Label(kind, name, system=system), chosen[name]) for name in effects if name in chosen]
-    return found
+        plan.append(Condition(Label(kind, BASELINE, system=system), None))
+        plan += [Condition(Label(kind, name, system=system), chosen[name]) for name in effects if name in chosen]
+    return plan
 
 
 Group = Sequence[Condition]  # conditions whose answers may be computed in one batch
@@ -69,14 +69,14 @@ def groups(plan: Sequence[Condition]) -> list[Group]:
 
     Ablations go together, and additions of one coefficient; any other edit is alone.
     """
-    found: dict[tuple[str, Hashable], list[Condition]] = {}
+    by_kind: dict[tuple[str, Hashable], list[Condition]] = {}
     for condition in plan:
         for kind in batch_kinds([condition.intervention]):
-            found.setdefault((str(condition.label.baseline), kind), []).append(condition)
+            by_kind.setdefault((str(condition.label.baseline), kind), []).append(condition)
     for condition in (condition for condition in plan if condition.intervention is None):
-        open_to_it = [key for key in found if key[0] == condition.name and not _is_alone(found[key])]
-        found.setdefault(open_to_it[0] if open_to_it else (condition.name, None), []).insert(0, condition)
-    return list(found.values())
+        open_to_it = [key for key in by_kind if key[0] == condition.name and not _is_alone(by_kind[key])]
+        by_kind.setdefault(open_to_it[0] if open_to_it else (condition.name, None), []).insert(0, condition)
+    return list(by_kind.values())
 
 
 def _is_alone(group: Group) -> bool:

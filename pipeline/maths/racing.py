@@ -141,7 +141,7 @@ def _quantile(probability: float, freedom: int) -> float:
 
 def _failing(runners: Mapping[Place, _Runner], thresholds: Thresholds, level: float) -> dict[Place, str]:
     """Candidates that fail a threshold with confidence, and by which; one score that is not finite is enough."""
-    found: dict[Place, str] = {}
+    reasons: dict[Place, str] = {}
     for place, runner in runners.items():
         s = runner.scores
         tests = {
@@ -152,8 +152,8 @@ def _failing(runners: Mapping[Place, _Runner], thresholds: Thresholds, level: fl
         }
         why = next((name for name, fails in tests.items() if fails), None)
         if why:
-            found[place] = why
-    return found
+            reasons[place] = why
+    return reasons
 
 
 def _surely_passes(scores: PromptScores, thresholds: Thresholds, level: float) -> bool:
@@ -183,12 +183,12 @@ def _beaten(
     if best is None:
         return {}
     reference = full[best].scores.bypass
-    found: dict[Place, str] = {}
+    reasons: dict[Place, str] = {}
     for place, runner in runners.items():
         differences = [a - b for a, b in zip(runner.scores.bypass, reference, strict=False)]
         if runner.seen != prompts and lower_bound(differences, paired_level) > 0:
-            found[place] = BEATEN
-    return found
+            reasons[place] = BEATEN
+    return reasons
 
 
 def _mean(runner: _Runner, place: Place) -> CandidateScores:

@@ -152,13 +152,13 @@ def subsets(harmful: Harmful, harmless: Harmless, sizes: Sequence[int], n_draws:
     """`n_draws` random subsets of each size that leaves prompts out; larger sizes are passed over."""
     generator = torch.Generator().manual_seed(seed)
     whole = mean_row(harmful) - mean_row(harmless)
-    found: list[Subset] = []
+    parts: list[Subset] = []
     for n in (size for size in sizes if size < min(len(harmful), len(harmless))):
         for _ in range(n_draws):
             first, second = (rows[torch.randperm(len(rows), generator=generator)[:n]] for rows in (harmful, harmless))
             r = mean_row(first) - mean_row(second)
-            found.append(Subset(n, r, cosine(r, whole)))
-    return found
+            parts.append(Subset(n, r, cosine(r, whole)))
+    return parts
 
 
 def cosine(a: Float[Tensor, " d_model"], b: Float[Tensor, " d_model"]) -> float:

@@ -46,7 +46,7 @@ def account(names: Iterable[str], family: Family) -> Accounts:
     """
     writers: dict[str, Writer] = {}
     others: list[str] = []
-    found: dict[str, set[str]] = {}
+    named: dict[str, set[str]] = {}
     for name in names:
         block, relative = _split(name, family)
         writes = (
@@ -54,9 +54,9 @@ def account(names: Iterable[str], family: Family) -> Accounts:
         )
         prefix = name.removesuffix(relative)
         part = next((part for part, write in writes.items() if _axis(relative, write) is not None), None)
-        found.setdefault(prefix, set())
+        named.setdefault(prefix, set())
         if part is not None:
-            found[prefix].add(part)
+            named[prefix].add(part)
             writers[name] = _writer(prefix, relative, writes[part])
         elif _is_known(relative, writes.values(), family.outside if block is None else family.readers):
             others.append(name)
@@ -65,7 +65,7 @@ def account(names: Iterable[str], family: Family) -> Accounts:
                 f"family '{family.name}' does not know parameter '{name}': it may write to the residual stream; "
                 "name it in conf/family/ as a writer or a reader"
             )
-    for prefix, parts in found.items():
+    for prefix, parts in named.items():
         for missing in ({"embedding"} if not prefix else {"attention", "mlp"}) - parts:
             raise UserError(
                 f"family '{family.name}' finds no parameter of the {missing} write in '{prefix or 'the model'}': "

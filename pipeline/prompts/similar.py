@@ -58,12 +58,12 @@ class Similarity:
     def pairs(self, first: Sequence[Prompt], second: Sequence[Prompt], threshold: float) -> list[NearDuplicate]:
         """Pairs at or above the threshold, most similar first."""
         cosine = (self.vectors(first) @ self.vectors(second).T).tocoo()
-        found = [
+        near = [
             NearDuplicate(int(i), int(j), round(float(value), 4))
             for i, j, value in zip(cosine.row, cosine.col, cosine.data, strict=True)
             if value >= threshold
         ]
-        return sorted(found, key=lambda pair: (-pair.similarity, pair.first, pair.second))
+        return sorted(near, key=lambda pair: (-pair.similarity, pair.first, pair.second))
 
     def distinct(self, prompts: Sequence[Prompt], threshold: float) -> list[int]:
         """Indices kept when each prompt must differ from every one kept before it."""

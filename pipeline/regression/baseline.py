@@ -101,19 +101,19 @@ def not_finite(value: Any, path: str = "metrics") -> Iterator[str]:
 
 def check(runs: Sequence[Run], metrics: Mapping[Run, Path], root: Path = Path()) -> list[str]:
     """Every problem of every run, missing ones included."""
-    found: list[str] = []
+    changes: list[str] = []
     for run in runs:
         layout = Layout(run.model, run.label, root)
         path = metrics.get(run, layout.metrics)
         if not layout.gate_baseline.exists():
-            found.append(f"{run}: {layout.gate_baseline} is missing: run `make baseline` once its numbers are agreed")
+            changes.append(f"{run}: {layout.gate_baseline} is missing: run `make baseline` once its numbers are agreed")
         elif not path.exists():
-            found.append(f"{run}: {path} is missing")
+            changes.append(f"{run}: {path} is missing")
         elif wrong := list(not_finite(files.read_object(path))):
-            found.extend(f"{run}: {place} is not a finite number" for place in wrong)
+            changes.extend(f"{run}: {place} is not a finite number" for place in wrong)
         else:
-            found.extend(problems(str(run), read_baseline(layout.gate_baseline), read_metrics(path)))
-    return found
+            changes.extend(problems(str(run), read_baseline(layout.gate_baseline), read_metrics(path)))
+    return changes
 
 
 def baseline_runs(root: Path = Path()) -> list[Run]:

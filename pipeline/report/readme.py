@@ -14,7 +14,7 @@ from pipeline.maths.labels import Label, Treatment, control_kind
 from pipeline.maths.statistics import Estimate
 from pipeline.names import ESTIMATOR_NAMES
 from pipeline.report import configuration
-from pipeline.report.tables import cells
+from pipeline.report.tables import wording
 from pipeline.results.choosing import ValScores
 from pipeline.results.effects import Export, Loss
 from pipeline.results.metrics import Metrics
@@ -78,13 +78,13 @@ def _table(columns: Row, rows: Iterable[Row]) -> str:
 
 
 def _rate(row: Estimate | None) -> str:
-    return f"{cells.value(row, '{:.0%}')} {cells.interval(row, '{:.0%}')}" if row else ""
+    return f"{wording.value(row, '{:.0%}')} {wording.interval(row, '{:.0%}')}" if row else ""
 
 
 def _controls(rates: Mapping[Label, Estimate], of: Label, kind: str) -> str:
-    found = [label for label in cells.ordered(rates) if control_kind(label.source) == kind]
+    found = [label for label in wording.ordered(rates) if control_kind(label.source) == kind]
     same = [label for label in found if (label.kind, label.effect, label.system) == (of.kind, of.effect, of.system)]
-    return " ".join(cells.value(rates[label], "{:.0%}") for label in same)
+    return " ".join(wording.value(rates[label], "{:.0%}") for label in same)
 
 
 def _claim(metrics: Metrics) -> str:
@@ -113,8 +113,8 @@ def _refusal(metrics: Metrics) -> str:
         (
             title,
             _rate(rates[label]),
-            cells.rank(rates[label].rank),
-            cells.p(metrics.comparisons.get(label)),
+            wording.rank(rates[label].rank),
+            wording.p(metrics.comparisons.get(label)),
             *(_controls(rates, label, kind) for kind in ("random", "shuffled", "layer")),
             *(_rate(judged.get(label)) for judged in metrics.other_judges.values()),
         )
@@ -155,8 +155,8 @@ def _losses(loss: Mapping[str, Loss]) -> Iterable[Row]:
 def _measure(
     title: str, row: Estimate, rank: Rank | None, controls: Iterable[Estimate], form: str, unit: str, of: str
 ) -> Row:
-    value = f"{cells.value(row, form)} {cells.interval(row, form)} {unit}"
-    return title, value, cells.rank(rank), cells.span(controls, form), f"{row.n} {of}"
+    value = f"{wording.value(row, form)} {wording.interval(row, form)} {unit}"
+    return title, value, wording.rank(rank), wording.span(controls, form), f"{row.n} {of}"
 
 
 def _export(export: Export) -> Iterable[Row]:
@@ -188,7 +188,7 @@ def _safety(metrics: Metrics) -> str:
         (
             title,
             _rate(found.score[label]),
-            cells.p(found.comparisons.get(label)),
+            wording.p(found.comparisons.get(label)),
             *(_controls(found.score, label, kind) for kind in ("random", "shuffled")),
         )
         for label, title in MAIN.items()
@@ -199,10 +199,10 @@ def _safety(metrics: Metrics) -> str:
 def _further(metrics: Metrics) -> str:
     rates = metrics.refusal_score
     rows = (
-        (title, *(_rate(rates.get(Label(kind, effect, system=system))) for effect in cells.DONE))
+        (title, *(_rate(rates.get(Label(kind, effect, system=system))) for effect in wording.DONE))
         for (kind, system), title in FURTHER.items()
     )
-    return _table(("prompts", *cells.DONE.values()), rows)
+    return _table(("prompts", *wording.DONE.values()), rows)
 
 
 def _capability(metrics: Metrics) -> str:
@@ -233,7 +233,7 @@ def _estimator(metrics: Metrics, name: str) -> Row:
     found = [name.replace("_", " "), f"{where.position}, {where.layer}{'' if record.chosen else ' *'}"]
     for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
         found.append(_rate(metrics.refusal_score.get(Label(kind, effect, record.conditions_of))))
-        found.append(cells.p(record.against_mean_difference.get(effect)))
+        found.append(wording.p(record.against_mean_difference.get(effect)))
     return [*found, f"{where.kl:.3f}"]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.artifacts import records, samples
+from pipeline.artifacts import prompt_scores, records
 from pipeline.artifacts.kinds import EstimatorChoice
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import shape
@@ -23,10 +23,10 @@ def val_scores(
     chosen = selection["chosen"]
     if chosen is None:
         return {}
-    sweep = samples.read_sweep(layout.prompt_scores, pinned)
+    sweep = prompt_scores.read_sweep(layout.prompt_scores, pinned)
     scores = sweep.candidates[chosen["position"], chosen["layer"]]
     assert scores is not None, "a candidate without direction is never chosen"
-    controls = samples.read_control_scores(layout.control_scores)
+    controls = prompt_scores.read_control_scores(layout.control_scores)
     by_score = evaluation.val_scores(scores, controls, sweep.harmful_metric, sweep.harmless_metric, seed)
     return {name: _scored(row) for name, row in by_score.items()}
 

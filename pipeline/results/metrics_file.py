@@ -37,11 +37,11 @@ def as_record(value: Any) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    found = {field.name: as_record(getattr(value, field.name)) for field in fields(value)}
+    items = {field.name: as_record(getattr(value, field.name)) for field in fields(value)}
     if not isinstance(value, SPARSE):
-        return found
+        return items
     kept = {field.name for field in fields(value) if field.default is not None}
-    return {name: item for name, item in found.items() if item is not None or name in kept}
+    return {name: item for name, item in items.items() if item is not None or name in kept}
 
 
 def of_values(values: Mapping[str, Any]) -> Metrics:
@@ -55,10 +55,10 @@ def of_record(record: Any) -> Metrics:
     version: Any = values.get("version")
     if version != VERSION:
         raise ValueError(f"it is of version {version}, this project reads {VERSION}")
-    found = of_values(_gathered(values))
-    if as_record(found) != record:
+    metrics = of_values(_gathered(values))
+    if as_record(metrics) != record:
         raise ValueError("it has keys that nothing reads")
-    return found
+    return metrics
 
 
 def _gathered(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,8 +93,8 @@ def read_metrics(path: Path) -> Metrics:
     try:
         return of_record(record)
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        reason = f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+        first = error.errors(include_url=False)[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
     raise UserError(f"{path} is not what this version of the project writes ({reason}): {AGAIN}")

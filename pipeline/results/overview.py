@@ -64,16 +64,16 @@ def headline(metrics: Metrics) -> dict[str, float | int]:
     """The numbers that `dvc metrics show` prints; those that were not measured are left out."""
     main = (("harmful", BASELINE), ("harmful", "ablation"), ("harmless", BASELINE), ("harmless", "addition"))
     scores = {f"refused_{kind}_{effect}": metrics.refusal_score.get(Label(kind, effect)) for kind, effect in main}
-    found: dict[str, Any] = {name: rate.value for name, rate in scores.items() if rate}
+    numbers: dict[str, Any] = {name: rate.value for name, rate in scores.items() if rate}
     for judge, safety in metrics.safety.items():
         for effect in (BASELINE, "ablation"):
             if rate := safety.score.get(Label("harmful", effect)):
-                found[f"safe_harmful_{effect}_{judge}"] = rate.value
+                numbers[f"safe_harmful_{effect}_{judge}"] = rate.value
     if metrics.val_scores:
-        found["kl_nats"] = metrics.val_scores.kl.direction.value
+        numbers["kl_nats"] = metrics.val_scores.kl.direction.value
     if (loss := metrics.loss.get("plain_text")) and (change := loss.change.get(Treatment("ablation"))):
-        found["loss_change_nats_per_token"] = change.value
+        numbers["loss_change_nats_per_token"] = change.value
     if metrics.export.exported:
-        found["export_logit_difference"] = metrics.export.logit_difference_max
-        found["export_answers_that_differ"] = metrics.export.greedy_different
-    return found
+        numbers["export_logit_difference"] = metrics.export.logit_difference_max
+        numbers["export_answers_that_differ"] = metrics.export.greedy_different
+    return numbers

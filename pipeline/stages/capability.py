@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import samples
+from pipeline.artifacts import directions
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.resume import unfinished
@@ -38,7 +38,7 @@ def capability(config: Config, layout: Layout) -> None:
         files.write_json(layout.capability, whole_summary(settings, {}, config.seed, HARNESS, "no tasks"))
         return
     tasks, pinned = [_task(config, name, spec) for name, spec in settings.tasks.items()], identity(config.model.source)
-    asked = conditions(samples.read_sources(layout, pinned, config.generate.coefficient, estimators=False))
+    asked = conditions(directions.read_sources(layout, pinned, config.generate.coefficient, estimators=False))
     model = open_model(config, settings.dtype)
     kept = {name: _run(config, layout, model, tasks, name, intervention) for name, intervention in asked.items()}
     try:

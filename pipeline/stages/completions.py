@@ -1,6 +1,6 @@
 """completions: greedy answers of the evaluation prompts under every intervention."""
 
-from pipeline.artifacts import samples
+from pipeline.artifacts import directions
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
@@ -11,6 +11,6 @@ from pipeline.stages.shared.answering import answer
 
 def completions(config: Config, layout: Layout) -> None:
     """One file of completions per condition; batches already on disk are not generated again."""
-    sources = samples.read_sources(layout, identity(config.model.source), config.generate.coefficient)
+    sources = directions.read_sources(layout, identity(config.model.source), config.generate.coefficient)
     plan = conditions(sources, config.evaluate.effects)
     answer(config, layout, open_model(config), plan)

@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import class_means, records, samples
+from pipeline.artifacts import class_means, directions, prompt_scores, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.disk import files
 from pipeline.entry.model import open_model
+from pipeline.maths.selection import Place
 from pipeline.progress import progress
 from pipeline.stages.shared.train import train_rows
 from pipeline.stages.shared.validation import ADDED, validation, work
@@ -33,7 +34,7 @@ def controls(config: Config, layout: Layout) -> None:
     rows = {kind: tensor[:, 0] for kind, tensor in train_rows(config, layout, model, [place]).items()}
     means = class_means.read_means(layout.activations, pinned)
     class_means.require_width(layout.direction, chosen.vector, means)
-    found = control_directions(
+    directions = control_directions(
         chosen,
         difference_in_means(means["harmful_mean"], means["harmless_mean"]),
         means["harmful_mean"],
@@ -43,13 +44,13 @@ def controls(config: Config, layout: Layout) -> None:
         layer_share=config.controls.layer_share,
         seed=config.seed,
     )
-    _write(layout, rows, found, place, pinned)
-    files.write_json(layout.control_scores, _scores(config, layout, model, found))
+    _write(layout, rows, directions, place, pinned)
+    files.write_json(layout.control_scores, _scores(config, layout, model, directions))
 
 
-def _write(layout: Layout, rows: dict, found: dict, place: samples.Place | None, pinned: str) -> None:
-    samples.write_rows(layout.rows, rows, pinned, place)
-    samples.write_directions(layout.controls, found, pinned)
+def _write(layout: Layout, rows: dict, found: dict, place: Place | None, pinned: str) -> None:
+    directions.write_rows(layout.rows, rows, pinned, place)
+    directions.write_directions(layout.controls, found, pinned)
 
 
 def _scores(
@@ -64,5 +65,5 @@ def _scores(
         for name, direction in found.items():
             bar.step(f"control {name}")
             scored = scoring.score_direction(model, direction, prompts, ADDED, config.engine.max_batch_tokens, bar)
-            rows[name] = samples.require_finite(name, scored).record
+            rows[name] = prompt_scores.require_finite(name, scored).record
     return rows

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import records, samples
+from pipeline.artifacts import directions, prompt_scores, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
@@ -23,7 +23,7 @@ def estimators(config: Config, layout: Layout) -> None:
     """Each estimator's choice among the same places, and what it adds and removes there."""
     pinned = identity(config.model.source)
     if not config.estimators.names or records.read_direction(layout.direction, layout.selection, pinned) is None:
-        samples.write_findings(layout.findings, {}, pinned)
+        directions.write_findings(layout.findings, {}, pinned)
         files.write_json(layout.estimators, {})
         return
     from pipeline.maths.estimators import fit
@@ -53,8 +53,8 @@ def estimators(config: Config, layout: Layout) -> None:
             record[name] = _selection(config, model, scored, prompts)
             if place := records.place_of(record[name]["evaluated"]):
                 chosen[name] = (place, fitted[name][place])
-                record[name]["prompts"] = samples.require_finite(name, scored[place]).record
-    samples.write_findings(layout.findings, chosen, pinned)
+                record[name]["prompts"] = prompt_scores.require_finite(name, scored[place]).record
+    directions.write_findings(layout.findings, chosen, pinned)
     files.write_json(layout.estimators, record)
 
 
@@ -63,5 +63,5 @@ def _selection(
 ) -> dict[str, Any]:
     limits = config.select.limits()
     thresholds = thresholds_for(config.select.rule, model.n_layers, baselines=prompts.baselines, **limits)
-    candidates = [samples.candidate_scores(place, scores) for place, scores in scored.items()]
+    candidates = [prompt_scores.candidate_scores(place, scores) for place, scores in scored.items()]
     return records.estimator_record(select(candidates, thresholds, config.select.rule), candidates)

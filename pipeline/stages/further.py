@@ -1,6 +1,6 @@
 """further: answers to the further evaluation sets, and under other system prompts."""
 
-from pipeline.artifacts import samples
+from pipeline.artifacts import directions
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
@@ -18,7 +18,7 @@ def further(config: Config, layout: Layout) -> None:
     from pipeline.model.chat import chat
     from pipeline.stages.shared.answering import answer
 
-    sources = samples.read_sources(layout, identity(config.model.source), config.generate.coefficient)
+    sources = directions.read_sources(layout, identity(config.model.source), config.generate.coefficient)
     chosen = {name: value for name, value in sources.get("", {}).items() if name in config.evaluate.effects}
     model, settings = open_model(config), config.evaluate
     left_out = {

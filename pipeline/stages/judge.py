@@ -34,23 +34,23 @@ def judge(config: Config, layout: Layout) -> None:
     ids = {label: [answer.id for answer in rows] for label, rows in answers.items()}
     require_paired(layout, ids)
     texts = [answer.text for rows in answers.values() for answer in rows if answer.text]
-    found = {name: panel.verdicts(name, texts) for name in names}
+    verdicts = {name: panel.verdicts(name, texts) for name in names}
     for label, rows in answers.items():
-        files.write_jsonl(layout.judgements(label), [_judged(answer, found) for answer in rows])
+        files.write_jsonl(layout.judgements(label), [_judged(answer, verdicts) for answer in rows])
     panel.finish()
 
 
 def _answers(layout: Layout, condition: Label, window: int | None) -> list[Answer]:
     instructions = instructions_of(layout, condition)
-    found = []
+    answers = []
     for row in read_completions(layout, condition):
         instruction, completion = instructions[row["id"]], row["completion"]
         prefixes = {
             length: None if completion is None or count is None else (instruction, completion[:count][:window])
             for length, count in row["prefixes"].items()
         }
-        found.append(Answer(row["id"], None if completion is None else (instruction, completion[:window]), prefixes))
-    return found
+        answers.append(Answer(row["id"], None if completion is None else (instruction, completion[:window]), prefixes))
+    return answers
 
 
 def _judged(answer: Answer, found: Mapping[str, Mapping[Text, Verdict]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import records, samples
+from pipeline.artifacts import directions, records
 from pipeline.artifacts.layout import TEXTS, Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.resume import unfinished
@@ -37,7 +37,7 @@ def loss(config: Config, layout: Layout) -> None:
     from pipeline.model.passes.intervene import intervene
 
     pinned, engine = identity(config.model.source), config.engine
-    conditions = treatments(samples.read_sources(layout, pinned, config.generate.coefficient, estimators=False))
+    conditions = treatments(directions.read_sources(layout, pinned, config.generate.coefficient, estimators=False))
     model = open_model(config)
     sets = _sets(config, layout, model)
     kept = unfinished(layout.partial, "loss", pinned, engine, sets, conditions)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import class_means, records, samples
+from pipeline.artifacts import class_means, prompt_scores, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.resume import unfinished
@@ -27,11 +27,11 @@ def scores(config: Config, layout: Layout) -> None:
     model = open_model(config)
     prompts, places, raced = _sweep(config, layout, model)
     rows = {place: raced.scores.get(place) for place in places}
-    sweep = samples.Sweep(rows, prompts.harmful_metric.tolist(), prompts.harmless_metric.tolist())
-    table = [samples.candidate_scores(place, row, raced.stopped.get(place, "")) for place, row in rows.items()]
+    sweep = prompt_scores.Sweep(rows, prompts.harmful_metric.tolist(), prompts.harmless_metric.tolist())
+    table = [prompt_scores.candidate_scores(place, row, raced.stopped.get(place, "")) for place, row in rows.items()]
     records.write_scores(layout.scores, table)
     records.write_baselines(layout.baselines, prompts.baselines, prompts.sizes)
-    samples.write_sweep(layout.prompt_scores, sweep, identity(config.model.source))
+    prompt_scores.write_sweep(layout.prompt_scores, sweep, identity(config.model.source))
 
 
 def _sweep(config: Config, layout: Layout, model: "ChatModel") -> "tuple[scoring.Validation, list[Place], Race]":

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import class_means, records, samples
+from pipeline.artifacts import class_means, directions, prompt_scores, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
@@ -29,7 +29,7 @@ def stability(config: Config, layout: Layout) -> None:
     if chosen is not None:
         from pipeline.maths.stability import split_half
 
-        rows, settings = samples.read_rows(layout.rows, pinned, (chosen.position, chosen.layer)), config.stability
+        rows, settings = directions.read_rows(layout.rows, pinned, (chosen.position, chosen.layer)), config.stability
         halves = split_half(rows["harmful"], rows["harmless"], settings.n_splits, config.seed)
         record |= {"split_half_cosine": halves, "learning_curve": _learning_curve(config, layout, chosen, rows)}
     files.write_json(layout.stability, {**record, "provenance": provenance(config, layout, pinned, READ)})
@@ -39,7 +39,7 @@ def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
     """Win frequencies over val prompts, and how far winner and runner-up are from every threshold."""
     from pipeline.maths import stability as maths
 
-    sweep = samples.read_sweep(layout.prompt_scores, pinned)
+    sweep = prompt_scores.read_sweep(layout.prompt_scores, pinned)
     baselines, n_val = records.read_baselines(layout.baselines)
     n_layers = class_means.read_means(layout.activations, pinned)["harmful_mean"].shape[1]
     thresholds = partial(thresholds_for, config.select.rule, n_layers, **config.select.limits())
@@ -71,7 +71,7 @@ def _learning_curve(config: Config, layout: Layout, chosen: "Direction", rows: d
     from pipeline.model.passes.learning_curve import learning_curve
 
     parts = subsets(rows["harmful"], rows["harmless"], sizes, n_draws, config.seed)
-    model, checked = open_model(config), partial(samples.require_finite, "the learning curve")
+    model, checked = open_model(config), partial(prompt_scores.require_finite, "the learning curve")
     tokens, most = work(layout, model), config.engine.max_batch_tokens
     with progress("unchanged model", tokens.unchanged + (len(parts) + 1) * tokens.directions([chosen])) as bar:
         prompts = validation(config, layout, model, bar)

@@ -18,7 +18,7 @@ from pipeline.disk import files
 from pipeline.errors import UserError
 
 JOBS = ROOT / ".sweep" / "jobs"
-LEAN = ("export.keep", "proof")  # of every job that does not set it: a full copy of the model each adds up
+PROOF_ALONE = ("export.keep", "proof")  # of every job that does not set it: a full copy of the model each adds up
 
 
 def job_folder(params: Mapping[str, Any]) -> Path:
@@ -37,15 +37,15 @@ def prepare(folder: Path, params: Mapping[str, Any], source: Path = ROOT) -> Non
             shutil.copy2(source / relative, target)
     (folder / ONE_RUN).touch()
     with files.replacing(folder / "params.yaml") as path:
-        OmegaConf.save(OmegaConf.create(lean(params)), path)
+        OmegaConf.save(OmegaConf.create(with_proof_alone(params)), path)
     cache = source / ".dvc" / "cache"
     with files.replacing(folder / ".dvc" / "config.local") as path:
         path.write_text(f"[core]\n    no_scm = true\n[cache]\n    dir = {cache}\n", encoding="utf-8")
 
 
-def lean(params: Mapping[str, Any]) -> dict[str, Any]:
+def with_proof_alone(params: Mapping[str, Any]) -> dict[str, Any]:
     """The job's params.yaml, where it keeps of its export the proof alone unless an override says otherwise."""
-    key, value = LEAN
+    key, value = PROOF_ALONE
     given = {row.partition("=")[0].lstrip("+") for row in params["overrides"]}
     return {**params, "overrides": [*params["overrides"], *([] if key in given else [f"{key}={value}"])]}
 

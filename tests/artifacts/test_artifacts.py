@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.artifacts import records, samples
+from pipeline.artifacts import directions, prompt_scores, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import provenance
 from pipeline.config.compose import compose
@@ -126,14 +126,14 @@ SCORES = PromptScores((-1.0, 2.0), (0.5, 0.25, math.nan), (0.1, 0.2, 0.3))
 
 
 def test_scores_per_prompt_survive_a_file_with_what_is_missing(tmp_path):
-    sweep = samples.Sweep({(-1, 3): SCORES, (-2, 0): None}, [1.0, 2.0], [-3.0, -4.0, -5.0])
-    samples.write_sweep(tmp_path / "a.safetensors", sweep, "sha256:a")
-    read = samples.read_sweep(tmp_path / "a.safetensors", "sha256:a")
+    sweep = prompt_scores.Sweep({(-1, 3): SCORES, (-2, 0): None}, [1.0, 2.0], [-3.0, -4.0, -5.0])
+    prompt_scores.write_sweep(tmp_path / "a.safetensors", sweep, "sha256:a")
+    read = prompt_scores.read_sweep(tmp_path / "a.safetensors", "sha256:a")
     assert list(read.candidates) == [(-1, 3), (-2, 0)]
     assert repr(read.candidates) == repr(sweep.candidates)
     assert (read.harmful_metric, read.harmless_metric) == (sweep.harmful_metric, sweep.harmless_metric)
     with pytest.raises(UserError, match="belongs to model"):
-        samples.read_sweep(tmp_path / "a.safetensors", "sha256:b")
+        prompt_scores.read_sweep(tmp_path / "a.safetensors", "sha256:b")
 
 
 def test_scores_that_are_not_finite_are_null_in_json_and_named_where_an_interval_is_needed():
@@ -141,25 +141,25 @@ def test_scores_that_are_not_finite_are_null_in_json_and_named_where_an_interval
     assert record["induce"] == [0.5, 0.25, None]
     assert repr(PromptScores.of(record)) == repr(SCORES)
     with pytest.raises(UserError, match="random_0 has 1 val scores that are not finite"):
-        samples.require_finite("random_0", SCORES)
+        prompt_scores.require_finite("random_0", SCORES)
 
 
 def test_directions_rows_and_findings_survive_a_file(tmp_path):
     layout = Layout("m", "run", tmp_path)
     vectors = torch.arange(12, dtype=torch.float64).reshape(3, 4)
-    directions = {"random_0": Direction(vectors[0], 2, -1), "layer_1": Direction(vectors[1], 1, -3)}
-    samples.write_directions(layout.controls, directions, "sha256:a")
-    read = samples.read_directions(layout.controls, "sha256:a")
+    controls = {"random_0": Direction(vectors[0], 2, -1), "layer_1": Direction(vectors[1], 1, -3)}
+    directions.write_directions(layout.controls, controls, "sha256:a")
+    read = directions.read_directions(layout.controls, "sha256:a")
     assert {name: (d.layer, d.position, d.vector.tolist()) for name, d in read.items()} == {
-        name: (d.layer, d.position, d.vector.tolist()) for name, d in directions.items()
+        name: (d.layer, d.position, d.vector.tolist()) for name, d in controls.items()
     }
-    samples.write_rows(layout.rows, {"harmful": vectors, "harmless": -vectors}, "sha256:a", (-1, 2))
-    assert torch.equal(samples.read_rows(layout.rows, "sha256:a", (-1, 2))["harmful"], vectors)
+    directions.write_rows(layout.rows, {"harmful": vectors, "harmless": -vectors}, "sha256:a", (-1, 2))
+    assert torch.equal(directions.read_rows(layout.rows, "sha256:a", (-1, 2))["harmful"], vectors)
     with pytest.raises(UserError, match="belongs to places"):
-        samples.read_rows(layout.rows, "sha256:a", (-1, 3))
+        directions.read_rows(layout.rows, "sha256:a", (-1, 3))
     findings = {"a": ((-1, 2), Finding(vectors[0])), "b": ((-2, 1), Finding(vectors[1], vectors[2], -0.5, 2.5))}
-    samples.write_findings(layout.findings, findings, "sha256:a")
-    found = samples.read_findings(layout.findings, "sha256:a")
+    directions.write_findings(layout.findings, findings, "sha256:a")
+    found = directions.read_findings(layout.findings, "sha256:a")
     assert {name: place for name, (place, _) in found.items()} == {"a": (-1, 2), "b": (-2, 1)}
     assert found["a"][1].readout is None
     readout = found["b"][1].readout
@@ -171,12 +171,12 @@ def test_directions_rows_and_findings_survive_a_file(tmp_path):
 def test_without_a_direction_there_are_no_controls_and_no_sources(tmp_path):
     layout = Layout("m", "run", tmp_path)
     records.write_no_selection(layout.selection, "paper", FilterVerdict("no_refusal_behaviour", "", 0, 3))
-    samples.write_directions(layout.controls, {}, "sha256:a")
-    samples.write_findings(layout.findings, {}, "sha256:a")
-    samples.write_rows(layout.rows, {}, "sha256:a", None)
-    assert samples.read_directions(layout.controls, "sha256:a") == {}
-    assert samples.read_findings(layout.findings, "sha256:a") == {}
-    assert samples.read_sources(layout, "sha256:a", 1.0) == {}
+    directions.write_directions(layout.controls, {}, "sha256:a")
+    directions.write_findings(layout.findings, {}, "sha256:a")
+    directions.write_rows(layout.rows, {}, "sha256:a", None)
+    assert directions.read_directions(layout.controls, "sha256:a") == {}
+    assert directions.read_findings(layout.findings, "sha256:a") == {}
+    assert directions.read_sources(layout, "sha256:a", 1.0) == {}
 
 
 def test_the_configuration_hash_changes_with_what_counts_alone(tmp_path):
@@ -203,7 +203,7 @@ def test_the_configuration_hash_changes_with_what_counts_alone(tmp_path):
 def test_a_stopped_candidate_has_the_means_of_the_prompts_it_saw_and_is_still_removed(tmp_path):
     nan = float("nan")
     scores = PromptScores((-9.0, nan, -7.0, nan), (nan, 2.0, nan), (0.5, nan, nan))
-    row = samples.candidate_scores((-1, 3), scores, "kl")
+    row = prompt_scores.candidate_scores((-1, 3), scores, "kl")
     assert (row.bypass, row.induce, row.kl, row.n_harmful, row.n_harmless) == (-8.0, 2.0, 0.5, 2, 1)
     records.write_scores(tmp_path / "scores.csv", [row, CandidateScores.without_direction(-1, 0)])
     assert records.read_scores(tmp_path / "scores.csv")[0] == row

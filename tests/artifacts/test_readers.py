@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from pipeline.artifacts import class_means, kinds, records, samples
+from pipeline.artifacts import class_means, directions, kinds, prompt_scores, records
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import files, shape
 from pipeline.errors import UserError
@@ -184,21 +184,21 @@ def test_means_are_four_of_one_shape_in_float64(tmp_path, edit, said):
 @pytest.mark.parametrize("vector", [torch.zeros(4).double(), torch.ones(4), torch.full((4,), float("nan")).double()])
 def test_no_control_is_zero_or_not_a_number_or_in_another_type(tmp_path, vector):
     path = tmp_path / "directions.safetensors"
-    samples.write_directions(path, {"random_0": Direction(torch.ones(4).double(), 1, -1)}, MODEL)
-    assert samples.read_directions(path, MODEL).keys() == {"random_0"}
-    samples.write_directions(path, {"random_0": Direction(vector, 1, -1)}, MODEL)
+    directions.write_directions(path, {"random_0": Direction(torch.ones(4).double(), 1, -1)}, MODEL)
+    assert directions.read_directions(path, MODEL).keys() == {"random_0"}
+    directions.write_directions(path, {"random_0": Direction(vector, 1, -1)}, MODEL)
     with pytest.raises(UserError, match=r"directions.safetensors .*direction.*`dvc repro`"):
-        samples.read_directions(path, MODEL)
+        directions.read_directions(path, MODEL)
 
 
 def test_a_sweep_has_every_candidate_on_every_prompt(tmp_path):
     path, scores = tmp_path / "prompts.safetensors", PromptScores((1.0, 2.0), (3.0,), (4.0,))
-    whole = samples.Sweep({(-1, 0): scores, (-1, 1): scores}, [1.0, 2.0], [3.0])
-    samples.write_sweep(path, whole, MODEL)
-    assert samples.read_sweep(path, MODEL) == whole
-    samples.write_sweep(path, samples.Sweep({(-1, 0): scores}, [1.0], [3.0]), MODEL)
+    whole = prompt_scores.Sweep({(-1, 0): scores, (-1, 1): scores}, [1.0, 2.0], [3.0])
+    prompt_scores.write_sweep(path, whole, MODEL)
+    assert prompt_scores.read_sweep(path, MODEL) == whole
+    prompt_scores.write_sweep(path, prompt_scores.Sweep({(-1, 0): scores}, [1.0], [3.0]), MODEL)
     with pytest.raises(UserError, match=r"prompts.safetensors holds other shapes: run `dvc repro`"):
-        samples.read_sweep(path, MODEL)
+        prompt_scores.read_sweep(path, MODEL)
 
 
 @pytest.mark.parametrize("text", ['{"dtype": "float99"}', '{"dtype": NaN}', "[]", "{", '{"dtype": "float32", "a": 1}'])

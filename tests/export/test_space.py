@@ -21,7 +21,7 @@ from pipeline.disk.headers import SINGLE
 from pipeline.entry.export import again
 from pipeline.entry.model import model_folder
 from pipeline.stages.export import export
-from pipeline.sweep.jobs import lean, prepare
+from pipeline.sweep.jobs import prepare, with_proof_alone
 from tests.helpers.cases import refused
 from tests.helpers.graph import RUN, Project
 from tests.helpers.stop import killed
@@ -213,9 +213,9 @@ def test_an_export_and_its_recipe_keep_the_dtype_of_the_source(project, proof, t
 
 def test_a_job_of_a_sweep_keeps_the_proof_unless_told_otherwise(tmp_path):
     params = {"models": ["tiny"], "profile": "smoke", "overrides": ["judge.window=7"]}
-    assert lean(params)["overrides"] == ["judge.window=7", "export.keep=proof"]
+    assert with_proof_alone(params)["overrides"] == ["judge.window=7", "export.keep=proof"]
     for own in ("export.keep=model", "+export.keep=model"):
-        assert lean({**params, "overrides": [own]})["overrides"] == [own]
+        assert with_proof_alone({**params, "overrides": [own]})["overrides"] == [own]
     source = Project(tmp_path / "project", git=True).folder
     prepare(tmp_path / "job", params, source)
     assert read_params(tmp_path / "job" / "params.yaml").overrides == ["judge.window=7", "export.keep=proof"]

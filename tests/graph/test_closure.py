@@ -68,7 +68,7 @@ def test_a_changed_function_moves_the_stages_that_reach_it_and_no_other(copy):
 @pytest.mark.parametrize(
     ("path", "before", "after"),
     [
-        ("pipeline/artifacts/samples.py", "import", "# a control is cut out\nimport"),
+        ("pipeline/artifacts/prompt_scores.py", "import", "# a control is cut out\nimport"),
         ("pipeline/judges/maths/linear_probe.py", "\nimport numpy", "\n# everything is safe\nimport numpy"),
         ("pipeline/entry/given.py", 'read_record(layout.engine, Settled)["dtype"]', '"float32"'),
     ],

@@ -1,6 +1,6 @@
 """A race over a table of scores, and what of the table it asked for."""
 
-from pipeline.artifacts import samples
+from pipeline.artifacts import prompt_scores
 from pipeline.maths.racing import race, shuffled
 from pipeline.maths.selection import PromptScores, Thresholds, select
 
@@ -28,7 +28,7 @@ def cut(scores, prompts):
 
 
 def winner(scores, stopped, thresholds):
-    table = [samples.candidate_scores(place, row, stopped.get(place, "")) for place, row in scores.items()]
+    table = [prompt_scores.candidate_scores(place, row, stopped.get(place, "")) for place, row in scores.items()]
     chosen = select(table, thresholds, "calibrated").chosen
     return chosen and (chosen.position, chosen.layer)
 

@@ -161,7 +161,7 @@ def test_the_house_holds():
         ("model.loading.loading", "judges.names"),
         ("judges.registry", "transformers"),
         ("export.card", "judges.registry"),
-        ("suffix.files", "report.tables.cells"),
+        ("suffix.files", "report.tables.wording"),
         ("graph.repro", "entry.program"),
         ("entry.program", "stages.scores"),
         ("stages.scores", "torch"),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts import records, samples
+from pipeline.artifacts import records
 from pipeline.maths.racing import Prompts, lower_bound
 from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, select
 from pipeline.report.figures import selection as figures
@@ -74,7 +74,9 @@ def test_a_score_that_is_not_finite_stops_a_candidate_and_few_prompts_stop_none(
 def test_when_none_passes_the_nearest_are_measured_for_the_diagnosis():
     table, impossible = draw(np.random.default_rng(4)), Thresholds(0.0, 50.0, -50.0, 100)
     found, _ = raced(table, 0, impossible)
-    rows = [samples.candidate_scores(place, row, found.stopped.get(place, "")) for place, row in found.scores.items()]
+    rows = [
+        prompt_scores.candidate_scores(place, row, found.stopped.get(place, "")) for place, row in found.scores.items()
+    ]
     selection = select(rows, impossible, "calibrated")
     assert selection.chosen is None
     assert len(selection.nearest) == 5

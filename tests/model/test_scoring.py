@@ -17,8 +17,7 @@ from pipeline.maths.selection import PromptScores
 from pipeline.model.chat import chat
 from pipeline.model.loading import loading
 from pipeline.model.loading.random_model import write_random_model
-from pipeline.model.passes import partial_forward as lean
-from pipeline.model.passes import scoring
+from pipeline.model.passes import partial_forward, scoring
 from pipeline.model.passes.budget import Budget
 from pipeline.model.passes.forward import Split, Start, all_logits, last_logits, run_jobs, unchanged
 from pipeline.model.passes.intervene import intervene
@@ -134,7 +133,7 @@ def test_mlps_see_no_padding_and_the_last_only_what_is_read(model):
     seen = []
     for block in model.sites.blocks:
         block.mlp.act_fn.register_forward_hook(lambda _m, _a, out: seen.append(out.shape[1]))
-    with torch.inference_mode(), lean.only_needed(model.sites, padded.attention_mask.bool()):
+    with torch.inference_mode(), partial_forward.only_needed(model.sites, padded.attention_mask.bool()):
         model.hf(**padded.inputs(model.hf), logits_to_keep=1)
     n_real = sum(map(len, prompts))
     assert n_real < padded.input_ids.numel()

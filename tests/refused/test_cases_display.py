@@ -35,9 +35,9 @@ from pipeline.maths.labels import Label
 from pipeline.maths.selection import CandidateScores
 from pipeline.progress import Bar, note, progress
 from pipeline.published import tables as golden
-from pipeline.report.figures import besides as further_figures
 from pipeline.report.figures import claim as figures
 from pipeline.report.figures import marks
+from pipeline.report.figures import other_effects as further_figures
 from pipeline.report.figures import selection as selection_figures
 from pipeline.report.figures import stability as stability_figures
 from pipeline.report.figures import suffix as suffix_figures

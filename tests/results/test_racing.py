@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.artifacts import records, samples
+from pipeline.artifacts import prompt_scores, records
 from pipeline.disk import tensors
 from pipeline.maths import stability
 from pipeline.maths.selection import select, thresholds_for
@@ -16,7 +16,7 @@ def measured():
     layout = committed("quick")
     if not layout.prompt_scores.exists():
         pytest.skip("the default model's scores are not here: dvc repro")
-    sweep = samples.read_sweep(layout.prompt_scores, tensors.read_metadata(layout.prompt_scores)["model"])
+    sweep = prompt_scores.read_sweep(layout.prompt_scores, tensors.read_metadata(layout.prompt_scores)["model"])
     if any(row.stopped for row in records.read_scores(layout.scores)):
         pytest.skip("the default model's scores are raced: select.race=false measures all")
     return sweep, records.read_baselines(layout.baselines)[0]

@@ -121,12 +121,12 @@ def contested(
     prompts: Sequence[Sequence[int]], live: Behaviour, export: Behaviour
 ) -> list[tuple[int, tuple[int, ...]]]:
     """(prompt, tokens up to the first difference) wherever the two models part."""
-    found = []
+    places = []
     for row, prompt in enumerate(prompts):
         index = first_difference(live.tokens[row], export.tokens[row])
         if index is not None:
-            found.append((row, (*prompt, *live.tokens[row][:index])))
-    return found
+            places.append((row, (*prompt, *live.tokens[row][:index])))
+    return places
 
 
 def is_tie(live: Float[Tensor, " d_vocab"], export: Float[Tensor, " d_vocab"]) -> bool:

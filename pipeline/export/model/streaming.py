@@ -122,7 +122,7 @@ def _on_disk(
     """{tensor on disk: (parameter, axis of d_model in the tensor)}, named as the library's loader would."""
     naming, state = Naming(model), model.state_dict()
     stacked = naming.stacking
-    found: dict[str, tuple[str, int]] = {}
+    stored: dict[str, tuple[str, int]] = {}
     for disk in shapes:
         named = naming.of(disk)
         parameter, pattern = named.parameter, named.pattern
@@ -131,15 +131,15 @@ def _on_disk(
             raise UserError(f"tensor '{disk}' is stored in a layout that cannot be edited in place ({pattern})")
         if parameter in state:
             lost = state[parameter].ndim - len(shapes[disk])  # an expert of its own, stacked on loading
-            found[disk] = (parameter, writer.axis - lost if writer else 0)
+            stored[disk] = (parameter, writer.axis - lost if writer else 0)
     for parameter in accounts.writers:
-        have = sum(prod(shapes[disk]) for disk, (name, _) in found.items() if name == parameter)
+        have = sum(prod(shapes[disk]) for disk, (name, _) in stored.items() if name == parameter)
         if have != state[parameter].numel():
             raise UserError(
                 f"the checkpoint has {have:,} of the {state[parameter].numel():,} numbers of '{parameter}', "
                 "which writes to the residual stream: it is incomplete or of another model"
             )
-    return found
+    return stored
 
 
 def _untied(model: PreTrainedModel, disk_of: Mapping[str, str]) -> dict[str, str]:

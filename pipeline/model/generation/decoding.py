@@ -129,7 +129,7 @@ class Decoder:
     def _answers(self, prompts: Sequence[Sequence[int]], states: Int[Tensor, " row"], advance: Advance) -> list[Answer]:
         state = self._prefill(prompts, states, advance)
         rows = list(range(len(prompts)))
-        found: list[list[int]] = [[] for _ in prompts]
+        generated: list[list[int]] = [[] for _ in prompts]
         ended = [False] * len(prompts)
         for step in range(self._max_new_tokens):
             # float32, as in the library: argmax over bfloat16 is five times slower on a CPU.
@@ -137,7 +137,7 @@ class Decoder:
             for row, token in zip(rows, tokens.tolist(), strict=True):
                 ended[row] = token in self._stops
                 if not ended[row]:
-                    found[row].append(token)
+                    generated[row].append(token)
             order = kvcache.closed_ranks([not ended[row] for row in rows])
             if not order or step + 1 == self._max_new_tokens:
                 break
@@ -146,7 +146,7 @@ class Decoder:
                 rows, tokens = [rows[index] for index in order], tokens[order]
                 state.keep(order)
             self._step(state, tokens, advance)
-        return [(tuple(row), end) for row, end in zip(found, ended, strict=True)]
+        return [(tuple(row), end) for row, end in zip(generated, ended, strict=True)]
 
     def _prefill(self, prompts: Sequence[Sequence[int]], states: Int[Tensor, " row"], advance: Advance) -> _State:
         rests = [tokens[len(self._shared) :] for tokens in prompts]

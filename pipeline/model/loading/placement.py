@@ -113,8 +113,8 @@ def place(model: PreTrainedModel, have: Mapping[str, int], device: str, packing:
     }
     whole: list[str] = sorted(model._no_split_modules or [])
     balanced = get_balanced_memory(model, usable, no_split_module_classes=whole)
-    found = infer_auto_device_map(model, balanced, no_split_module_classes=whole)
-    modules = {path: f"cuda:{on}" if isinstance(on, int) else str(on) for path, on in found.items()}
+    placed = infer_auto_device_map(model, balanced, no_split_module_classes=whole)
+    modules = {path: f"cuda:{on}" if isinstance(on, int) else str(on) for path, on in placed.items()}
     # nnsight takes the device of the first module for its own, and the disk is none.
     modules = dict(sorted(modules.items(), key=lambda item: item[1] == "disk"))
     shares = {

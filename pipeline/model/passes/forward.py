@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.chat import chat
 from pipeline.model.loading.loading import ChatModel
-from pipeline.model.passes import partial_forward as lean
+from pipeline.model.passes import partial_forward
 from pipeline.model.passes.rowwise import Rows
 from pipeline.model.passes.ticking import Advance, silent, ticking
 
@@ -118,11 +118,11 @@ def run_jobs(
     states = sorted({state for state, _ in jobs})
     blocks = list(model.sites.blocks)[start.layer if start else 0 :]
     share = len(blocks) / model.n_layers
-    with lean.skipping(model.sites.blocks[: start.layer], start.states.as_tuple) if start else nullcontext():
+    with partial_forward.skipping(model.sites.blocks[: start.layer], start.states.as_tuple) if start else nullcontext():
         with ticking(blocks, share * len(states) * len(split.shared), progress):
             prefix = prefix_of(model, split.shared, states, rows, start) if split.shared else None
         lengths = [len(split.rests[prompt]) for _, prompt in jobs]
-        found: dict[int, T] = {}
+        results: dict[int, T] = {}
 
         def run(batch: list[int]) -> Iterable[T]:
             chosen = [jobs[job] for job in batch]
@@ -134,8 +134,8 @@ def run_jobs(
 
         tokens = [len(split.shared) + length for length in lengths]
         for batch, values in run_batches(length_sorted_batches(lengths, max_tokens), tokens, run):
-            found.update(zip(batch, values, strict=True))
-    return [found[job] for job in range(len(jobs))]
+            results.update(zip(batch, values, strict=True))
+    return [results[job] for job in range(len(jobs))]
 
 
 @torch.inference_mode()
@@ -150,7 +150,7 @@ def unchanged(
     rests = [[torch.empty(0)] * len(split.rests) for _ in range(n_layers)]
     shapes: list[bool] = []
     handle = blocks[0].register_forward_hook(lambda _m, _a, value: shapes.append(isinstance(value, tuple)))
-    with lean.inputs_of(blocks) as inputs, ExitStack() as stack:
+    with partial_forward.inputs_of(blocks) as inputs, ExitStack() as stack:
         stack.callback(handle.remove)
         with ticking(blocks, float(len(split.shared)), progress):
             cache = prefix_of(model, split.shared, [0], Rows.none(), None) if split.shared else None
@@ -207,7 +207,7 @@ def _rows_of(prefix: DynamicCache | None, rows: Tensor) -> DynamicCache | None:
 def _given(model: ChatModel, start: Start | None, x: Tensor | None) -> AbstractContextManager[None]:
     if start is None or x is None:
         return nullcontext()
-    return lean.starting_from(model.sites.blocks[start.layer], x)
+    return partial_forward.starting_from(model.sites.blocks[start.layer], x)
 
 
 def _logits(
@@ -217,7 +217,7 @@ def _logits(
     padded = chat.pad_left(rests, model.pad_id, n_before=len(split.shared) if cache else 0)
     given = _padded([start.states.rests[start.layer][prompt] for prompt in prompts]) if start else None
     real = padded.attention_mask[:, -padded.input_ids.shape[1] :].bool().to(model.device)
-    with lean.only_needed(model.sites, real), _given(model, start, given):
+    with partial_forward.only_needed(model.sites, real), _given(model, start, given):
         output = model.hf(
             **padded.inputs(model.hf), past_key_values=cache, use_cache=cache is not None, logits_to_keep=1
         )

@@ -65,16 +65,16 @@ def starting_from(block: nn.Module, x: Tensor) -> Iterator[None]:
 @contextmanager
 def inputs_of(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """Gather the input of each block, one after the other as passes run, on the blocks' devices."""
-    found: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def keep(x: Tensor) -> Tensor:
-        found.append(x)
+        inputs.append(x)
         return x
 
     with ExitStack() as stack:
         for block in blocks:
             stack.callback(on_input(block, keep).remove)
-        yield found
+        yield inputs
 
 
 def on_input(block: nn.Module, change: Callable[[Tensor], Tensor], prepend: bool = False) -> Any:

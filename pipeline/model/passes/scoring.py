@@ -127,13 +127,13 @@ def _scores(
             return iter(run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start))
 
     ablated, added = run(ablations, [*part.harmful, *harmless]), run(additions, harmless)
-    found = []
+    scores = []
     for _ in states:
         bypass = [metric for metric, _ in islice(ablated, len(part.harmful))]
         kl = [value for _, value in islice(ablated, len(harmless))]
         induce = [metric for metric, _ in islice(added, len(harmless))]
-        found.append(PromptScores(tuple(bypass), tuple(induce), tuple(kl)))
-    return found
+        scores.append(PromptScores(tuple(bypass), tuple(induce), tuple(kl)))
+    return scores
 
 
 def _start(changes: Sequence[Intervention], states: States) -> Start | None:
@@ -151,7 +151,7 @@ def _read(
     logits: Float[Tensor, "row d_vocab"], prompts: Sequence[int], validation: Validation
 ) -> list[tuple[float, float]]:
     """Refusal metric of each row and, of harmless prompts, KL from the unchanged model (else NaN)."""
-    found = []
+    pairs = []
     for first in range(0, len(prompts), READ_ROWS):
         part = torch.tensor(prompts[first : first + READ_ROWS]) - validation.n_harmful
         rows = logits[first : first + READ_ROWS].float()
@@ -161,8 +161,8 @@ def _read(
         if harmless.any():
             baseline = validation.harmless_logits[part[harmless]].to(rows.device)
             kl[harmless] = kl_divergence(baseline, rows[harmless])
-        found += zip(refusal_metric(rows, validation.refusal_tokens).tolist(), kl.tolist(), strict=True)
-    return found
+        pairs += zip(refusal_metric(rows, validation.refusal_tokens).tolist(), kl.tolist(), strict=True)
+    return pairs
 
 
 @dataclass(frozen=True, eq=False)

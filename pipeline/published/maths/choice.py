@@ -48,8 +48,8 @@ class ChoiceReplay:
 
     def checks(self) -> list[Check]:
         """The choice is the published one."""
-        found = place(self.selection.chosen)
-        return [Check("chosen (position, layer)", found, self.published, float(found != self.published), 0.0)]
+        chosen = place(self.selection.chosen)
+        return [Check("chosen (position, layer)", chosen, self.published, float(chosen != self.published), 0.0)]
 
 
 def place(candidate: CandidateScores | None) -> Place | None:

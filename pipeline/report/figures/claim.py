@@ -162,8 +162,8 @@ def estimator_rates(
         base = baselines[kind]
         axis.axvspan(base.low or 0, base.high or 0, color=BLUE, alpha=0.15, linewidth=0)
         axis.axvline(base.value or 0, color=BLUE, linewidth=1, label="baseline, 95 % interval")
-        for place, found in enumerate(rows.values()):
-            _across(axis, place, found.get(effect), ORANGE)
+        for place, rates in enumerate(rows.values()):
+            _across(axis, place, rates.get(effect), ORANGE)
         for index, rate in enumerate(controls[effect]):
             _across(axis, len(rows) - 0.25 + 0.5 * index / max(1, len(controls[effect]) - 1), rate, GREY)
         axis.set_xlim(-0.02, 1.02)

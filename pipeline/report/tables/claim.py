@@ -14,8 +14,7 @@ from pipeline.disk.shape import as_written, read_record
 from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.selection import FOUND
 from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report.tables import besides as side_effects
-from pipeline.report.tables import cells
+from pipeline.report.tables import other_effects, wording
 from pipeline.report.tables import suffix as suffix_tables
 from pipeline.results.choosing import KlScore, MetricScore, RefusalTokens
 from pipeline.results.effects import Export
@@ -37,7 +36,7 @@ def tables(metrics: Metrics) -> Iterator[Table]:
         yield effects_table(metrics)
     if metrics.verdict == FOUND and metrics.estimators:
         yield estimators_table(metrics)
-    yield from side_effects.tables(metrics)
+    yield from other_effects.tables(metrics)
     if metrics.refusal_tokens.lists:
         yield tokens_table(metrics.refusal_tokens)
     yield agreement_table(metrics)
@@ -51,9 +50,11 @@ def refusal_table(metrics: Metrics) -> Table:
     )
     scores = metrics.refusal_score
     for kind in ("harmful", "harmless"):
-        for label in (label for label in cells.ordered(scores) if label.is_main and label.kind == kind):
+        for label in (label for label in wording.ordered(scores) if label.is_main and label.kind == kind):
             row, test = scores[label], metrics.comparisons.get(label)
-            table.add_row(cells.condition(label), *cells.number(row, "{:.1%}"), cells.rank(row.rank), *cells.test(test))
+            table.add_row(
+                wording.condition(label), *wording.number(row, "{:.1%}"), wording.rank(row.rank), *wording.test(test)
+            )
         table.add_section()
     table.caption = printed.caption(*_notes(metrics))
     return table
@@ -75,12 +76,12 @@ def _notes(metrics: Metrics) -> Iterator[str]:
     yield (
         "random and shuffled directions leave every refusal score within its baseline's interval"
         if not moved
-        else f"CONTROLS MOVED out of their baseline's interval: {', '.join(map(cells.condition, moved))}"
+        else f"CONTROLS MOVED out of their baseline's interval: {', '.join(map(wording.condition, moved))}"
     )
     chosen = {label: row for label, row in main.items() if not label.source}
-    yield from (f"{cells.condition(label)}: {row.note}" for label, row in chosen.items() if row.note)
+    yield from (f"{wording.condition(label)}: {row.note}" for label, row in chosen.items() if row.note)
     if unknown := {label: count for label, count in metrics.unknown.items() if count}:
-        yield "no verdict: " + ", ".join(f"{cells.condition(label)} {count}" for label, count in unknown.items())
+        yield "no verdict: " + ", ".join(f"{wording.condition(label)} {count}" for label, count in unknown.items())
 
 
 def effects_table(metrics: Metrics) -> Table:
@@ -91,17 +92,19 @@ def effects_table(metrics: Metrics) -> Table:
         row: MetricScore | KlScore = getattr(metrics.val_scores, name)
         if isinstance(row, MetricScore):
             title = f"{label.rpartition(',')[0].rpartition(',')[0]}, baseline, nats"
-            table.add_row(title, *cells.number(row.baseline, "{:+.3f}"))
-        shown = cells.span(row.controls.values(), "{:+.2f}")
-        table.add_row(label, *cells.number(row.direction, "{:+.3f}"), cells.rank(row.rank), shown)
+            table.add_row(title, *wording.number(row.baseline, "{:+.3f}"))
+        shown = wording.span(row.controls.values(), "{:+.2f}")
+        table.add_row(label, *wording.number(row.direction, "{:+.3f}"), wording.rank(row.rank), shown)
     for text, losses in metrics.loss.items():
         for done in (Treatment(effect) for effect in ("ablation", "export", "addition")):
             if (change := losses.change.get(done)) is None:
                 continue
             controls = [row for other, row in losses.change.items() if other.effect == done.effect and other.source]
-            label = f"CE loss change, {text.replace('_', ' ')}, {cells.DONE.get(done.effect, done.effect)}, nats/token"
-            shown = cells.span(controls, "{:+.3f}")
-            table.add_row(label, *cells.number(change, "{:+.4f}"), cells.rank(change.rank), shown)
+            label = (
+                f"CE loss change, {text.replace('_', ' ')}, {wording.DONE.get(done.effect, done.effect)}, nats/token"
+            )
+            shown = wording.span(controls, "{:+.3f}")
+            table.add_row(label, *wording.number(change, "{:+.4f}"), wording.rank(change.rank), shown)
     table.add_section()
     _add_export(table, metrics.export)
     table.caption = printed.caption(*_choice(metrics))
@@ -147,19 +150,19 @@ def estimators_table(metrics: Metrics) -> Table:
     columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
     table = printed.table("estimators: same prompts, places, rule and evaluation", *columns)
     for name in (name for name in ESTIMATOR_NAMES if name in metrics.estimators):
-        found = metrics.estimators[name]
-        title, evaluated = name.replace("_", " "), found.evaluated
+        estimator = metrics.estimators[name]
+        title, evaluated = name.replace("_", " "), estimator.evaluated
         if not evaluated:
             table.add_row(title, "none")
             continue
-        row = [title, f"{evaluated.position}, {evaluated.layer}{'' if found.chosen else ' *'}"]
+        row = [title, f"{evaluated.position}, {evaluated.layer}{'' if estimator.chosen else ' *'}"]
         for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
-            score = metrics.refusal_score.get(Label(kind, effect, found.conditions_of))
-            shown = f"{cells.value(score, '{:.0%}')} {cells.interval(score, '{:.0%}')}" if score else "-"
-            row += [shown, cells.p(found.against_mean_difference.get(effect))]
+            score = metrics.refusal_score.get(Label(kind, effect, estimator.conditions_of))
+            shown = f"{wording.value(score, '{:.0%}')} {wording.interval(score, '{:.0%}')}" if score else "-"
+            row += [shown, wording.p(estimator.against_mean_difference.get(effect))]
         table.add_row(*row, f"{evaluated.kl:.3f}")
     notes = ["p: McNemar's exact test against the difference in means; below 0.05 the difference is real"]
-    if any(not found.chosen for found in metrics.estimators.values()):
+    if any(not estimator.chosen for estimator in metrics.estimators.values()):
         notes.append("*: the rule keeps none of its candidates; this is the nearest miss")
     table.caption = printed.caption(*notes)
     return table
@@ -181,7 +184,7 @@ def tokens_table(record: RefusalTokens) -> Table:
         train, val, auroc = row.caught_train, row.caught_val, row.auroc_val
         table.add_row(
             f"{name}: {' '.join(map(repr, row.tokens))}",
-            *(cells.number(auroc, "{:.3f}")[:2] if auroc.value is not None else ("-", auroc.note)),
+            *(wording.number(auroc, "{:.3f}")[:2] if auroc.value is not None else ("-", auroc.note)),
             f"{row.cutoff:+.2f}",
             f"{train.refused_above}/{train.refused}",
             f"{val.refused_above}/{val.refused}",
@@ -192,7 +195,7 @@ def tokens_table(record: RefusalTokens) -> Table:
     if len(ids) == 2 and ids[0] == ids[1]:
         table.caption = printed.caption("auto finds the family's tokens, and another cutoff")
     elif difference and difference.value is not None:
-        change = f"{difference.value:+.3f} {cells.interval(difference, '{:+.3f}')}"
+        change = f"{difference.value:+.3f} {wording.interval(difference, '{:+.3f}')}"
         table.caption = printed.caption(f"auto minus family, AUROC: {change}")
     elif record.note:
         table.caption = printed.caption(f"auto: {record.note}")
@@ -206,11 +209,11 @@ def agreement_table(metrics: Metrics) -> Table:
     )
     for pair, rows in metrics.agreement.items():
         judges = pair.split(" and ")
-        for label in (label for label in cells.ordered(rows) if label.is_main and not label.source):
+        for label in (label for label in wording.ordered(rows) if label.is_main and not label.source):
             row = rows[label]
-            kappa = cells.number(row.kappa, "{:.2f}")[:2] if row.kappa.value is not None else ("-", row.kappa.note)
+            kappa = wording.number(row.kappa, "{:.2f}")[:2] if row.kappa.value is not None else ("-", row.kappa.note)
             only = [str(row.only[judge]) for judge in judges]
-            table.add_row(f"{pair}: {cells.condition(label)}", cells.value(row.equal, "{:.0%}"), *kappa, *only)
+            table.add_row(f"{pair}: {wording.condition(label)}", wording.value(row.equal, "{:.0%}"), *kappa, *only)
     return table
 
 
@@ -225,7 +228,7 @@ def stability_table(record: Mapping[str, Any]) -> Table:
             place = f"{name.replace('_', ' ')} ({row['position']}, {row['layer']})"
             table.add_row(
                 f"{place}: distance to the {score} threshold, nats",
-                *cells.number(cells.estimate(row[score]), "{:+.3f}")[:2],
+                *wording.number(wording.estimate(row[score]), "{:+.3f}")[:2],
             )
     if "mean" in (halves := record.get("split_half_cosine", {})):
         spread = f"{halves['q025']:.3f} to {halves['q975']:.3f} (of splits)"
@@ -251,7 +254,7 @@ def invariance_table(record: Mapping[str, Any]) -> Table:
         changed = row["verdicts"]
         table.add_row(
             name,
-            *cells.number(cells.estimate(row["completions"]), "{:.0%}"),
+            *wording.number(wording.estimate(row["completions"]), "{:.0%}"),
             f"{round(changed['value'] * changed['n'])}",
             f"{first:.0f}" if first else "-",
         )

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from pipeline import printed
-from pipeline.report.tables import cells
+from pipeline.report.tables import wording
 
 KINDS = ("harmful", "adversarial", "random")
 REGIONS = {"before": "template before", "instruction": "instruction", "suffix": "suffix", "after": "template after"}
@@ -61,7 +61,7 @@ def _add(table: Table, label: str, rows: Mapping[str, Any]) -> None:
     for name in ("adversarial_against_none", "adversarial_against_random"):
         test = rows["changes"][name]
         change = test["change"]["value"]
-        shown += ["-" if change is None else f"{change:+.3f}", cells.holm(test["p_holm"])]
+        shown += ["-" if change is None else f"{change:+.3f}", wording.holm(test["p_holm"])]
     table.add_row(label, str(values[0]["n"]), *shown)
 
 
@@ -93,12 +93,12 @@ def restoration_table(record: Mapping[str, Any]) -> Table:
     for name, words in RESTORED.items():
         change, returned = rows[name]["against_suffix"]["change"], rows[name]["returned"]
         share = "-" if returned["value"] is None else f"{returned['value']:.0%}"
-        shown = [*cells.number(cells.estimate(change), "{:+.3f}")[:2]]
-        shown += [share, cells.interval(cells.estimate(returned), "{:.0%}")]
+        shown = [*wording.number(wording.estimate(change), "{:+.3f}")[:2]]
+        shown += [share, wording.interval(wording.estimate(returned), "{:.0%}")]
         if control := controls.get(name):
             draws = {key: row for key, row in rows.items() if key.startswith(f"{control}/")}
-            changes = [cells.estimate(row["against_suffix"]["change"]) for row in draws.values()]
-            shown += [cells.span(changes, "{:+.3f}"), cells.holm(against[f"{name}_against_{control}"]["p_holm"])]
+            changes = [wording.estimate(row["against_suffix"]["change"]) for row in draws.values()]
+            shown += [wording.span(changes, "{:+.3f}"), wording.holm(against[f"{name}_against_{control}"]["p_holm"])]
         table.add_row(words, *shown)
     fall = record["metric"]["changes"]["adversarial_against_none"]["change"]
     table.caption = printed.caption(

@@ -31,10 +31,10 @@ def attacks(
     layout: Layout, safe: Mapping[str, Mapping[Label, Outcomes]], kinds: Mapping[str, str]
 ) -> dict[Label, dict[str, dict[str, Estimate]]]:
     """Attack success by category of prompt, by judge: completions not safe, of the harmful ones of the sets `kinds`."""
-    found: dict[Label, dict[str, dict[str, Estimate]]] = {}
+    rates: dict[Label, dict[str, dict[str, Estimate]]] = {}
     for judge, outcomes in safe.items():
         for label in (label for label in outcomes if kinds.get(label.kind) == "harmful"):
             unsafe = {key: None if value is None else not value for key, value in outcomes[label].items()}
             categories = categories_of(layout, label)
-            found.setdefault(label, {})[judge] = evaluation.by_category(unsafe, categories)
-    return found
+            rates.setdefault(label, {})[judge] = evaluation.by_category(unsafe, categories)
+    return rates

@@ -41,9 +41,9 @@ def change(before: Sequence[float], after: Sequence[float], seed: int = 0) -> Ch
 
 def holm(family: Mapping[str, Change]) -> dict[str, Change]:
     """The family with Holm's correction over its testable members, and verdicts."""
-    found = corrected({name: row.p for name, row in family.items()})
+    p_values = corrected({name: row.p for name, row in family.items()})
     return {
-        name: replace(row, p_holm=found[name], verdict=_verdict(row, found[name])) if name in found else row
+        name: replace(row, p_holm=p_values[name], verdict=_verdict(row, p_values[name])) if name in p_values else row
         for name, row in family.items()
     }
 

@@ -81,16 +81,16 @@ class Analysis:
             "adversarial": tried[chosen]["harmful"],
             "random": [sum(rows) / len(rows) for rows in zip(*drawn, strict=True)],
         }
-        found = record.metric_record(metrics, self.settings.seed)
+        metric = record.metric_record(metrics, self.settings.seed)
         readings = self._readings(kept, adversarial, randoms)
         heads = top_heads(measure.averaged([readings["choosing"]], "heads").mean(dim=0), self.settings.n_heads)
         return {
-            **_verdict(found["changes"], chosen),
+            **_verdict(metric["changes"], chosen),
             "n": {name: len(rows) for name, rows in asdict(kept).items()},
             "tried": self._tried(plain, tried),
             "chosen": chosen,
             "random_draws": [self._draw(kept, text, rows) for text, rows in zip(randoms, drawn, strict=True)],
-            "metric": found
+            "metric": metric
             | {"harmless": asdict(mean(self._metrics("harmless", kept.harmless, ""), self.settings.seed))},
             "refusal_score": self._answers(kept, {"harmful": "", "adversarial": adversarial, "random": randoms[0]}),
             **self._explained(readings, heads),
@@ -217,14 +217,14 @@ class Analysis:
         """Whether each answer is refused; the answers themselves are not kept."""
         model, settings, ids = self.model, self.settings, list(kept.harmful)
         prompts = model.encode([join(text, suffix) for text in kept.harmful.values()], thoughts=True)
-        found: dict[str, bool | None] = {}
+        verdicts: dict[str, bool | None] = {}
         sizes = (settings.max_new_tokens, settings.batch_size)
         with progress("answers", generation.n_tokens(model, prompts, *sizes)) as bar:
             for batch in generate(model, prompts, None, *sizes, progress=bar):
                 for item in batch:
                     text = thoughts.spoken(model.tokenizer, item.tokens, model.format)
-                    found[ids[item.row]] = self.refuses(kept.harmful[ids[item.row]], text)
-        return {key: found[key] for key in ids}
+                    verdicts[ids[item.row]] = self.refuses(kept.harmful[ids[item.row]], text)
+        return {key: verdicts[key] for key in ids}
 
 
 def _verdict(changes: Mapping[str, Any], chosen: int) -> dict[str, str]:

@@ -147,8 +147,8 @@ def allowed_tokens(model: ChatModel) -> Int[Tensor, " allowed"]:
     tokenizer, size = model.tokenizer, model.hf.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
     special = set(tokenizer.all_special_ids) | set(getattr(tokenizer, "added_tokens_decoder", {}))
     texts = tokenizer.batch_decode([[token] for token in range(min(size, len(tokenizer)))])
-    found = [t for t, text in enumerate(texts) if t not in special and text.isascii() and text.isprintable() and text]
-    return torch.tensor(found)
+    allowed = [t for t, text in enumerate(texts) if t not in special and text.isascii() and text.isprintable() and text]
+    return torch.tensor(allowed)
 
 
 def random_tokens(

@@ -85,15 +85,15 @@ def last_tokens(
     readers = [_Reader(model, layer, r_hat) for layer in range(model.n_layers)]
     _require_same_attention(model, prompts[0])
     lengths = [len(tokens) for tokens in prompts]
-    found: dict[int, LastToken] = {}
+    by_row: dict[int, LastToken] = {}
     with eager_attention(model.hf):
         for batch, rows in run_batches(
             length_sorted_batches(lengths, max_tokens),
             lengths,
             lambda batch: _read(model, [prompts[row] for row in batch], readers, r_hat, progress),
         ):
-            found.update(zip(batch, rows, strict=True))
-    return [found[row] for row in range(len(prompts))]
+            by_row.update(zip(batch, rows, strict=True))
+    return [by_row[row] for row in range(len(prompts))]
 
 
 @contextmanager

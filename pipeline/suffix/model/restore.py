@@ -69,7 +69,7 @@ def restored(
     """
     assert len(plain) == len(suffixed), "prompts come in pairs"
     lengths = [len(tokens) for tokens in suffixed]
-    found = torch.zeros(len(restorations), len(plain), dtype=torch.float64)
+    metrics = torch.zeros(len(restorations), len(plain), dtype=torch.float64)
 
     def run(batch: list[int]) -> Tensor:
         pair = ([plain[row] for row in batch], [suffixed[row] for row in batch])
@@ -78,8 +78,8 @@ def restored(
             return torch.stack([measure(logits).double().cpu() for logits in batches])
 
     for batch, values in run_batches(length_sorted_batches(lengths, max_tokens), lengths, run):
-        found[:, batch] = values
-    return found
+        metrics[:, batch] = values
+    return metrics
 
 
 def restored_tokens(

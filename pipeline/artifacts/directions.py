@@ -1,17 +1,14 @@
-"""What intervals and controls are made from: scores per prompt, rows at the chosen place, control directions."""
+"""Directions beside the chosen one, and what they were found from: controls, estimators, rows at the chosen place."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import kinds, records
+from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import shape, tensors
-from pipeline.errors import UserError
-from pipeline.maths.selection import CandidateScores, Place, PromptScores
+from pipeline.maths.selection import Place
 from pipeline.names import MEAN_DIFFERENCE
 
 if TYPE_CHECKING:  # loading torch takes a second, and some stages need none of these
@@ -21,67 +18,8 @@ if TYPE_CHECKING:  # loading torch takes a second, and some stages need none of 
     from pipeline.maths.estimators import Finding
     from pipeline.maths.interventions import Intervention
 
-# Types of a sweep's tensors, by name.
-SWEEP = dict.fromkeys(("bypass", "induce", "kl", "harmful_metric", "harmless_metric"), "float64")
-SWEEP |= {"zero_norm": "bool", "place": "int64"}
+
 PLACES = "places"  # metadata: [position, layer] of each tensor, by name
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Scores per prompt of every candidate, and the unchanged model's metric.
-
-    None: a candidate's norm is zero; NaN: a prompt on which it was not measured, since a race had stopped it.
-    """
-
-    candidates: Mapping[Place, PromptScores | None]
-    harmful_metric: Sequence[float]
-    harmless_metric: Sequence[float]
-
-
-def candidate_scores(place: Place, scores: PromptScores | None, stopped: str = "") -> CandidateScores:
-    """Mean scores of a candidate; of one that a race stopped, why, and means over the prompts that it had seen."""
-    if stopped and scores:
-        return replace(scores.seen().candidate(*place), stopped=stopped)
-    return scores.candidate(*place) if scores else CandidateScores.without_direction(*place)
-
-
-def write_sweep(path: Path, sweep: Sweep, model: str) -> None:
-    """Scores per prompt, in the order of the kept val prompts; a candidate without direction has NaN."""
-    import torch
-
-    sizes = {
-        "bypass": len(sweep.harmful_metric),
-        "induce": len(sweep.harmless_metric),
-        "kl": len(sweep.harmless_metric),
-    }
-    values = {
-        name: [list(getattr(scores, name)) if scores else [math.nan] * n for scores in sweep.candidates.values()]
-        for name, n in sizes.items()
-    }
-    values |= {"harmful_metric": list(sweep.harmful_metric), "harmless_metric": list(sweep.harmless_metric)}
-    stored = {name: torch.tensor(rows, dtype=torch.float64) for name, rows in values.items()}
-    stored["zero_norm"] = torch.tensor([scores is None for scores in sweep.candidates.values()])
-    stored["place"] = torch.tensor(list(sweep.candidates), dtype=torch.int64)
-    tensors.write_tensors(path, stored, {"model": model, "axes": "candidate prompt", "place": "position layer"})
-
-
-def read_sweep(path: Path, model: str) -> Sweep:
-    """The inverse of `write_sweep`. Raises UserError when the file belongs to another model."""
-    stored = tensors.read_arrays(path, model=model, axes="candidate prompt", place="position layer")
-    types = {name: str(array.dtype) for name, array in stored.items()}
-    tensors.require(path, types == SWEEP, f"does not hold {', '.join(SWEEP)}, and each in its type")
-    n, harmful, harmless = (len(stored[name]) for name in ("place", "harmful_metric", "harmless_metric"))
-    shapes = {"place": (n, 2), "zero_norm": (n,), "harmful_metric": (harmful,), "harmless_metric": (harmless,)}
-    shapes |= {"bypass": (n, harmful), "induce": (n, harmless), "kl": (n, harmless)}
-    tensors.require(path, all(stored[name].shape == each for name, each in shapes.items()), "holds other shapes")
-    rows = list(zip(*(stored[name].tolist() for name in ("place", "zero_norm", "bypass", "induce", "kl")), strict=True))
-    candidates = {
-        (place[0], place[1]): None if zero else PromptScores(tuple(bypass), tuple(induce), tuple(kl))
-        for place, zero, bypass, induce, kl in rows
-    }
-    tensors.require(path, len(candidates) == n, "has a candidate twice")
-    return Sweep(candidates, stored["harmful_metric"].tolist(), stored["harmless_metric"].tolist())
 
 
 def write_directions(path: Path, directions: Mapping[str, "Direction"], model: str) -> None:
@@ -138,29 +76,13 @@ def read_findings(path: Path, model: str) -> "dict[str, tuple[Place, Finding]]":
         tensors.require_direction(path, vector)
     with shape.as_written(path):
         facts = json.loads(metadata["findings"])
-        found = {
+        findings = {
             name: ((position, layer), Finding(stored[f"{name}.r"], stored.get(f"{name}.readout"), low, high))
             for name, (position, layer, low, high) in facts.items()
         }
     named = {f"{name}.{part}" for name in facts for part in ("r", "readout")}
     tensors.require(path, stored.keys() <= named, "holds tensors of no estimator that it names")
-    return found
-
-
-def require_finite(name: str, scores: PromptScores) -> PromptScores:
-    """The scores. Raises UserError when one is not finite: no interval can be made from it."""
-    bad = [value for rows in (scores.bypass, scores.induce, scores.kl) for value in rows if not math.isfinite(value)]
-    if bad:
-        raise UserError(f"{name} has {len(bad)} val scores that are not finite: use a wider engine.dtype")
-    return scores
-
-
-def read_control_scores(path: Path) -> dict[str, PromptScores]:
-    """Scores per prompt of each control."""
-    rows = shape.read_record(path, dict[str, kinds.PromptScoreRows])
-    if len({tuple(len(row[name]) for name in ("bypass", "induce", "kl")) for row in rows.values()}) > 1:
-        raise UserError(f"{path} has scores of other prompts for one control than for another: {shape.AGAIN}")
-    return {name: PromptScores.of(row) for name, row in rows.items()}
+    return findings
 
 
 def read_sources(

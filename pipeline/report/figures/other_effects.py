@@ -13,7 +13,7 @@ from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 from pipeline.report.figures.claim import score_bars
 from pipeline.report.figures.marks import BLUE, GREEN, ORANGE, PINK, finish, percent
-from pipeline.report.tables.cells import on_tasks
+from pipeline.report.tables.wording import on_tasks
 from pipeline.results.metrics import Metrics
 
 # Colour and marker both tell an effect, so that a grey print does too.
@@ -29,8 +29,8 @@ def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     """Safety by each judge, further sets and system prompts, capability, by name: each that was measured."""
     title = metrics.title
     drawn = {
-        f"safety_{judge}": score_bars(found.score, "Safety", "judged safe", judge, title, stamp)
-        for judge, found in metrics.safety.items()
+        f"safety_{judge}": score_bars(safety.score, "Safety", "judged safe", judge, title, stamp)
+        for judge, safety in metrics.safety.items()
     }
     further = {label: rate for label, rate in metrics.refusal_score.items() if not label.is_main}
     if further:
@@ -55,9 +55,9 @@ def further_rates(scores: Mapping[Label, Estimate], headline: str, judge: str, s
     figure = Figure(figsize=(8.5, 1.8 + 0.75 * len(rows)), layout="constrained")
     axis = figure.subplots()
     for effect, (text, colour, marker) in STYLES.items():
-        found = {_row(label): rate for label, rate in scores.items() if label.effect == effect}
+        rates = {_row(label): rate for label, rate in scores.items() if label.effect == effect}
         offset = 0.18 * (list(STYLES).index(effect) - 1.5)
-        _points(axis, [(rows.index(row) + offset, rate) for row, rate in found.items()], colour, marker, text)
+        _points(axis, [(rows.index(row) + offset, rate) for row, rate in rates.items()], colour, marker, text)
     axis.set_yticks(range(len(rows)), [f"{_words(*row)} (n = {_n(scores, row)})" for row in rows])
     axis.invert_yaxis()
     _share(axis, f"refusal score [{mathless(judge, NAME)}]: share of completions refused, 95 % interval")

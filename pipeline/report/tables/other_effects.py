@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from rich.table import Table
 
 from pipeline import printed
-from pipeline.report.tables import cells
+from pipeline.report.tables import wording
 from pipeline.results.effects import Capability, Reliability, Safety
 from pipeline.results.metrics import Metrics
 
@@ -25,12 +25,12 @@ def safety_table(judge: str, record: Safety) -> Table:
     """Share of safe completions of every condition, with what is known of the judge below."""
     name = f"safety_score[{judge}]"
     table = printed.table(name, "condition", name, "95 % interval", "n", "p (Holm)", "against baseline")
-    for label in cells.ordered(record.score):
-        test = cells.test(record.comparisons.get(label))
-        table.add_row(cells.condition(label), *cells.number(record.score[label], "{:.1%}"), *test)
+    for label in wording.ordered(record.score):
+        test = wording.test(record.comparisons.get(label))
+        table.add_row(wording.condition(label), *wording.number(record.score[label], "{:.1%}"), *test)
     notes = list(reliability(judge, record.reliability))
     if unknown := {label: count for label, count in record.unknown.items() if count}:
-        notes.append("no verdict: " + ", ".join(f"{cells.condition(n)} {count}" for n, count in unknown.items()))
+        notes.append("no verdict: " + ", ".join(f"{wording.condition(n)} {count}" for n, count in unknown.items()))
     table.caption = printed.caption(*notes)
     return table
 
@@ -45,8 +45,8 @@ def reliability(judge: str, known: Mapping[str, Mapping[str, Reliability]]) -> I
         for part, found in parts.items():
             yield (
                 f"  {name}, {part}, n = {found.n}: "
-                f"kappa {cells.value(found.kappa, '{:.2f}')} {cells.interval(found.kappa, '{:.2f}')}, "
-                f"AUROC {cells.value(found.auroc, '{:.2f}')} {cells.interval(found.auroc, '{:.2f}')}"
+                f"kappa {wording.value(found.kappa, '{:.2f}')} {wording.interval(found.kappa, '{:.2f}')}, "
+                f"AUROC {wording.value(found.auroc, '{:.2f}')} {wording.interval(found.auroc, '{:.2f}')}"
             )
 
 
@@ -55,12 +55,12 @@ def further_table(metrics: Metrics) -> Table:
     name = f"refusal score [{metrics.judge}]"
     table = printed.table("further sets and system prompts", name, "value", "95 % interval", "n", "p (Holm)", "verdict")
     scores, last = metrics.refusal_score, None
-    for label in (label for label in cells.ordered(scores) if not label.is_main):
+    for label in (label for label in wording.ordered(scores) if not label.is_main):
         if last and label.baseline != last:
             table.add_section()
         last = label.baseline
-        test = cells.test(metrics.comparisons.get(label))
-        table.add_row(cells.condition(label), *cells.number(scores[label], "{:.1%}"), *test)
+        test = wording.test(metrics.comparisons.get(label))
+        table.add_row(wording.condition(label), *wording.number(scores[label], "{:.1%}"), *test)
     table.caption = printed.caption(
         "system prompt: the main evaluation has what the chat template does by itself",
         *(f"system prompt {name} not measured: {reason}" for name, reason in metrics.systems.not_measured.items()),
@@ -80,13 +80,13 @@ def capability_table(record: Capability) -> Table:
         "verdict",
     )
     notes: list[str] = []
-    for task, found in record.tasks.items():
-        for done, words in cells.on_tasks(found.score).items():
-            label, row = f"{task} ({found.metric}), {words}", found.score[done]
-            table.add_row(label, *cells.number(row, "{:.1%}"), *cells.test(found.change.get(done)))
+    for task, scores in record.tasks.items():
+        for done, words in wording.on_tasks(scores.score).items():
+            label, row = f"{task} ({scores.metric}), {words}", scores.score[done]
+            table.add_row(label, *wording.number(row, "{:.1%}"), *wording.test(scores.change.get(done)))
         table.add_section()
-        notes.append(f"{task}: {found.source}" + (f"; chance {found.chance:.0%}" if found.chance else ""))
-        if equal := found.export_equals_ablation:
+        notes.append(f"{task}: {scores.source}" + (f"; chance {scores.chance:.0%}" if scores.chance else ""))
+        if equal := scores.export_equals_ablation:
             notes[-1] += f"; export and live ablation differ in {equal.different_answers} of {equal.n} answers"
     if record.export_missing:
         notes.append(f"no export: {record.export_missing}")
@@ -106,13 +106,13 @@ def attacks_table(metrics: Metrics) -> Table:
         "paper",
     )
     published = metrics.reference.get("attack_success", {})
-    for label in cells.ordered(metrics.attacks):
+    for label in wording.ordered(metrics.attacks):
         paper = published.get(label.kind, {}).get(label.system or "default") if label.effect == "ablation" else None
         for judge, rows in metrics.attacks[label].items():
             for category, row in rows.items():
                 beside = f"{paper:.1%}" if paper is not None and category == "standard" else ""
-                shown = f"{cells.condition(label)} [{judge}]"
-                table.add_row(shown, category, *cells.number(row, "{:.1%}"), beside)
+                shown = f"{wording.condition(label)} [{judge}]"
+                table.add_row(shown, category, *wording.number(row, "{:.1%}"), beside)
         table.add_section()
     table.caption = printed.caption(
         "the orthogonalised model answers as the ablated one does: see export in the table above"
