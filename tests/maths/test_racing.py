@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts import records
+from pipeline.artifacts import prompt_scores, records
 from pipeline.maths.racing import Prompts, lower_bound
 from pipeline.maths.selection import BEATEN, CandidateScores, PromptScores, Thresholds, select
 from pipeline.report.figures import selection as figures

@@ -75,7 +75,7 @@ def test_the_committed_rates_are_those_of_the_metrics(run):
     pd.testing.assert_frame_equal(table, made, check_dtype=False, check_exact=True)
     asked = table[(table.measure == "refusal") & (table.judge == metrics.judge)]
     assert len(asked) == len(metrics.refusal_score)
-    asked = asked[asked.system.isna() & (asked.source == "direction")].set_index("condition")
+    asked = asked.loc[asked.system.isna() & (asked.source == "direction")].set_index("condition")
     row = asked.loc["harmful_ablation"]
     rate = metrics.refusal_score[Label("harmful", "ablation")]
     test = metrics.comparisons[Label("harmful", "ablation")]
