@@ -73,7 +73,7 @@ def test_params_name_the_keys_that_a_stage_reads(stage):
     if "pipeline.artifacts.provenance.provenance" in imports_of(entry):
         read |= set(importlib.import_module(f"pipeline.stages.{stage}").READ)
     if "pipeline.entry.judging.Panel" in used_by(entry):
-        read |= keys_read(PIPELINE / "judging.py")
+        read |= keys_read(PIPELINE / "entry" / "judging.py")
     _, params = STAGES[stage]["params"]
     declared = {key.split(".")[0] for key in next(iter(params.values()))}
     assert declared == read - {"fetch", "memory"}
