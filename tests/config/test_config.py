@@ -22,7 +22,7 @@ PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
 
 
 @functools.cache
-def composed(model: str, profile: str = "standard") -> Any:
+def composed(model: str, profile: str) -> Any:
     """A model's configuration, made once: no test changes it."""
     return compose(model, profile, [])
 
@@ -188,18 +188,18 @@ def test_every_value_in_conf_has_a_line_of_meaning():
 def test_limits_and_references_reach_the_configuration():
     limits = compose("tiny", "smoke", ["+memory.limits.gpu0=20", "+memory.limits.cpu=64"]).memory.limits
     assert dict(limits) == {"gpu0": 20.0, "cpu": 64.0}
-    reference = composed("llama_3_8b").model.reference
+    reference = composed("llama_3_8b", "standard").model.reference
     assert (reference.position, reference.layer) == (-5, 12)
 
 
 def test_the_papers_thirteen_models_are_there_with_its_choices():
-    referenced = [name for name in MODELS if composed(name).model.reference]
+    referenced = [name for name in MODELS if composed(name, "standard").model.reference]
     assert len(referenced) == 13
 
 
 def test_hub_models_are_pinned_to_a_commit():
     for name in MODELS:
-        source = composed(name).model.source
+        source = composed(name, "standard").model.source
         if source.kind == "hub":
             assert len(source.revision) == 40, name
             assert set(source.revision) <= set("0123456789abcdef"), name
