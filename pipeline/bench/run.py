@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.artifacts.layout import Layout
-from pipeline.bench import caching, generation, scaling, selection, stages
+from pipeline.bench import caching, door, generation, scaling, selection, stages
 from pipeline.bench.material import N_PROMPTS, Material, compose_now, device_name, material, of_size, synthetic
 from pipeline.bench.timing import Row
 from pipeline.config.checks import AUTO
@@ -59,4 +59,6 @@ def measured(arguments: argparse.Namespace, name: str, cache: Path) -> tuple[str
         rows.extend(stages.rows(layout))
     if "scaling" in arguments.sections:
         rows.extend(scaling.rows(dtype, arguments.repeats))
+    if "help" in arguments.sections:
+        rows.extend(door.rows(arguments.repeats))
     return kind, rows

@@ -12,7 +12,7 @@ from pipeline.config.checks import DTYPES
 from pipeline.entry.arguments import Parser
 
 ON_MODEL = ("selection", "caching", "generation")
-SECTIONS = (*ON_MODEL, "stages", "scaling")
+SECTIONS = (*ON_MODEL, "stages", "scaling", "help")
 
 
 def _arguments() -> argparse.Namespace:

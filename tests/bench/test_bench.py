@@ -6,8 +6,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from pipeline.__main__ import VERBS
 from pipeline.artifacts.layout import Layout
-from pipeline.bench import caching, generation, reference, scaling, selection, stages
+from pipeline.bench import caching, door, generation, reference, scaling, selection, stages
 from pipeline.bench.material import Material, of_size, synthetic
 from pipeline.bench.timing import Row, in_turn, median_ratio
 from pipeline.config.compose import compose
@@ -107,3 +108,11 @@ def test_stages_are_those_of_the_last_run(tmp_path):
     assert found["scores: time"] == 2
     assert found["scores: peak memory"] == 300
     assert found["all 2 stages: time"] == 3
+
+
+def test_the_help_of_every_verb_is_timed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(door, "_help", asked.append)
+    rows = list(door.rows(1))
+    verbs = {verb for group in VERBS.values() for verb in group}
+    assert {row.name for row in rows} == set(asked) == verbs
