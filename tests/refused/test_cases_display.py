@@ -339,10 +339,10 @@ def _(tmp_path):
 @cases("X14", "such text in a condition that the gate compares", "a FAIL line for it, and only that line")
 def _(monkeypatch):
     for text in HOSTILE:
-        monkeypatch.setattr(gate, "runs_of", lambda _: [])
-        monkeypatch.setattr(gate, "every_run", list)
-        monkeypatch.setattr(gate, "baseline_runs", list)
-        monkeypatch.setattr(gate, "check", lambda *_, text=text: [f"{text} was not measured"])
+        monkeypatch.setattr("pipeline.graph.runs.runs_of", lambda _: [])
+        monkeypatch.setattr("pipeline.graph.runs.every_run", list)
+        monkeypatch.setattr("pipeline.regression.baseline.baseline_runs", list)
+        monkeypatch.setattr("pipeline.regression.baseline.check", lambda *_, text=text: [f"{text} was not measured"])
         monkeypatch.setattr(sys, "argv", ["gate"])
         printed = io.StringIO()
         monkeypatch.setattr(sys, "stdout", printed)
