@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.config.params import ONE_RUN
 from tests.conftest import ROOT
+from tests.helpers import preloaded
 
 RUN = "smoke"
 STAGES = [name for name in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if name != "code"]
@@ -19,9 +20,12 @@ PARAMS = "models: [{models}]\nprofile: {profile}\noverrides: [{overrides}]\n"
 class Project:
     """The project's files in `folder`, with a DVC cache of their own and the tiny model selected."""
 
-    def __init__(self, folder: Path, git: bool = False, one_run: bool = True):
-        """`one_run`: overrides change that run, as in a job of a sweep, instead of making another."""
-        self.folder = folder
+    def __init__(self, folder: Path, git: bool = False, one_run: bool = True, preloaded: bool = True):
+        """`one_run`: overrides change that run, as in a job of a sweep, instead of making another.
+
+        `preloaded`: processes are forks of one that has loaded the libraries.
+        """
+        self.folder, self.preloaded = folder, preloaded
         folder.mkdir(exist_ok=True)
         if one_run:
             (folder / ONE_RUN).touch()
@@ -41,7 +45,7 @@ class Project:
         """A project of its own with all that another has made."""
         shutil.copytree(finished, folder, symlinks=True, dirs_exist_ok=True)
         project = cls.__new__(cls)
-        project.folder = folder
+        project.folder, project.preloaded = folder, True
         return project
 
     def params(self, models: str = "tiny", overrides: str = "", profile: str = RUN) -> None:
@@ -57,14 +61,17 @@ class Project:
         return self.folder / "outputs" / kind / "tiny" / RUN
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        found = [Path(command[0]).parent] if self.preloaded and command[0] == preloaded.python() else []
+        folders = [*found, Path(sys.executable).parent, os.environ["PATH"]]
+        environment = {**os.environ, "PATH": os.pathsep.join(map(str, folders))}
         environment.pop("PYTHONPATH", None)
         result = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
 
     def module(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-        return self.run(sys.executable, "-m", name, *arguments, check=check)
+        python = preloaded.python() if self.preloaded else sys.executable
+        return self.run(python, "-m", name, *arguments, check=check)
 
     def repro(self, *arguments: str) -> list[str]:
         """`dvc repro`; the stages that really ran."""

@@ -1,0 +1,145 @@
+"""Python that has loaded the libraries: what a test starts by `PRELOADED` runs in a fork of it, seconds sooner.
+
+The fork runs `python -m MODULE ...` as a process of its own would: its folder, environment, streams, exit status and
+coverage. What it cannot show is how a process begins; tests of that, and of kills, start Python itself.
+"""
+
+import atexit
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+LOADED = (
+    *("concept_erasure", "dvc.cli.parser", "dvc.repo", "hydra", "lm_eval", "matplotlib.figure"),
+    *("nnsight", "pandas", "pydantic", "rich.console", "scipy.stats", "sklearn.linear_model", "statsmodels.api"),
+    *("torch", "transformers", "transformers.models.auto.modeling_auto", "transformers.generation.utils"),
+)
+OF_A_TEST = ("PYTEST_CURRENT_TEST", "PATH", "PYTHONPATH")  # of the environment, that no library reads when it is loaded
+SHIM = """#!{python} -SEs
+import json, os, socket, sys
+if sys.argv[1:2] != ["-m"]:
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+asked = json.dumps({{"argv": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}}).encode()
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+socket.send_fds(server, [len(asked).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(asked)
+ended = int.from_bytes(server.recv(8), "big", signed=True)
+if ended < 0:
+    os.kill(os.getpid(), -ended)
+sys.exit(ended)
+"""
+
+
+def python() -> str:
+    """A `python` for the command line; Python itself where a library could have read the environment otherwise."""
+    folder, environment = _started()
+    return str(folder / "python") if _read_by_libraries() == environment else sys.executable
+
+
+def _read_by_libraries() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in OF_A_TEST}
+
+
+@cache
+def _started() -> tuple[Path, dict[str, str]]:
+    folder = Path(tempfile.mkdtemp(prefix="py-"))
+    shim, address = folder / "python", str(folder / "socket")
+    shim.write_text(SHIM.format(python=sys.executable, address=address))
+    shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    command = [sys.executable, "-m", "tests.helpers.preloaded", address]
+    root = Path(__file__).resolve().parents[2]
+    server = subprocess.Popen(command, cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdin and server.stdout
+    atexit.register(server.stdin.close)  # it ends with this process, however that ends
+    assert server.stdout.readline() == b"ready\n", "what preloads libraries did not start"
+    return folder, _read_by_libraries()
+
+
+def serve(address: str) -> list[str]:
+    """Answer until standard input ends; returns in each fork, with what it is to run."""
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen(64)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    print("ready", flush=True)
+    while True:
+        ready, _, _ = select.select([listening, sys.stdin], [], [])
+        if sys.stdin in ready:
+            os._exit(0)
+        caller, _ = listening.accept()
+        if os.fork() == 0:
+            listening.close()
+            return _answer(caller)
+        caller.close()
+
+
+def _answer(caller: socket.socket) -> list[str]:
+    """Start what was asked for, in a fork, and say how it ended; killed when the caller is."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, streams, _, _ = socket.recv_fds(caller, 8, 3)
+    text = b""
+    while len(text) < int.from_bytes(size, "big"):
+        text += caller.recv(2**16)
+    asked = json.loads(text)
+    child = os.fork()
+    if child == 0:
+        return _prepared(asked, streams, caller)
+    for stream in streams:
+        os.close(stream)
+    ended = os.pidfd_open(child)
+    ready, _, _ = select.select([caller, ended], [], [])
+    if ended not in ready:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if ended in ready:
+        caller.sendall(code.to_bytes(8, "big", signed=True))
+    os._exit(0)
+
+
+def _prepared(asked: dict, streams: list[int], caller: socket.socket) -> list[str]:
+    caller.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(asked["folder"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    if asked["argv"][0] != "dvc" and "COVERAGE_PROCESS_CONFIG" in os.environ:
+        import coverage
+
+        coverage.process_startup()
+    return asked["argv"]
+
+
+def load() -> None:
+    """The libraries, as quiet as commands make them; nothing of the project, whose copies differ."""
+    import importlib
+
+    from pipeline.entry.program import quiet_libraries
+
+    quiet_libraries()
+    for name in LOADED:
+        importlib.import_module(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("pipeline", "tests")]:
+        del sys.modules[name]
+
+
+if __name__ == "__main__":
+    import runpy
+
+    load()
+    module, *arguments = serve(sys.argv[1])
+    sys.argv = [module, *arguments]
+    sys.path[0] = os.getcwd()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
