@@ -82,7 +82,7 @@ def finished(tmp_path_factory) -> Path:
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with FileLock(base / "finished.lock"):
         if not (base / "finished").exists():
-            project = Project(tmp_path_factory.mktemp("finished") / "project", preloaded=False)
+            project = Project(tmp_path_factory.mktemp("finished") / "project")
             assert project.repro() == STAGES
             project.folder.rename(base / "finished")
     return base / "finished"

@@ -59,7 +59,8 @@ def _started() -> tuple[Path, dict[str, str]]:
     command = [sys.executable, "-m", "tests.helpers.preloaded", address]
     root = Path(__file__).resolve().parents[2]
     server = subprocess.Popen(command, cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdin and server.stdout
+    assert server.stdin is not None
+    assert server.stdout is not None
     atexit.register(server.stdin.close)  # it ends with this process, however that ends
     assert server.stdout.readline() == b"ready\n", "what preloads libraries did not start"
     return folder, _read_by_libraries()
