@@ -16,6 +16,7 @@ stages:
     params: [seed, {code.json: [stages.second]}, {config.yaml: }]
     outs: [{two.json: {cache: false}}, {three: {cache: true}}]
     metrics: [{four.json: {cache: false}}]
+    plots: [{five.csv: {cache: false, x: value}}]
 """
 
 
@@ -26,7 +27,7 @@ def test_a_graph_is_what_its_file_says(tmp_path):
     assert (first.desc, first.outs, first.deps) == ("says so", (Out("out/tiny/smoke", False),), ())
     assert second.deps == ("out/tiny/smoke/one.json",)
     assert second.params == {"code.json": ("stages.second",), "config.yaml": ()}
-    assert second.outs == (Out("two.json", True), Out("three", False), Out("four.json", True))
+    assert second.outs == (Out("two.json", True), Out("three", False), Out("four.json", True), Out("five.csv", True))
     assert (first.frozen, second.frozen) == (False, True)
     assert read_graph(tmp_path)["first"].outs == (Out("out/${item.model}/${item.run}", False),)
 
@@ -36,7 +37,7 @@ def test_the_projects_own_graph_loses_nothing():
     graph = read_graph(ROOT)
     assert list(graph) == list(plain)
     for name, entry in plain.items():
-        assert len(graph[name].outs) == len(entry.get("outs", ())) + len(entry.get("metrics", ()))
+        assert len(graph[name].outs) == sum(len(entry.get(key, ())) for key in ("outs", "metrics", "plots"))
         assert list(graph[name].deps) == entry.get("deps", [])
 
 
