@@ -19,9 +19,8 @@ STAGE = ("pipeline.stages", "--model", "tiny", "--run", "smoke")
 
 
 def started(folder, *command, without=(), **changed):
-    """A command in a folder, in an environment that is changed; its output as bytes, to which coverage adds nothing."""
-    dropped = (*without, "PYTHONPATH", "COVERAGE_PROCESS_CONFIG")
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    """A command in a folder, in an environment that is changed; its output as bytes."""
+    kept = {name: value for name, value in os.environ.items() if name not in (*without, "PYTHONPATH")}
     return subprocess.run(command, cwd=folder, env={**kept, **changed}, capture_output=True, stdin=subprocess.DEVNULL)
 
 

@@ -17,12 +17,21 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import coverage
+
 LOADED = (
     *("concept_erasure", "dvc.cli.parser", "dvc.repo", "hydra", "lm_eval", "matplotlib.figure"),
     *("nnsight", "pandas", "pydantic", "rich.console", "scipy.stats", "sklearn.linear_model", "statsmodels.api"),
     *("torch", "transformers", "transformers.models.auto.modeling_auto", "transformers.generation.utils"),
 )
-OF_A_TEST = ("PYTEST_CURRENT_TEST", "PATH", "PYTHONPATH")  # of the environment, that no library reads when it is loaded
+COUNTED = "TESTS_COUNT_COVERAGE"
+ROOT = Path(__file__).resolve().parents[2]
+OF_A_TEST = (
+    COUNTED,
+    "PYTEST_CURRENT_TEST",
+    "PATH",
+    "PYTHONPATH",
+)  # of the environment, that no library reads when it is loaded
 SHIM = """#!{python} -SEs
 import json, os, socket, sys
 if sys.argv[1:2] != ["-m"]:
@@ -42,6 +51,8 @@ sys.exit(ended)
 def python() -> str:
     """A `python` for the command line; Python itself where a library could have read the environment otherwise."""
     folder, environment = _started()
+    if coverage.Coverage.current():
+        os.environ[COUNTED] = "yes"
     return str(folder / "python") if _read_by_libraries() == environment else sys.executable
 
 
@@ -55,10 +66,8 @@ def _started() -> tuple[Path, dict[str, str]]:
     shim, address = folder / "python", str(folder / "socket")
     shim.write_text(SHIM.format(python=sys.executable, address=address))
     shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     command = [sys.executable, "-m", "tests.helpers.preloaded", address]
-    root = Path(__file__).resolve().parents[2]
-    server = subprocess.Popen(command, cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdin is not None
     assert server.stdout is not None
     atexit.register(server.stdin.close)  # it ends with this process, however that ends
@@ -116,11 +125,19 @@ def _prepared(asked: dict, streams: list[int], caller: socket.socket) -> list[st
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
-    if asked["argv"][0] != "dvc" and "COVERAGE_PROCESS_CONFIG" in os.environ:
-        import coverage
-
-        coverage.process_startup()
+    if os.environ.pop(COUNTED, "") and asked["argv"][0] != "dvc":  # whose own code coverage makes twice as slow
+        _count()
     return asked["argv"]
+
+
+def _count() -> None:
+    """Branch coverage of this process, beside that of the test."""
+    counting = coverage.Coverage(
+        ROOT / ".coverage" / "data", data_suffix=True, config_file=str(ROOT / "pyproject.toml")
+    )
+    counting.start()
+    atexit.register(counting.save)
+    atexit.register(counting.stop)
 
 
 def load() -> None:
