@@ -50,12 +50,13 @@ def write_rows(path: Path, rows: Mapping[str, "Tensor"], model: str, place: Plac
 
 
 def read_rows(path: Path, model: str, place: Place) -> dict[str, "Tensor"]:
-    """Rows by class. Raises UserError when they are another model's, or of another place."""
+    """Rows by class. Raises UserError when they are another model's, of another place, or hold NaN or infinity."""
     rows = tensors.read_tensors(path, model=model, axes="prompt d_model", **{PLACES: json.dumps(place)})
     tensors.require(path, rows.keys() == {"harmful", "harmless"}, "does not hold rows of both classes")
     widths = {tuple(tensor.shape[1:]) for tensor in rows.values()}
     sound = all(tensor.ndim == 2 and tensor.is_floating_point() and len(tensor) for tensor in rows.values())
     tensors.require(path, sound and len(widths) == 1, "holds rows of another form")
+    tensors.require(path, all(bool(tensor.isfinite().all()) for tensor in rows.values()), "holds NaN or infinity")
     return rows
 
 

@@ -157,6 +157,11 @@ def test_directions_rows_and_findings_survive_a_file(tmp_path):
     assert torch.equal(directions.read_rows(layout.rows, "sha256:a", (-1, 2))["harmful"], vectors)
     with pytest.raises(UserError, match="belongs to places"):
         directions.read_rows(layout.rows, "sha256:a", (-1, 3))
+    broken = vectors.clone()
+    broken[0, 0] = torch.nan
+    directions.write_rows(layout.rows, {"harmful": vectors, "harmless": broken}, "sha256:a", (-1, 2))
+    with pytest.raises(UserError, match="holds NaN or infinity: run `dvc repro`"):
+        directions.read_rows(layout.rows, "sha256:a", (-1, 2))
     findings = {"a": ((-1, 2), Finding(vectors[0])), "b": ((-2, 1), Finding(vectors[1], vectors[2], -0.5, 2.5))}
     directions.write_findings(layout.findings, findings, "sha256:a")
     found = directions.read_findings(layout.findings, "sha256:a")
