@@ -1,4 +1,4 @@
-"""Python that has loaded the libraries: what a test starts by `PRELOADED` runs in a fork of it, seconds sooner.
+"""Python that has loaded the libraries: what a test starts by `python()` runs in a fork of it, seconds sooner.
 
 The fork runs `python -m MODULE ...` as a process of its own would: its folder, environment, streams, exit status and
 coverage. What it cannot show is how a process begins; tests of that, and of kills, start Python itself.
@@ -8,6 +8,7 @@ import atexit
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -26,12 +27,8 @@ LOADED = (
 )
 COUNTED = "TESTS_COUNT_COVERAGE"
 ROOT = Path(__file__).resolve().parents[2]
-OF_A_TEST = (
-    COUNTED,
-    "PYTEST_CURRENT_TEST",
-    "PATH",
-    "PYTHONPATH",
-)  # of the environment, that no library reads when it is loaded
+# Of the environment, that no library reads when it is loaded.
+OF_A_TEST = (COUNTED, "PYTEST_CURRENT_TEST", "PATH", "PYTHONPATH")
 SHIM = """#!{python} -SEs
 import json, os, socket, sys
 if sys.argv[1:2] != ["-m"]:
@@ -50,6 +47,8 @@ sys.exit(ended)
 
 def python() -> str:
     """A `python` for the command line; Python itself where a library could have read the environment otherwise."""
+    if not hasattr(os, "pidfd_open"):  # of Linux, where forks of loaded libraries are sound
+        return sys.executable
     folder, environment = _started()
     if coverage.Coverage.current():
         os.environ[COUNTED] = "yes"
@@ -70,6 +69,7 @@ def _started() -> tuple[Path, dict[str, str]]:
     server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdin is not None
     assert server.stdout is not None
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.stdin.close)  # it ends with this process, however that ends
     assert server.stdout.readline() == b"ready\n", "what preloads libraries did not start"
     return folder, _read_by_libraries()

@@ -22,7 +22,6 @@ KINDS = {
     "harmless": ("harmless", GREEN, "v"),
 }
 REGIONS = {"before": "template\nbefore", "instruction": "instruction", "suffix": "suffix", "after": "template\nafter"}
-BARS = ("harmful", "adversarial", "random")
 
 
 def figures(record: Mapping[str, Any], title: str, stamp: str) -> dict[str, Figure]:
