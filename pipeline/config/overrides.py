@@ -8,6 +8,7 @@ from pipeline.config.reading import HYDRA
 from pipeline.errors import UserError
 
 LONGEST, DEEPEST = 10_000, 20  # characters, and brackets in each other
+LONGEST_KEY = 200  # characters: Hydra looks for a file so called, and no disk takes a name of 256
 OPENING, CLOSING = "[{(", "]})"
 
 
@@ -34,6 +35,8 @@ def require_overrides(overrides: Sequence[str]) -> None:
                 f"override {shown(text)} is not understood: write key=value, and a value that has = , or brackets in "
                 "quotes, such as \"key='a=b'\""
             )
+        if len(name) > LONGEST_KEY:
+            raise UserError(f"override {shown(text)} has a key of {len(name)} characters: no key in conf/ is so long")
         if name.partition(".")[0].partition("/")[0] == HYDRA:
             raise UserError(f"override {shown(text)} is of Hydra, not of a run: leave it out")
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,7 @@ from pipeline.errors import UserError
 
 LARGEST = 2**28  # bytes of a text file
 SUMS = "SHA256SUMS"  # beside files that are not to change: a sha256 and a name a line
+NOTE = re.compile(rb"(?P<digest>[0-9a-fA-F]{64}) [ *](?P<name>[^\x00]+)")  # a line of `sha256sum`
 RECIPE = "recipe.json"  # stands in an export of which only the proof is kept
 LOCK = ".lock"  # in a folder that a process writes to or reads from alone, held for as long as it does
 
@@ -164,10 +166,16 @@ def file_hash(path: Path) -> str:
 
 
 def require_noted(path: Path) -> Path:
-    """The path. Raises UserError where SHA256SUMS beside it names it and it is missing, no file or has other bytes."""
+    """The path. Raises UserError where SHA256SUMS beside it names it and it is missing, no file or has other bytes.
+
+    So for a SHA256SUMS with a line that `sha256sum` does not write: what it noted would go unchecked.
+    """
     sums = path.with_name(SUMS)
-    lines = read_text(sums).splitlines() if sums.is_file() else []
-    noted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    noted: dict[str, str] = {}
+    for number, line in enumerate(sums.read_bytes().splitlines() if sums.is_file() else [], start=1):
+        if not (note := NOTE.fullmatch(line)):
+            raise UserError(f"{sums}:{number} is no sha256 and name of a file: check it out again, or write it anew")
+        noted[os.fsdecode(note["name"])] = note["digest"].decode().lower()
     if path.name in noted and not (path.is_file() and file_hash(path) == noted[path.name]):
         raise UserError(f"{path} is not what {sums} notes: check it out again, or note its sha256 there if it is meant")
     return path

@@ -240,6 +240,8 @@ def damaged_lock(tmp_path):
 def deep_overrides():
     for text in ("seed=" + "[" * 5000, "seed=" + "{a:" * 5000, "seed=" + "x" * 2**20, "seed=" + "int(" * 3000):
         says(lambda text=text: compose("tiny", "smoke", [text]), "override 'seed=.*too long or nested too deep")
+    for text in (f"{'a' * 300}=1", f"~{'a' * 300}", f"+a.{'b' * 300}=1", f"model.{'1' * 300}_09='a=b'"):
+        says(lambda text=text: compose("tiny", "smoke", [text]), r"override '.*has a key of \d+ characters")
 
 
 @cases("V23", "a pipe, a device or a folder in place of a file", "one line, at once")
