@@ -8,6 +8,7 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict  # which pydantic wants before Python 3.12
 
 from pipeline.config.checks import DTYPES
+from pipeline.maths.held_out import ScoredDirection
 from pipeline.maths.selection import Baselines, CandidateScores, FilterVerdict
 from pipeline.names import LABELS
 
@@ -153,6 +154,24 @@ class PromptScoreRows(TypedDict):
     bypass: list[float | None]
     induce: list[float | None]
     kl: list[float | None]
+
+
+class EffectRows(TypedDict):
+    """What one direction does on the test prompts, prompt by prompt, nats: of harmful ones, then of harmless ones."""
+
+    bypass: list[float]
+    subtraction: list[float]
+    induce: list[float]
+    kl: list[float]
+
+
+class ControlScores(TypedDict):
+    """The chosen direction and its controls on the test prompts; all empty where none was chosen."""
+
+    directions: dict[str, ScoredDirection]
+    harmful_metric: list[float]
+    harmless_metric: list[float]
+    scores: dict[str, EffectRows]
 
 
 class EstimatorChoice(Choice):

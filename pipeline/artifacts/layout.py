@@ -132,12 +132,12 @@ class Layout:
 
     @property
     def controls(self) -> Path:
-        """Raw control directions by name, with the layer and position of each."""
+        """Raw control directions that answer prompts, by name, with the layer and position of each."""
         return self.folder / "controls" / "directions.safetensors"
 
     @property
     def control_scores(self) -> Path:
-        """bypass, induce and KL per val prompt of each control."""
+        """What the direction and every control are, and do on each test prompt; the unchanged model's metric."""
         return self.folder / "controls" / "scores.json"
 
     @property

@@ -1,12 +1,11 @@
-"""Scores prompt by prompt, from which intervals and margins are made: of every candidate, and of controls."""
+"""Scores of every candidate prompt by prompt, from which margins are made."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.artifacts import kinds
-from pipeline.disk import shape, tensors
+from pipeline.disk import tensors
 from pipeline.errors import UserError
 from pipeline.maths.selection import CandidateScores, Place, PromptScores
 
@@ -78,11 +77,3 @@ def require_finite(name: str, scores: PromptScores) -> PromptScores:
     if bad:
         raise UserError(f"{name} has {len(bad)} val scores that are not finite: use a wider engine.dtype")
     return scores
-
-
-def read_control_scores(path: Path) -> dict[str, PromptScores]:
-    """Scores per prompt of each control."""
-    rows = shape.read_record(path, dict[str, kinds.PromptScoreRows])
-    if len({tuple(len(row[name]) for name in ("bypass", "induce", "kl")) for row in rows.values()}) > 1:
-        raise UserError(f"{path} has scores of other prompts for one control than for another: {shape.AGAIN}")
-    return {name: PromptScores.of(row) for name, row in rows.items()}

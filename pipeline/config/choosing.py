@@ -79,17 +79,23 @@ class RefusalTokensConfig:
 @dataclass
 class ControlsConfig:
     random: int = MISSING
+    covariance: int = MISSING
     shuffled: int = MISSING
+    answered: dict[str, int] = MISSING
     layer_share: float | None = MISSING
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each kind are drawn."""
+        return {"random": self.random, "covariance": self.covariance, "shuffled": self.shuffled}
+
     def __post_init__(self):
-        for key in ("random", "shuffled"):
-            check(
-                getattr(self, key) >= 1,
-                f"controls.{key}",
-                getattr(self, key),
-                "every effect needs a control: 1 or more",
-            )
+        for key, n in self.counts.items():
+            check(n >= 1, f"controls.{key}", n, "every effect needs a control: 1 or more")
+        kinds, named = ", ".join(self.counts), self.answered.keys() == self.counts.keys()
+        check(named, "controls.answered", dict(self.answered), f"give a number for each of {kinds}, and for no other")
+        for key, n in self.answered.items():
+            check(1 <= n <= self.counts[key], f"controls.answered.{key}", n, f"use 1 to controls.{key}")
         share = self.layer_share
         check(share is None or 0 < share < 1, "controls.layer_share", share, "use null or a share between 0 and 1")
 

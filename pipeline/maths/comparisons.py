@@ -16,6 +16,7 @@ from pipeline.maths.statistics import Estimate, newcombe_difference
 
 ALPHA = 0.05
 POWER = 0.8
+LEAST_RANKED = 19  # controls among which first place has p = 0.05; among fewer no place could say as much
 Outcomes = Mapping[str, bool | None]
 K = TypeVar("K", bound=Hashable)
 
@@ -152,13 +153,13 @@ class Rank:
 
 
 def rank(effect: float, controls: Sequence[float], tolerance: float = 1e-12) -> Rank | None:
-    """Rank of an effect, signed so that larger is stronger; ties count against it. None without controls.
+    """Rank of an effect, signed so that larger is stronger; ties count against it. None among fewer than LEAST_RANKED.
 
     Raises ValueError for an effect or a control that is not finite.
     """
     if not np.isfinite([effect, *controls]).all():
         raise ValueError(f"a rank needs finite effects, got {effect} among {list(controls)}")
-    if not len(controls):
+    if len(controls) < LEAST_RANKED:
         return None
     at_least = sum(control >= effect - tolerance for control in controls)
     return Rank(1 + at_least, len(controls), (1 + at_least) / (1 + len(controls)))

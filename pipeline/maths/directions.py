@@ -104,18 +104,3 @@ def random_direction(like: Direction, seed: int) -> Direction:
     generator = torch.Generator().manual_seed(seed)
     vector = torch.randn(like.vector.shape, generator=generator, dtype=torch.float64)
     return Direction(vector / length(vector) * like.norm, like.layer, like.position)
-
-
-def shuffled_difference(
-    like: Direction, harmful: Float[Tensor, "n d_model"], harmless: Float[Tensor, "m d_model"], seed: int
-) -> Direction:
-    """Difference in means of the same rows with their labels shuffled, with the norm, layer and position of `like`.
-
-    Unlike an isotropic direction it lies where the model's activations vary.
-    """
-    rows = torch.cat([harmful, harmless]).double()
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    first, second = rows[order[: len(harmful)]], rows[order[len(harmful) :]]
-    vector = first.mean(dim=0) - second.mean(dim=0)
-    assert length(vector) > 0, "rows that are all equal have no shuffled direction"
-    return Direction(vector / length(vector) * like.norm, like.layer, like.position)

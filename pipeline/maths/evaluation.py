@@ -1,15 +1,12 @@
 """From verdicts to the numbers of the tables: rates, paired comparisons, ranks among controls, agreement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-
-from pipeline.maths.comparisons import Comparison, Outcomes, Rank, compare, holm, rank, smallest_mean_change
-from pipeline.maths.labels import BASELINE, Label, is_null, strength
-from pipeline.maths.selection import PromptScores
-from pipeline.maths.statistics import Estimate, kappa, mean, rate
+from pipeline.maths.comparisons import Comparison, Outcomes, Rank, compare, holm, rank
+from pipeline.maths.labels import BASELINE, Label, control_kind, is_null, strength
+from pipeline.maths.statistics import Estimate, kappa, rate
 from pipeline.names import ESTIMATOR_NAMES, MEAN_DIFFERENCE
 
 LEAST_IN_CATEGORY = 10  # of fewer prompts a rate says next to nothing
@@ -21,13 +18,13 @@ class Rate(Estimate):
     """A share of completions, 0 to 1."""
 
     rank: Rank | None = None
-    """Of the direction's effect among its null controls; None for every other condition."""
+    """Of the direction's effect among random directions, where enough of them answer; None for all other conditions."""
 
 
 def rates(outcomes: ByCondition) -> dict[Label, Rate]:
     """Rate with interval of every condition that has a verdict; the chosen direction's have their rank.
 
-    The rank is by the change from the baseline, among random and shuffled directions.
+    The rank is by the change from the baseline, among random directions, where `comparisons.rank` gives one.
     """
     estimates = {label: rate(known) for label, rows in outcomes.items() if (known := _known(rows))}
     return {label: Rate(**vars(estimate), rank=_rank(label, estimates)) for label, estimate in estimates.items()}
@@ -46,8 +43,7 @@ def _rank(label: Label, found: Mapping[Label, Estimate]) -> Rank | None:
         for other in found
         if (other.kind, other.effect) == (label.kind, label.effect)
     }
-    nulls = [strengths[source] for source in strengths if is_control(source) and is_null(source)]
-    return rank(strengths[""], nulls)
+    return rank(strengths[""], [strengths[source] for source in strengths if control_kind(source) == "random"])
 
 
 def is_control(source: str) -> bool:
@@ -180,56 +176,3 @@ def rates_by_length(outcomes: Mapping[Label, Mapping[int, Outcomes]]) -> dict[La
         label: {length: rate(known) for length, rows in lengths.items() if (known := _known(rows))}
         for label, lengths in outcomes.items()
     }
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A selection score of the direction and its controls on val prompts, nats, with bootstrap intervals.
-
-    `change`: the paired difference from `baseline`, the unchanged model's metric on the same prompts; `detectable`: the
-    smallest one that so many prompts show with 80 % power. KL has none of the three.
-    """
-
-    direction: Estimate
-    controls: Mapping[str, Estimate]
-    rank: Rank | None
-    baseline: Estimate | None = None
-    change: Estimate | None = None
-    detectable: float | None = None
-
-
-def val_scores(
-    chosen: PromptScores,
-    controls: Mapping[str, PromptScores],
-    harmful_metric: Sequence[float],
-    harmless_metric: Sequence[float],
-    seed: int,
-) -> dict[str, Scored]:
-    """bypass, induce and kl of the direction and its controls with bootstrap intervals, and its ranks."""
-    before = {"bypass": harmful_metric, "induce": harmless_metric}
-    effect = {"bypass": "ablation", "induce": "addition"}
-    nulls = [scores for name, scores in controls.items() if is_null(name)]
-    scored: dict[str, Scored] = {}
-    for name, unchanged in before.items():
-        rows = {source: getattr(scores, name) for source, scores in {"": chosen, **controls}.items()}
-        change = [after - plain for plain, after in zip(unchanged, rows[""], strict=True)]
-        base = float(np.mean(unchanged))
-        scored[name] = Scored(
-            direction=mean(rows[""], seed),
-            controls={source: mean(rows[source], seed) for source in controls},
-            rank=_strength_rank(effect[name], base, rows[""], [getattr(scores, name) for scores in nulls]),
-            baseline=mean(unchanged, seed),
-            change=mean(change, seed),
-            detectable=smallest_mean_change(change),
-        )
-    scored["kl"] = Scored(
-        direction=mean(chosen.kl, seed),
-        controls={source: mean(scores.kl, seed) for source, scores in controls.items()},
-        rank=rank(float(np.mean(chosen.kl)), [float(np.mean(scores.kl)) for scores in nulls]),
-    )
-    return scored
-
-
-def _strength_rank(effect: str, base: float, rows: Sequence[float], nulls: Sequence[Sequence[float]]) -> Rank | None:
-    value, *controls = (strength(effect, base, float(np.mean(part))) for part in (rows, *nulls))
-    return rank(value, controls)

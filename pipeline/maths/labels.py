@@ -73,15 +73,15 @@ def strength(effect: str, baseline: float, value: float) -> float:
     return value - baseline if effect == "addition" else baseline - value
 
 
-CONTROLS = ("random", "shuffled", "layer")  # kinds of sources that effects are held against
+CONTROLS = ("random", "covariance", "shuffled", "layer")  # kinds of sources that effects are held against
 
 
 def control_kind(source: str) -> str:
-    """random, shuffled or layer of `random_0`, `shuffled_1`, `layer_9`; empty for the direction and an estimator."""
+    """One of CONTROLS: random of `random_0`, layer of `layer_9`; empty for the direction and an estimator."""
     kind = source.partition("_")[0]
     return kind if kind in CONTROLS else ""
 
 
 def is_null(source: str) -> bool:
-    """A control that should do nothing: the rank of an effect counts these; another layer's direction may do much."""
+    """A control that should do nothing; another layer's direction may do much."""
     return control_kind(source) != "layer"

@@ -9,13 +9,13 @@ from pathlib import Path
 from pipeline.artifacts.layout import Layout
 from pipeline.disk.files import read_text
 from pipeline.errors import UserError
-from pipeline.maths.comparisons import Rank
+from pipeline.maths.held_out import METRICS
 from pipeline.maths.labels import Label, Treatment, control_kind
 from pipeline.maths.statistics import Estimate
 from pipeline.names import ESTIMATOR_NAMES
 from pipeline.report import configuration
-from pipeline.report.tables import wording
-from pipeline.results.choosing import ValScores
+from pipeline.report.tables import held_out, wording
+from pipeline.results.choosing import HeldOutScores
 from pipeline.results.effects import Export, Loss
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import read_metrics
@@ -38,6 +38,11 @@ FURTHER = {  # prompts, and system prompt
     ("harmful", "safety"): "harmful, safety system prompt",
     ("harmless", "none"): "harmless, empty system prompt",
     ("harmless", "safety"): "harmless, safety system prompt",
+}
+DRAWN = {
+    "random": "random directions",
+    "covariance": "of the covariance",
+    "shuffled": "shuffled labels, less its part along r",
 }
 TASKS = {"commonsense_qa_text": "CommonsenseQA, by text", "piqa": "PIQA"}
 Row = Sequence[str]
@@ -107,15 +112,16 @@ def _claim(metrics: Metrics) -> str:
 def _refusal(metrics: Metrics) -> str:
     rates = metrics.refusal_score
     layer = next(label.source for label in rates if control_kind(label.source) == "layer").replace("_", " ")
-    columns = (f"[{metrics.judge}], 95 % interval", "rank", "p (Holm)", "random directions", "shuffled labels")
+    ranked = ["rank"] if any(rates[label].rank for label in MAIN) else []
+    columns = (f"[{metrics.judge}], 95 % interval", *ranked, "p (Holm)", *DRAWN.values())
     others = [f"[{name}]" for name in metrics.other_judges]
     rows = (
         (
             title,
             _rate(rates[label]),
-            wording.rank(rates[label].rank),
+            *([wording.rank(rates[label].rank)] if ranked else []),
             wording.p(metrics.comparisons.get(label)),
-            *(_controls(rates, label, kind) for kind in ("random", "shuffled", "layer")),
+            *(_controls(rates, label, kind) for kind in (*DRAWN, "layer")),
             *(_rate(judged.get(label)) for judged in metrics.other_judges.values()),
         )
         for label, title in MAIN.items()
@@ -125,17 +131,20 @@ def _refusal(metrics: Metrics) -> str:
 
 def _besides(metrics: Metrics) -> str:
     columns = ("what else changes", "value, 95 % interval", "rank", "all controls", "n")
-    assert metrics.val_scores is not None, "the run that is shown has a direction"
-    return _table(columns, [*_val(metrics.val_scores), *_losses(metrics.loss), *_export(metrics.export)])
+    assert metrics.test_scores is not None, "the run that is shown has a direction"
+    return _table(columns, [*_held_out(metrics.test_scores), *_losses(metrics.loss), *_export(metrics.export)])
 
 
-def _val(scores: ValScores) -> Iterable[Row]:
-    for row, kind, effect in ((scores.bypass, "harmful", "ablated"), (scores.induce, "harmless", "added")):
-        title = f"refusal metric, {kind} val: {row.baseline.value:+.2f} before, {effect}"
-        yield _measure(title, row.direction, row.rank, row.controls.values(), "{:+.2f}", "nats", "prompts")
-    row = scores.kl
-    title = "KL(baseline ‖ ablated) of next tokens, harmless val"
-    yield _measure(title, row.direction, row.rank, row.controls.values(), "{:.3f}", "nats", "prompts")
+def _held_out(scores: HeldOutScores) -> Iterable[Row]:
+    for name, row in held_out.metrics_of(scores).items():
+        before, after = (wording.value(each, "{:+.2f}") for each in (row.baseline, row.direction.score))
+        done = f"direction {wording.DONE[METRICS[name]]}"
+        title = f"change of the refusal metric, {held_out.PROMPTS[name]} test prompts, {done}: {before} to {after}"
+        controls, change = [moved.change for moved in row.controls.values()], row.direction.change
+        ranks = ", ".join(f"{kind}: {wording.rank(rank)}" for kind, rank in row.ranks.items())
+        yield _measure(title, change, ranks, controls, "{:+.2f}", "nats", "prompts")
+    title, kl = "KL(unchanged ‖ ablated) of next tokens, harmless test prompts", scores.kl
+    yield _measure(title, kl.direction, "", kl.controls.values(), "{:.3f}", "nats", "prompts")
 
 
 def _losses(loss: Mapping[str, Loss]) -> Iterable[Row]:
@@ -149,14 +158,12 @@ def _losses(loss: Mapping[str, Loss]) -> Iterable[Row]:
         row = changes[Treatment("ablation")]
         controls = [other for done, other in changes.items() if done.effect == "ablation" and done.source]
         title = f"CE loss change under ablation, {words}"
-        yield _measure(title, row, row.rank, controls, "{:+.3f}", "nats per token", "documents")
+        yield _measure(title, row, wording.rank(row.rank), controls, "{:+.3f}", "nats per token", "documents")
 
 
-def _measure(
-    title: str, row: Estimate, rank: Rank | None, controls: Iterable[Estimate], form: str, unit: str, of: str
-) -> Row:
+def _measure(title: str, row: Estimate, rank: str, controls: Iterable[Estimate], form: str, unit: str, of: str) -> Row:
     value = f"{wording.value(row, form)} {wording.interval(row, form)} {unit}"
-    return title, value, wording.rank(rank), wording.span(controls, form), f"{row.n} {of}"
+    return title, value, rank, wording.span(controls, form), f"{row.n} {of}"
 
 
 def _export(export: Export) -> Iterable[Row]:
@@ -183,13 +190,13 @@ def _direction(metrics: Metrics) -> str:
 
 def _safety(metrics: Metrics) -> str:
     [(judge, found)] = metrics.safety.items()
-    columns = (f"safety_score[{judge}]", "value, 95 % interval", "p (Holm)", "random directions", "shuffled labels")
+    columns = (f"safety_score[{judge}]", "value, 95 % interval", "p (Holm)", *DRAWN.values())
     rows = (
         (
             title,
             _rate(found.score[label]),
             wording.p(found.comparisons.get(label)),
-            *(_controls(found.score, label, kind) for kind in ("random", "shuffled")),
+            *(_controls(found.score, label, kind) for kind in DRAWN),
         )
         for label, title in MAIN.items()
     )

@@ -8,40 +8,52 @@ from pipeline.results.values import Change
 
 
 @dataclass(frozen=True)
+class Moved:
+    """The refusal metric under one direction, nats."""
+
+    score: Estimate
+    change: Change
+    """From the unchanged model's, on the same prompts."""
+
+
+@dataclass(frozen=True)
 class MetricScore:
-    """The refusal metric on val prompts, nats: bypass (harmful, ablated) or induce (harmless, added)."""
+    """The refusal metric on test prompts, nats."""
 
     baseline: Estimate
     """Of the unchanged model."""
-    direction: Estimate
-    change: Change
-    controls: dict[str, Estimate]
+    direction: Moved
+    controls: dict[str, Moved]
     """By source."""
-    rank: Rank | None
+    ranks: dict[str, Rank]
+    """Of the direction's change among the controls of one kind, by kind: those with enough of them for p = 0.05."""
 
 
 @dataclass(frozen=True)
 class KlScore:
-    """KL(baseline || ablated) of next tokens on harmless val prompts, nats."""
+    """KL(baseline || ablated) of next tokens on harmless test prompts, nats: a cost, and no claim that is ranked."""
 
     direction: Estimate
     controls: dict[str, Estimate]
     """By source."""
-    rank: Rank | None
 
 
 @dataclass(frozen=True)
-class ValScores:
-    """The three selection scores of the chosen direction, beside those of its controls."""
+class HeldOutScores:
+    """What the chosen direction and its controls do on all test prompts, which had no part in choosing it."""
 
     bypass: MetricScore
+    """Of harmful prompts under ablation."""
+    subtraction: MetricScore
+    """Of harmful prompts under subtraction."""
     induce: MetricScore
+    """Of harmless prompts under addition."""
     kl: KlScore
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate direction and its selection scores, nats; None where a race stopped it."""
+    """A candidate direction and its scores on val prompts, nats; None where a race stopped it."""
 
     position: int
     """Token, counted from the end of the prompt."""

@@ -1,42 +1,49 @@
 """The chosen direction beside its controls, and the choice of each other way to find one beside it."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.artifacts import prompt_scores, records
-from pipeline.artifacts.kinds import EstimatorChoice
+from pipeline.artifacts import control_scores, records
+from pipeline.artifacts.kinds import ControlScores, EstimatorChoice
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import shape
 from pipeline.maths import evaluation
-from pipeline.maths.comparisons import Outcomes
+from pipeline.maths.comparisons import Outcomes, smallest_mean_change
+from pipeline.maths.held_out import DIRECTION, ranks
 from pipeline.maths.labels import Label
+from pipeline.maths.statistics import mean
 from pipeline.names import MEAN_DIFFERENCE
-from pipeline.results.choosing import KlScore, MetricScore
+from pipeline.results.choosing import HeldOutScores, KlScore, MetricScore, Moved
 from pipeline.results.values import Change
 
 
-def val_scores(
-    layout: Layout, selection: Mapping[str, Any], pinned: str, seed: int
-) -> dict[str, MetricScore | KlScore]:
-    """The three selection scores of the chosen direction and its controls; none without a direction."""
-    chosen = selection["chosen"]
-    if chosen is None:
-        return {}
-    sweep = prompt_scores.read_sweep(layout.prompt_scores, pinned)
-    scores = sweep.candidates[chosen["position"], chosen["layer"]]
-    assert scores is not None, "a candidate without direction is never chosen"
-    controls = prompt_scores.read_control_scores(layout.control_scores)
-    by_score = evaluation.val_scores(scores, controls, sweep.harmful_metric, sweep.harmless_metric, seed)
-    return {name: _scored(row) for name, row in by_score.items()}
+def beside_controls(layout: Layout, seed: int) -> dict[str, Any]:
+    """`direction`, `controls` and `test_scores` of the metrics; nothing of the three without a direction."""
+    record = control_scores.read(layout.control_scores)
+    controls = dict(record["directions"])
+    chosen = controls.pop(DIRECTION, None)
+    return {"direction": chosen, "controls": controls, "test_scores": _held_out(record, seed) if chosen else None}
 
 
-def _scored(row: evaluation.Scored) -> MetricScore | KlScore:
-    controls = dict(row.controls)
-    if row.baseline is None or row.change is None:
-        return KlScore(row.direction, controls, row.rank)
-    change = Change(**asdict(row.change), detectable=row.detectable)
-    return MetricScore(row.baseline, row.direction, change, controls, row.rank)
+def _held_out(record: ControlScores, seed: int) -> HeldOutScores:
+    scores, harmful, harmless = record["scores"], record["harmful_metric"], record["harmless_metric"]
+    kl = {source: mean(rows["kl"], seed) for source, rows in scores.items()}
+    return HeldOutScores(
+        bypass=_metric("bypass", harmful, {source: rows["bypass"] for source, rows in scores.items()}, seed),
+        subtraction=_metric("subtraction", harmful, {name: rows["subtraction"] for name, rows in scores.items()}, seed),
+        induce=_metric("induce", harmless, {source: rows["induce"] for source, rows in scores.items()}, seed),
+        kl=KlScore(kl.pop(DIRECTION), kl),
+    )
+
+
+def _metric(name: str, unchanged: Sequence[float], rows: Mapping[str, Sequence[float]], seed: int) -> MetricScore:
+    moved = {source: Moved(mean(part, seed), _change(unchanged, part, seed)) for source, part in rows.items()}
+    return MetricScore(mean(unchanged, seed), moved.pop(DIRECTION), moved, ranks(name, unchanged, rows))
+
+
+def _change(before: Sequence[float], after: Sequence[float], seed: int) -> Change:
+    rows = [b - a for a, b in zip(before, after, strict=True)]
+    return Change(**vars(mean(rows, seed)), detectable=smallest_mean_change(rows))
 
 
 def estimators(

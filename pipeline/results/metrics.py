@@ -5,13 +5,14 @@ from typing import Any
 
 from pipeline.maths.comparisons import Comparison, Outcomes
 from pipeline.maths.evaluation import Agreement, Rate
+from pipeline.maths.held_out import ScoredDirection
 from pipeline.maths.statistics import Estimate
-from pipeline.results.choosing import Estimator, RefusalTokens, Selection, ValScores
+from pipeline.results.choosing import Estimator, HeldOutScores, RefusalTokens, Selection
 from pipeline.results.effects import Capability, Export, Loss, Safety, Systems
 from pipeline.results.origins import Prompts, Provenance
 from pipeline.results.values import Condition
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,12 @@ class Metrics:
     systems: Systems
     by_length: dict[Condition, dict[int, Estimate]]
     """Refusal score of the completions cut after so many tokens."""
-    val_scores: ValScores | None
+    test_scores: HeldOutScores | None
     """None without a direction."""
+    direction: ScoredDirection | None
+    """The chosen one; None without."""
+    controls: dict[str, ScoredDirection]
+    """Every control that was scored, by source."""
     estimators: dict[str, Estimator]
     refusal_tokens: RefusalTokens
     outcomes: dict[Condition, Outcomes]

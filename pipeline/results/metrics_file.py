@@ -27,8 +27,6 @@ def as_record(value: Any) -> Any:
     if isinstance(value, Agreement):
         only = {f"only_{judge}": count for judge, count in value.only.items()}
         return {"equal": as_record(value.equal), "kappa": as_record(value.kappa), **only}
-    if isinstance(value, Metrics):
-        return {**_fields(value), "val_scores": as_record(value.val_scores) or {}}
     if is_dataclass(value):
         return _fields(value)
     if isinstance(value, Mapping):
@@ -46,7 +44,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def of_values(values: Mapping[str, Any]) -> Metrics:
     """Typed, from values that are or from records that were read. Raises ValueError for what does not fit."""
-    return _adapter().validate_python({**values, "val_scores": values["val_scores"] or None})
+    return _adapter().validate_python(values)
 
 
 def of_record(record: Any) -> Metrics:

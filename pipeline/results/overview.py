@@ -26,7 +26,7 @@ def rates_table(metrics: Metrics) -> "pd.DataFrame":
 
     `condition` is its name in metrics.json. `measure` is refusal or safety. `change` is the share after minus before,
     against the baseline on the same prompts; `p` is McNemar's exact test, `p_holm` the same with Holm's correction.
-    `rank` is among `controls` null controls.
+    `rank` is among `controls` random directions, where at least 19 of them answered.
     """
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
@@ -69,8 +69,8 @@ def headline(metrics: Metrics) -> dict[str, float | int]:
         for effect in (BASELINE, "ablation"):
             if rate := safety.score.get(Label("harmful", effect)):
                 numbers[f"safe_harmful_{effect}_{judge}"] = rate.value
-    if metrics.val_scores:
-        numbers["kl_nats"] = metrics.val_scores.kl.direction.value
+    if metrics.test_scores:
+        numbers["kl_nats"] = metrics.test_scores.kl.direction.value
     if (loss := metrics.loss.get("plain_text")) and (change := loss.change.get(Treatment("ablation"))):
         numbers["loss_change_nats_per_token"] = change.value
     if metrics.export.exported:

@@ -55,7 +55,7 @@ def metrics(config: Config, layout: Layout) -> None:
             "not_measured": shape.read_record(layout.systems, dict[str, str]),
         },
         "by_length": evaluation.rates_by_length(judgements.refused_after(judge)),
-        "val_scores": compared.val_scores(layout, selection, pinned, config.seed),
+        **compared.beside_controls(layout, config.seed),
         "estimators": compared.estimators(layout, selection, outcomes),
         "refusal_tokens": shape.read_record(layout.refusal_tokens, RefusalTokens),
         "outcomes": outcomes,

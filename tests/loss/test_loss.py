@@ -159,7 +159,7 @@ def test_the_summary_pairs_documents_and_ranks_the_direction():
     found = {
         "baseline": [3.0 * count for count in counts],
         "ablation": [3.0 * count + 0.1 * (count % 3) for count in counts],
-        "ablation.random_0": [3.0 * count for count in counts],
+        **{f"ablation.random_{index}": [3.0 * count for count in counts] for index in range(18)},
         "ablation.shuffled_0": [3.0 * count + 1 for count in counts],
         "ablation.layer_2": [9.0 * count for count in counts],
         "export": [3.0 * count for count in counts],
@@ -170,11 +170,13 @@ def test_the_summary_pairs_documents_and_ranks_the_direction():
     change = summary["change"]["ablation"]
     assert change["value"] == pytest.approx(sum(0.1 * (count % 3) for count in counts) / 55)
     assert change["low"] < change["value"] < change["high"]
-    assert change["rank"] == {"rank": 2, "n": 2, "p": pytest.approx(2 / 3)}
+    assert change["rank"] == {"rank": 2, "n": 19, "p": pytest.approx(2 / 20)}
     rises = [0.1 * (count % 3) for count in counts]
     assert change["detectable"] == pytest.approx(smallest_mean_change(linearised(rises, counts)))
     assert summary["change"]["export"]["rank"] is None
     assert summary["change"]["ablation.random_0"]["rank"] is None
+    few = losses.summary({name: rows for name, rows in found.items() if name != "ablation.random_1"}, counts, seed=0)
+    assert few["change"]["ablation"]["rank"] is None, "among eighteen no place says 0.05"
 
 
 # Texts

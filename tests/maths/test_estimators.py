@@ -8,11 +8,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 from torch.testing import assert_close
 
-from pipeline.maths.controls import control_directions
-from pipeline.maths.directions import Direction, difference_in_means, shuffled_difference
+from pipeline.maths.directions import Direction, difference_in_means
 from pipeline.maths.estimators import ESTIMATORS
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, edit
-from pipeline.maths.labels import is_null
 from pipeline.model.passes import tracing
 from pipeline.model.passes.intervene import intervene
 from pipeline.names import ESTIMATOR_NAMES, MEAN_DIFFERENCE
@@ -135,33 +133,6 @@ def test_rows_at_a_place_are_those_whose_mean_was_taken(model):
     for index, (position, layer) in enumerate(places):
         assert torch.equal(rows[:, index], whole[:, position, layer])
         assert_close(rows[:, index].double().mean(dim=0), moments.mean[position, layer])
-
-
-def test_shuffled_labels_keep_the_norm_and_lose_the_direction(rows):
-    chosen = Direction(difference(rows), 4, -2)
-    cosines = []
-    for seed in range(40):
-        shuffled = shuffled_difference(chosen, *rows, seed=seed)
-        assert (shuffled.layer, shuffled.position) == (4, -2)
-        assert shuffled.norm == pytest.approx(chosen.norm)
-        cosines.append(float(shuffled.r_hat @ chosen.r_hat))
-    assert max(map(abs, cosines)) < 1
-    assert abs(np.mean(cosines)) < 0.35
-    assert torch.equal(
-        shuffled_difference(chosen, *rows, seed=1).vector, shuffled_difference(chosen, *rows, seed=1).vector
-    )
-
-
-def test_controls_are_named_and_placed(rows):
-    r = torch.randn(2, 6, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    r[-1, 0] = 0
-    chosen = Direction(r[-1, 4], 4, -1)
-    found = control_directions(chosen, r, torch.ones_like(r), rows, 2, 1, 0.5, seed=0)
-    assert list(found) == ["random_0", "random_1", "shuffled_0", "layer_2"]
-    assert all(direction.norm == pytest.approx(chosen.norm) for name, direction in found.items() if is_null(name))
-    assert torch.equal(found["layer_2"].vector, r[-1, 2])
-    assert not is_null("layer_2")
-    assert "layer_0" not in control_directions(chosen, r, torch.ones_like(r), rows, 1, 1, 0.1, seed=0)
 
 
 def test_names_are_those_of_the_estimators():

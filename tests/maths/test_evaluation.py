@@ -11,7 +11,6 @@ from pipeline.maths.evaluation import rates
 from pipeline.maths.experiment import Condition, conditions, interventions
 from pipeline.maths.labels import Label, strength
 from pipeline.maths.refusal_tokens import best_cutoff, caught, find_refusal_tokens
-from pipeline.maths.selection import PromptScores
 
 
 def verdicts(refused: int, n: int = 100) -> dict[str, bool | None]:
@@ -23,6 +22,7 @@ NAMED = {
     "harmful_ablation": verdicts(2),
     "harmful_ablation.random_0": verdicts(48),
     "harmful_ablation.shuffled_0": verdicts(20),
+    "harmful_ablation.covariance_0": verdicts(49),
     "harmful_ablation.layer_4": verdicts(1),
     "harmful_ablation.leace": verdicts(30),
     "harmless_baseline": verdicts(5),
@@ -63,14 +63,15 @@ def of(source: str) -> Label:
     return Label("harmful", "ablation", source)
 
 
-def test_ranks_are_among_null_controls_alone():
-    scores = rates(OUTCOMES)
-    assert scores[ABLATED].rank == Rank(1, 2, 1 / 3)
-    assert scores[ADDED].rank == Rank(1, 1, 1 / 2)
+def test_rates_are_ranked_among_random_directions_that_are_enough():
+    many = {**OUTCOMES, **{of(f"random_{index}"): verdicts(47) for index in range(19)}}
+    scores = rates(many)
+    assert scores[ABLATED].rank == Rank(1, 19, 1 / 20)
+    assert scores[ADDED].rank is None, "one random direction was added"
     assert scores[HARMFUL].rank is None
     assert scores[of("layer_4")].rank is None
-    stronger = {**OUTCOMES, of("random_0"): verdicts(1)}
-    assert rates(stronger)[ABLATED].rank == Rank(2, 2, 2 / 3)
+    assert rates({**many, of("random_3"): verdicts(1)})[ABLATED].rank == Rank(2, 19, 2 / 20)
+    assert rates(OUTCOMES)[ABLATED].rank is None
 
 
 def test_a_condition_without_verdicts_has_no_rate():
@@ -116,19 +117,6 @@ def test_agreement_leaves_out_what_a_judge_does_not_know():
     row = evaluation.agreement({"x": first, "y": second})["x and y"][HARMFUL]
     assert row.equal.n == 3
     assert row.only == {"x": 1, "y": 1}
-
-
-def test_val_scores_are_ranked_by_their_change():
-    chosen = PromptScores((-5.0, -4.0) * 5, (1.0, 2.0) * 5, (0.1, 0.2) * 5)
-    weak = PromptScores((1.9, 2.0) * 5, (-3.0, -4.0) * 5, (0.01, 0.02) * 5)
-    found = evaluation.val_scores(chosen, {"random_0": weak, "layer_1": chosen}, [2.0, 2.5] * 5, [-4.0, -3.5] * 5, 0)
-    assert {name: row.rank for name, row in found.items()} == dict.fromkeys(("bypass", "induce", "kl"), Rank(1, 1, 0.5))
-    assert found["bypass"].change is not None
-    assert found["bypass"].change.value == pytest.approx(-6.75)
-    kl = found["kl"].direction
-    assert kl.value == pytest.approx(0.15)
-    assert kl.holds(0.15)
-    assert found["kl"].change is None
 
 
 def test_strength_is_a_fall_or_for_addition_a_rise():

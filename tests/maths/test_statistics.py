@@ -9,6 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from pipeline.maths import statistics
 from pipeline.maths.comparisons import (
+    LEAST_RANKED,
     Comparison,
     compare,
     fewest_flips,
@@ -83,7 +84,7 @@ def test_rows_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="finite"):
         statistics.auroc([True, False] * 8, [math.nan] * 16)
     with pytest.raises(ValueError, match="finite"):
-        rank(math.nan, [0.1])
+        rank(math.nan, [0.1] * 19)
 
 
 def test_auroc_is_the_mann_whitney_statistic_with_hanley_and_mcneils_interval():
@@ -226,10 +227,11 @@ def test_the_smallest_mean_change_is_the_one_that_a_t_test_finds_in_four_of_five
 
 @pytest.mark.parametrize(("effect", "place"), [(0.5, 1), (0.3, 2), (0.2, 3), (0.05, 4)])
 def test_ranks_count_controls_that_are_at_least_as_strong(effect, place):
-    found = rank(effect, [0.1, 0.2, 0.3])
+    controls = [0.1, 0.2, 0.3] + [0.0] * (LEAST_RANKED - 3)
+    found = rank(effect, controls)
     assert found is not None
-    assert (found.rank, found.n, found.p) == (place, 3, place / 4)
-    assert rank(effect, []) is None
+    assert (found.rank, found.n, found.p) == (place, 19, place / 20)
+    assert rank(effect, controls[:-1]) is None, "first among eighteen has p above 0.05"
 
 
 def test_ranks_of_exchangeable_draws_have_the_stated_size():

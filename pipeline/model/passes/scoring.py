@@ -115,18 +115,8 @@ def _scores(
 ) -> list[PromptScores]:
     n, states = validation.n_harmful, range(len(ablations))
     harmless = [n + prompt for prompt in part.harmless]
-
-    def run(changes: Sequence[Intervention], prompts: Sequence[int]) -> Iterator[tuple[float, float]]:
-        rows, jobs = Rows.none(), [(state, prompt) for state in states for prompt in prompts]
-        start = _start(changes, validation.states)
-
-        def read(logits: Tensor, batch: list[int]) -> list[tuple[float, float]]:
-            return _read(logits, [jobs[job][1] for job in batch], validation)
-
-        with intervene_rows(model, changes, rows):
-            return iter(run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start))
-
-    ablated, added = run(ablations, [*part.harmful, *harmless]), run(additions, harmless)
+    ablated = _run(model, ablations, [*part.harmful, *harmless], validation, max_tokens, progress)
+    added = _run(model, additions, harmless, validation, max_tokens, progress)
     scores = []
     for _ in states:
         bypass = [metric for metric, _ in islice(ablated, len(part.harmful))]
@@ -134,6 +124,39 @@ def _scores(
         induce = [metric for metric, _ in islice(added, len(harmless))]
         scores.append(PromptScores(tuple(bypass), tuple(induce), tuple(kl)))
     return scores
+
+
+def subtracted(
+    model: ChatModel,
+    directions: Sequence[Direction],
+    validation: Validation,
+    coefficient: float,
+    max_tokens: int,
+    progress: Advance = silent,
+) -> list[tuple[float, ...]]:
+    """Refusal metric of every harmful prompt with `coefficient` times each direction subtracted."""
+    changes, prompts = [ActivationAddition(each, -coefficient) for each in directions], range(validation.n_harmful)
+    found = _run(model, changes, prompts, validation, max_tokens, progress)
+    return [tuple(metric for metric, _ in islice(found, len(prompts))) for _ in directions]
+
+
+def _run(
+    model: ChatModel,
+    changes: Sequence[Intervention],
+    prompts: Sequence[int],
+    validation: Validation,
+    max_tokens: int,
+    progress: Advance,
+) -> Iterator[tuple[float, float]]:
+    """`_read` of every prompt under the first intervention, then under the next."""
+    rows, jobs = Rows.none(), [(state, prompt) for state in range(len(changes)) for prompt in prompts]
+    start = _start(changes, validation.states)
+
+    def read(logits: Tensor, batch: list[int]) -> list[tuple[float, float]]:
+        return _read(logits, [jobs[job][1] for job in batch], validation)
+
+    with intervene_rows(model, changes, rows):
+        return iter(run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start))
 
 
 def _start(changes: Sequence[Intervention], states: States) -> Start | None:
@@ -197,6 +220,10 @@ class Work:
         harmless = range(n, len(self.split.rests)) if part is None else [n + prompt for prompt in part.harmless]
         pairs = ((ablations, [*harmful, *harmless]), (additions, harmless))
         return sum(self._one(changes, prompts) for changes, prompts in pairs)
+
+    def subtractions(self, directions: Sequence[Direction]) -> float:
+        """What `subtracted` runs, all in one call."""
+        return self._one([ActivationAddition(direction) for direction in directions], range(self.n_harmful))
 
     def _one(self, changes: Sequence[Intervention], prompts: Sequence[int]) -> float:
         share = 1.0 - _first_layer(changes) / self.model.n_layers

@@ -22,7 +22,12 @@ TICKS = {
     "subtraction": "direction\nsubtracted",
     "addition": "direction\nadded",
 }
-CONTROLS = {"random": ("o", "random direction"), "shuffled": ("^", "shuffled labels"), "layer": ("s", "other layer")}
+CONTROLS = {
+    "random": ("o", "random direction"),
+    "covariance": ("D", "of the activations' covariance"),
+    "shuffled": ("^", "shuffled labels"),
+    "layer": ("s", "other layer"),
+}
 
 
 def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
@@ -43,7 +48,7 @@ def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
 
 
 def _null_rates(scores: Mapping[Label, Estimate], effect: str) -> list[Estimate]:
-    """Rates of random and shuffled directions under an effect."""
+    """Rates of the null controls under an effect."""
     return [
         rate
         for label, rate in scores.items()
@@ -154,7 +159,7 @@ def estimator_rates(
     judge: str,
     stamp: str,
 ) -> Figure:
-    """Refusal score under ablation and addition of what each estimator found, above random and shuffled directions."""
+    """Refusal score under ablation and addition of what each estimator found, above the null controls."""
     figure = Figure(figsize=(10.5, 2.4 + 0.5 * len(rows)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     panels = {"ablation": ("harmful, ablated", "harmful"), "addition": ("harmless, added", "harmless")}
@@ -170,9 +175,7 @@ def estimator_rates(
         axis.xaxis.set_major_formatter(percent)
         axis.set_xlabel(f"refusal score [{mathless(judge, NAME)}]: {label}")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(
-        range(len(rows) + 1), [*(mathless(row, NAME) for row in rows), "controls: random, shuffled labels"]
-    )
+    axes[0].set_yticks(range(len(rows) + 1), [*(mathless(row, NAME) for row in rows), "null controls"])
     axes[0].invert_yaxis()
     axes[1].legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
     finish(figure, f"Estimators on equal terms: {mathless(title)}", stamp)

@@ -14,24 +14,20 @@ from pipeline.disk.shape import as_written, read_record
 from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.selection import FOUND
 from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report.tables import other_effects, wording
+from pipeline.report.tables import held_out, other_effects, wording
 from pipeline.report.tables import suffix as suffix_tables
-from pipeline.results.choosing import KlScore, MetricScore, RefusalTokens
+from pipeline.results.choosing import RefusalTokens
 from pipeline.results.effects import Export
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import read_metrics
 
 STANDARD_TOOK = "35 minutes on two cores of a CPU with AMX, longer on one without"
-METRIC = {
-    "bypass": "refusal metric, harmful val, ablated, nats",
-    "induce": "refusal metric, harmless val, added, nats",
-    "kl": "KL(baseline || ablated), harmless val, nats",
-}
 
 
 def tables(metrics: Metrics) -> Iterator[Table]:
     """Every table of one model: refusal scores first, then what the verdict supports."""
     yield refusal_table(metrics)
+    yield from held_out.tables(metrics)
     if metrics.verdict == FOUND:
         yield effects_table(metrics)
     if metrics.verdict == FOUND and metrics.estimators:
@@ -43,18 +39,16 @@ def tables(metrics: Metrics) -> Iterator[Table]:
 
 
 def refusal_table(metrics: Metrics) -> Table:
-    """Refusal score of every condition with interval, n, rank among null controls and paired test."""
-    title = f"{metrics.title}: {metrics.verdict}"
-    table = printed.table(
-        title, f"refusal score [{metrics.judge}]", "value", "95 % interval", "n", "rank", "p (Holm)", "verdict"
-    )
-    scores = metrics.refusal_score
+    """Refusal score of every condition with interval, n, test, and rank where enough random directions answer."""
+    title, scores = f"{metrics.title}: {metrics.verdict}", metrics.refusal_score
+    ranked = ["rank"] if any(row.rank for row in scores.values()) else []
+    columns = ("value", "95 % interval", "n", *ranked, "p (Holm)", "verdict")
+    table = printed.table(title, f"refusal score [{metrics.judge}]", *columns)
     for kind in ("harmful", "harmless"):
         for label in (label for label in wording.ordered(scores) if label.is_main and label.kind == kind):
             row, test = scores[label], metrics.comparisons.get(label)
-            table.add_row(
-                wording.condition(label), *wording.number(row, "{:.1%}"), wording.rank(row.rank), *wording.test(test)
-            )
+            rank = [wording.rank(row.rank)] if ranked else []
+            table.add_row(wording.condition(label), *wording.number(row, "{:.1%}"), *rank, *wording.test(test))
         table.add_section()
     table.caption = printed.caption(*_notes(metrics))
     return table
@@ -64,17 +58,16 @@ def _notes(metrics: Metrics) -> Iterator[str]:
     if metrics.verdict != FOUND:
         yield metrics.reason
         return
-    yield (
-        "rank: of the direction's effect among random and shuffled directions, first is the largest; "
-        "p: McNemar's exact test against the baseline, Holm's correction"
-    )
+    yield "p: McNemar's exact test against the baseline, Holm's correction"
+    if any(row.rank for row in metrics.refusal_score.values()):
+        yield "rank: of the direction's effect among random directions, first is the largest"
     main = {label: row for label, row in metrics.comparisons.items() if label.is_main}
     detectable = next((row.detectable for row in main.values() if row.detectable), None)
     if detectable:
         yield f"smallest change of a refusal score that these prompts show with 80 % power: {detectable:.1%}"
     moved = metrics.moved_controls
     yield (
-        "random and shuffled directions leave every refusal score within its baseline's interval"
+        "no control but another layer's direction takes a refusal score out of its baseline's interval"
         if not moved
         else f"CONTROLS MOVED out of their baseline's interval: {', '.join(map(wording.condition, moved))}"
     )
@@ -85,16 +78,8 @@ def _notes(metrics: Metrics) -> Iterator[str]:
 
 
 def effects_table(metrics: Metrics) -> Table:
-    """Val metric, KL, loss and export of the chosen direction, each beside the range of its null controls."""
+    """Loss and export of the chosen direction, the loss beside the range of its controls."""
     table = printed.table("what else changes", "measure", "value", "95 % interval", "n", "rank", "controls")
-    assert metrics.val_scores is not None, "a direction that was chosen has scores"
-    for name, label in METRIC.items():
-        row: MetricScore | KlScore = getattr(metrics.val_scores, name)
-        if isinstance(row, MetricScore):
-            title = f"{label.rpartition(',')[0].rpartition(',')[0]}, baseline, nats"
-            table.add_row(title, *wording.number(row.baseline, "{:+.3f}"))
-        shown = wording.span(row.controls.values(), "{:+.2f}")
-        table.add_row(label, *wording.number(row.direction, "{:+.3f}"), wording.rank(row.rank), shown)
     for text, losses in metrics.loss.items():
         for done in (Treatment(effect) for effect in ("ablation", "export", "addition")):
             if (change := losses.change.get(done)) is None:
@@ -119,6 +104,10 @@ def _choice(metrics: Metrics) -> Iterator[str]:
         f"{selection.rule} from {selection.n_candidates} candidates ({selection.n_kept} kept); "
         "controls: range of all their values"
     )
+    scores = (selection.chosen.bypass, selection.chosen.induce, selection.chosen.kl)
+    named = zip(("bypass", "induce", "KL"), scores, strict=True)
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in named if value is not None)
+    yield f"on the prompts that chose it, nats: {shown}"
     if not metrics.export.exported:
         yield f"not exported: {metrics.export.reason}"
     if reference:
@@ -147,7 +136,7 @@ def _add_export(table: Table, export: Export) -> None:
 
 def estimators_table(metrics: Metrics) -> Table:
     """Every estimator's choice and its effects, with the paired test against the difference in means."""
-    columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
+    columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL, val")
     table = printed.table("estimators: same prompts, places, rule and evaluation", *columns)
     for name in (name for name in ESTIMATOR_NAMES if name in metrics.estimators):
         estimator = metrics.estimators[name]
@@ -162,6 +151,7 @@ def estimators_table(metrics: Metrics) -> Table:
             row += [shown, wording.p(estimator.against_mean_difference.get(effect))]
         table.add_row(*row, f"{evaluated.kl:.3f}")
     notes = ["p: McNemar's exact test against the difference in means; below 0.05 the difference is real"]
+    notes.append("KL, val: on the prompts that chose each of them")
     if any(not estimator.chosen for estimator in metrics.estimators.values()):
         notes.append("*: the rule keeps none of its candidates; this is the nearest miss")
     table.caption = printed.caption(*notes)

@@ -67,6 +67,11 @@ def rank(row: Rank | None) -> str:
     return f"{row.rank} of {row.n + 1}" if row else ""
 
 
+def rank_and_p(row: Rank | None) -> str:
+    """The same with its p-value, of the direction's change."""
+    return f"{rank(row)} (p {row.p:.2g})" if row else ""
+
+
 def p(test: Comparison | None) -> str:
     """Corrected p-value."""
     return holm(test.p_holm) if test else ""
