@@ -56,7 +56,7 @@ def metrics(config: Config, layout: Layout) -> None:
         },
         "by_length": evaluation.rates_by_length(judgements.refused_after(judge)),
         "val_scores": compared.val_scores(layout, selection, pinned, config.seed),
-        "estimators": compared.estimators(layout, selection, outcomes),
+        "estimators": compared.estimators(layout, selection, outcomes, config.seed),
         "refusal_tokens": shape.read_record(layout.refusal_tokens, RefusalTokens),
         "outcomes": outcomes,
         "selection": selection,

@@ -140,7 +140,7 @@ def test_scores_that_are_not_finite_are_null_in_json_and_named_where_an_interval
     record = SCORES.record
     assert record["induce"] == [0.5, 0.25, None]
     assert repr(PromptScores.of(record)) == repr(SCORES)
-    with pytest.raises(UserError, match="random_0 has 1 val scores that are not finite"):
+    with pytest.raises(UserError, match="random_0 has 1 scores that are not finite"):
         prompt_scores.require_finite("random_0", SCORES)
 
 

@@ -117,14 +117,7 @@ def _scores(
     harmless = [n + prompt for prompt in part.harmless]
 
     def run(changes: Sequence[Intervention], prompts: Sequence[int]) -> Iterator[tuple[float, float]]:
-        rows, jobs = Rows.none(), [(state, prompt) for state in states for prompt in prompts]
-        start = _start(changes, validation.states)
-
-        def read(logits: Tensor, batch: list[int]) -> list[tuple[float, float]]:
-            return _read(logits, [jobs[job][1] for job in batch], validation)
-
-        with intervene_rows(model, changes, rows):
-            return iter(run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start))
+        return iter(read_each(model, changes, prompts, validation, max_tokens, progress))
 
     ablated, added = run(ablations, [*part.harmful, *harmless]), run(additions, harmless)
     scores = []
@@ -134,6 +127,28 @@ def _scores(
         induce = [metric for metric, _ in islice(added, len(harmless))]
         scores.append(PromptScores(tuple(bypass), tuple(induce), tuple(kl)))
     return scores
+
+
+def read_each(
+    model: ChatModel,
+    changes: Sequence[Intervention],
+    prompts: Sequence[int],
+    validation: Validation,
+    max_tokens: int,
+    progress: Advance = silent,
+) -> list[tuple[float, float]]:
+    """Refusal metric and KL(baseline || changed) of each prompt under each change, change by change, in nats.
+
+    `prompts` by their numbers in `validation`; KL is NaN for harmful ones. For `changes` see `intervene_rows`.
+    """
+    rows, jobs = Rows.none(), [(state, prompt) for state in range(len(changes)) for prompt in prompts]
+    start = _start(changes, validation.states)
+
+    def read(logits: Tensor, batch: list[int]) -> list[tuple[float, float]]:
+        return _read(logits, [jobs[job][1] for job in batch], validation)
+
+    with intervene_rows(model, changes, rows):
+        return run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start)
 
 
 def _start(changes: Sequence[Intervention], states: States) -> Start | None:
