@@ -73,6 +73,7 @@ class Measured(TypedDict):
     tokenizer: str
     chat_template: str
     device: str
+    system: str
 
 
 class FilterSummary(TypedDict):

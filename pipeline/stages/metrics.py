@@ -51,6 +51,8 @@ def metrics(config: Config, layout: Layout) -> None:
         "safety": {name: safety.scores(judgements, name) for name in config.judge.safety},
         "attacks": safety.attacks(layout, safe, kinds),
         "systems": {
+            "main": records.read_filter_summary(layout.filter_summary)["measured"]["system"],
+            "of_template": not config.model.chat.system,
             "prompts": dict(config.evaluate.systems),
             "not_measured": shape.read_record(layout.systems, dict[str, str]),
         },

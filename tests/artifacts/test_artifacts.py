@@ -189,7 +189,7 @@ def test_the_configuration_hash_changes_with_what_counts_alone(tmp_path):
     empty = ("overlaps", "not_drawn_as_repeats", "pools", "counts", "licences", "surface_auroc")
     plain = {"preset": "toy", "near_duplicate": 0.9, "hashes": {"harmful_test": "a"}}
     files.write_json(layout.audit, {**plain, **{name: {} for name in empty}})
-    measured = {"tokenizer": "t", "chat_template": "c", "device": "cpu"}
+    measured = {"tokenizer": "t", "chat_template": "c", "device": "cpu", "system": ""}
     counted = {"verdict": None, "reason": "", "refused": 0, "n": 0, "sets": {}, "position_tokens": []}
     files.write_json(layout.filter_summary, {**counted, "measured": measured})
 
