@@ -21,9 +21,9 @@ from pipeline.results.metrics import Metrics
 KINDS = {"ablation": "harmful", "addition": "harmless"}  # prompts on which an effect is seen
 # Colour and marker both tell the terms, so that a grey print does too.
 TERMS = {
-    OWN_LENGTH: ("as found", ORANGE, "o"),
+    OWN_LENGTH: ("as it is found", ORANGE, "o"),
     EQUAL_NORM: ("as long as the mean difference", BLUE, "s"),
-    EQUAL_KL: ("at the mean difference's KL", GREEN, "^"),
+    EQUAL_KL: ("until its KL is the mean difference's", GREEN, "^"),
 }
 
 
@@ -71,33 +71,35 @@ def panels(
     Below: refusal metric and KL of harmless test prompts when it is added as found, at equal norm and at equal KL;
     `reference`: the difference in means, added as found.
     """
-    figure = Figure(figsize=(11, 4.0 + 1.0 * len(rates)), layout="constrained")
-    (first, second), (third, fourth) = figure.subplots(2, 2, height_ratios=[len(rates) + 1, len(rates)])
-    for axis, effect in ((first, "ablation"), (second, "addition")):
+    figure = Figure(figsize=(12, 4.2 + 0.75 * len(rates)), layout="constrained")
+    (first, second), (third, fourth) = figure.subplots(2, 2, height_ratios=[len(rates) + 1, len(rates) + 1])
+    for axis, effect, what in ((first, "ablation", "ablated"), (second, "addition", "added as found")):
         _answers(axis, [row.get(effect) for row in rates.values()], baselines[KINDS[effect]], controls[effect])
-        what = "ablated" if effect == "ablation" else "added as found"
-        axis.set_xlabel(f"refusal score [{mathless(judge, NAME)}]: {KINDS[effect]}, {what}")
+        axis.set_title(f"{KINDS[effect]} prompts, {what}: answers refused", fontsize=10)
+        axis.set_xlabel(f"refusal score [{mathless(judge, NAME)}]", fontsize=9)
     for axis, measure in ((third, "metric"), (fourth, "kl")):
         _terms(axis, list(additions.values()), measure)
-    third.set_xlabel("refusal metric, harmless test prompts, added, nats")
-    fourth.set_xlabel("KL(unchanged || added) on the same prompts, nats")
+    third.set_title("harmless test prompts, added: how much refusal it brings", fontsize=10)
+    third.set_xlabel("refusal metric, nats" + (f" (n = {reference.metric.n})" if reference else ""), fontsize=9)
+    fourth.set_title("the same: how much else it changes", fontsize=10)
+    fourth.set_xlabel("KL(unchanged || added) of next tokens, nats", fontsize=9)
     if reference and reference.metric.value is not None and reference.change.value is not None:
         before = reference.metric.value - reference.change.value
-        third.axvline(before, color="black", linewidth=1, linestyle=":", label="unchanged model")
+        third.axvline(before, color="black", linewidth=1, linestyle=":")
+        fourth.plot([], [], color="black", linewidth=1, linestyle=":", label="unchanged model, on the left")
     names = [mathless(name, NAME) for name in rates]
-    first.set_yticks(range(len(names) + 1), [*names, "controls: random, shuffled labels"])
+    first.set_yticks(range(len(names) + 1), [*names, "null controls"])
     third.set_yticks(range(len(names)), names)
     for axis in (second, fourth):
         axis.set_yticks([])
-    second.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
-    figure.legend(*third.get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside lower right", ncols=4)
+        axis.legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
     finish(figure, f"Estimators, and their additions on equal terms: {mathless(title)}", stamp)
     return figure
 
 
 def _answers(axis: Axes, rows: Sequence[Estimate | None], base: Estimate, controls: Sequence[Estimate]) -> None:
     axis.axvspan(base.low or 0, base.high or 0, color=BLUE, alpha=0.15, linewidth=0)
-    axis.axvline(base.value or 0, color=BLUE, linewidth=1, label="baseline, 95 % interval")
+    axis.axvline(base.value or 0, color=BLUE, linewidth=1, label="unchanged model, 95 % interval")
     for place, rate in enumerate(rows):
         _across(axis, place, rate, ORANGE, "o", "no candidate")
     for index, rate in enumerate(controls):

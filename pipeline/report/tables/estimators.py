@@ -6,6 +6,7 @@ from rich.table import Table
 
 from pipeline import printed
 from pipeline.maths.labels import Label
+from pipeline.maths.statistics import Estimate
 from pipeline.names import EQUAL_KL, EQUAL_NORM, ESTIMATOR_NAMES, MEAN_DIFFERENCE, OWN_LENGTH
 from pipeline.report.tables import wording
 from pipeline.results.choosing import Effect, Estimator
@@ -45,7 +46,7 @@ def answers_table(metrics: Metrics) -> Table:
         table.add_row(*row)
     notes = [
         "harmful, ablated and harmless, added: refused answers, each finding added as it is; p: McNemar's exact test "
-        "against the difference in means; below 0.05 the difference is real",
+        "against the difference in means; below 0.05 a difference is shown",
         "chosen again: share of the resamples of val in which the rule makes the same choice",
     ]
     if any(not estimator.chosen for estimator in metrics.estimators.values()):
@@ -56,17 +57,15 @@ def answers_table(metrics: Metrics) -> Table:
 
 def terms_table(metrics: Metrics) -> Table:
     """Refusal metric and KL of each estimator on test prompts: ablated, and added on three terms."""
-    columns = ("length", "refusal metric", "95 % interval", "less mean difference's", "95 % interval", "p (Holm)")
-    table = printed.table(
-        "estimators on equal terms: test prompts, nats", "estimator, effect", *columns, "KL", "95 % interval"
-    )
+    columns = ("effect", "length", "refusal metric", "less mean difference's", "p (Holm)", "KL")
+    table = printed.table("estimators on equal terms: test prompts, nats, 95 % intervals", "estimator", *columns)
     for title, estimator in named(metrics).items():
         if estimator.ablation:
-            table.add_row(f"{title}, ablated", "", *_cells(estimator.ablation))
+            table.add_row(title, "ablated", "", *_cells(estimator.ablation))
         for terms, words in TERMS.items():
             if addition := estimator.additions.get(terms):
                 length = "-" if addition.length is None else f"{addition.length:.3g}"
-                table.add_row(f"{title}, {words}", length, *_cells(addition))
+                table.add_row("", words, length, *_cells(addition))
         table.add_section()
     table.caption = printed.caption(*_notes(metrics))
     return table
@@ -74,10 +73,12 @@ def terms_table(metrics: Metrics) -> Table:
 
 def _cells(effect: Effect) -> list[str]:
     against = effect.against_mean_difference
-    less = [*wording.number(against, "{:+.2f}")[:2], wording.holm(against.p_holm)] if against else ["", "", ""]
-    if effect.metric.value is None:
-        return ["-", effect.metric.note, *less, "-", ""]
-    return [*wording.number(effect.metric, "{:+.2f}")[:2], *less, *wording.number(effect.kl, "{:.3f}")[:2]]
+    less = [_both(against, "{:+.2f}"), wording.holm(against.p_holm)] if against else ["", ""]
+    return [_both(effect.metric, "{:+.2f}"), *less, _both(effect.kl, "{:.3f}")]
+
+
+def _both(row: Estimate, form: str) -> str:
+    return f"{wording.value(row, form)} {wording.interval(row, form)}"
 
 
 def _notes(metrics: Metrics) -> Iterator[str]:
