@@ -5,6 +5,9 @@ RULES = ("paper", "calibrated")  # that choose a direction among the candidates
 
 MEAN_DIFFERENCE = "mean_difference"  # the paper's estimator; the pipeline's direction comes from it
 ESTIMATOR_NAMES = (MEAN_DIFFERENCE, "principal_component", "logistic_probe", "leace")
+# On which additions of what estimators found are compared: as they are found; as long, or at the same KL, as the
+# difference in means is.
+OWN_LENGTH, EQUAL_NORM, EQUAL_KL = TERMS = ("own_length", "equal_norm", "equal_kl")
 
 SEARCH_OBJECTIVES = ("target", "refusal")  # that a search of suffixes lowers
 

@@ -74,6 +74,7 @@ class Measured(TypedDict):
     tokenizer: str
     chat_template: str
     device: str
+    system: str
 
 
 class FilterSummary(TypedDict):
@@ -174,12 +175,48 @@ class ControlScores(TypedDict):
     scores: dict[str, EffectRows]
 
 
+class WinRow(TypedDict):
+    """How often a place was chosen when val prompts were drawn again; no place: nothing was."""
+
+    position: int | None
+    layer: int | None
+    share: float
+
+
+class ClassRows(TypedDict):
+    """The refusal metric of the unchanged model, per prompt of each class."""
+
+    harmful: list[float]
+    harmless: list[float]
+
+
+class AddedRows(TypedDict):
+    """An addition, per harmless prompt; without a coefficient there is a note alone."""
+
+    coefficient: float | None
+    length: float | None
+    metric: list[float]
+    kl: list[float]
+    note: str
+
+
+class TestedRows(TypedDict):
+    """What an estimator does to the test prompts: ablated, and added by each of the terms on which it is compared."""
+
+    unchanged: ClassRows
+    bypass: list[float]
+    kl: list[float]
+    added: dict[str, AddedRows]
+
+
 class EstimatorChoice(Choice):
     """An estimator's choice, with what was evaluated."""
 
     evaluated: CandidateScores | None
     candidates: list[CandidateRow]
+    wins: list[WinRow]
     prompts: NotRequired[PromptScoreRows]
+    test: NotRequired[TestedRows]
 
 
 class Duplicates(TypedDict):

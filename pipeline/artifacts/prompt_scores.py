@@ -75,5 +75,5 @@ def require_finite(name: str, scores: PromptScores) -> PromptScores:
     """The scores. Raises UserError when one is not finite: no interval can be made from it."""
     bad = [value for rows in (scores.bypass, scores.induce, scores.kl) for value in rows if not math.isfinite(value)]
     if bad:
-        raise UserError(f"{name} has {len(bad)} val scores that are not finite: use a wider engine.dtype")
+        raise UserError(f"{name} has {len(bad)} scores that are not finite: use a wider engine.dtype")
     return scores

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # loading torch takes a second
     from pipeline.maths.interventions import Intervention
 
 EXPORT = "export"  # the condition of the orthogonalised weights
-MEASURED = ("ablation", "addition")
+MEASURED = ("ablation", "subtraction", "addition")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def summary(losses: Mapping[str, Sequence[float]], counts: Sequence[int], seed: 
 
     `losses`: condition -> summed loss of each document, nats; `counts`: tokens of each. The mean is over
     tokens, as in the paper (section 4.3). `detectable`: the smallest change that these documents show with
-    80 % power; `rank`: the direction's rise in loss among its null controls'.
+    80 % power; `rank`: the direction's rise in loss among its null controls', where these are enough for one.
     """
     changes = {
         name: [after - before for before, after in zip(losses[BASELINE], rows, strict=True)]
@@ -79,7 +79,7 @@ def _largest(first: Sequence[float], second: Sequence[float], counts: Sequence[i
 
 
 def _rank(name: str, changes: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
-    """Place of the direction's rise in loss among its null controls'; None for a control."""
+    """Place of the direction's rise in loss among its null controls'; None for a control, and among too few."""
     if name not in MEASURED:
         return None
     # All conditions have the same tokens, so sums are in the order of means.

@@ -41,6 +41,11 @@ class Finding:
     low: float = 0.0
     high: float = 0.0
 
+    @property
+    def length(self) -> float:
+        """|r|, in the units of `resid_pre`."""
+        return float(length(self.r.double()))
+
     def interventions(self, layer: int, position: int, coefficient: float) -> dict[str, Intervention]:
         """`ablation` and `addition` by name."""
         direction = Direction(self.r, layer, position)

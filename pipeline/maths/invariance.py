@@ -9,11 +9,21 @@ from pipeline.maths.statistics import Estimate, rate
 
 
 @dataclass(frozen=True)
+class FirstToken:
+    """Where changed completions part from the others: median and range of the place, from 1, over `n` that changed."""
+
+    median: float
+    first: int
+    last: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Changes:
-    """Share of completions that differ in any token, the median token where they part, and changed verdicts."""
+    """Share of completions that differ in any token, where they part (None: none does), and changed verdicts."""
 
     completions: Estimate
-    first_difference: float | None
+    first_token: FirstToken | None
     verdicts: Estimate
 
 
@@ -23,12 +33,12 @@ def changes(
     refused: Sequence[bool | None],
     other_refused: Sequence[bool | None],
 ) -> Changes:
-    """Completions token by token, verdicts one by one; tokens are counted from 1."""
+    """Completions token by token, verdicts one by one."""
     parted = [first_difference(a, b) for a, b in zip(reference, other, strict=True)]
     places = [1 + index for index in parted if index is not None]
     return Changes(
         completions=rate([index is not None for index in parted]),
-        first_difference=float(np.median(places)) if places else None,
+        first_token=FirstToken(float(np.median(places)), min(places), max(places), len(places)) if places else None,
         verdicts=rate([a is not b for a, b in zip(refused, other_refused, strict=True)]),
     )
 

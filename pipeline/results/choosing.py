@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.maths.comparisons import Comparison, Rank
+from pipeline.maths.comparisons import Comparison, Difference, Rank
 from pipeline.maths.statistics import Estimate
 from pipeline.results.values import Change
 
@@ -103,6 +103,39 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Win:
+    """Share of the resamples of val that choose a place; None: those that choose nothing."""
+
+    position: int | None
+    layer: int | None
+    share: float
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an estimator's finding does to test prompts that have chosen nothing, nats."""
+
+    metric: Estimate
+    """Refusal metric: of harmful prompts under ablation, of harmless ones under addition."""
+    change: Estimate
+    """Of that metric from the unchanged model, on the same prompts."""
+    kl: Estimate
+    """KL(unchanged || changed) of next tokens, harmless prompts."""
+    against_mean_difference: Difference | None
+    """That metric minus the difference in means', ablated or added as it is found; None of the latter itself."""
+
+
+@dataclass(frozen=True)
+class Addition(Effect):
+    """An addition; where none meets the terms its numbers are missing, and their notes say why."""
+
+    coefficient: float | None
+    """Times what was found; of an affine edit, times its move."""
+    length: float | None
+    """Mean length of what is added, units of `resid_pre`: of an affine edit, over harmless train prompts."""
+
+
+@dataclass(frozen=True)
 class Estimator:
     """Another way to find a direction: what the rule chose, and what its effects are beside the default's."""
 
@@ -119,7 +152,14 @@ class Estimator:
     conditions_of: str
     """The source whose conditions are this estimator's; empty where they are the chosen direction's."""
     against_mean_difference: dict[str, Comparison]
-    """By effect."""
+    """Answers, by effect."""
+    wins: list[Win]
+    """How often each place is chosen when val prompts are drawn again, the most often chosen first."""
+    ablation: Effect | None
+    """None where nothing was evaluated."""
+    additions: dict[str, Addition]
+    """`own_length`: as it is found; `equal_norm`: as long as the difference in means at the same place;
+    `equal_kl`: with the KL of the difference in means added as that is found."""
 
 
 @dataclass(frozen=True)

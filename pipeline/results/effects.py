@@ -34,8 +34,12 @@ class Safety:
 
 @dataclass(frozen=True)
 class Systems:
-    """System prompts under which prompts were answered again, by name."""
+    """System prompts: the main evaluation's, and those under which prompts were answered again, by name."""
 
+    main: str
+    """Empty where there is none."""
+    of_template: bool
+    """The chat template writes the main one by itself; else it is the configuration's `model.chat.system`."""
     prompts: dict[str, str]
     not_measured: dict[str, str]
     """Why."""

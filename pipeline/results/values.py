@@ -38,4 +38,4 @@ class LossChange(Change):
     """A paired change of cross-entropy, nats per token."""
 
     rank: Rank | None = None
-    """Of the direction's rise among its null controls'."""
+    """Of the direction's rise among its null controls', where there are enough of them for it to say anything."""

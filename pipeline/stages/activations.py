@@ -56,7 +56,7 @@ def activations(config: Config, layout: Layout) -> None:
                 class_means.write_resid_pre(layout.resid_pre(name), rows, pinned)
     class_means.write_means(layout.activations, means, pinned, model.post_instruction)
     position_tokens = [chat.decode(model.tokenizer, [token]) for token in model.post_instruction]
-    class_means.write_filter_summary(layout.filter_summary, verdict, prompts, kept, position_tokens, model.facts())
+    class_means.write_filter_summary(layout.filter_summary, verdict, prompts, kept, position_tokens, model.described())
 
 
 def _kept(prompts: Sequence[Prompt], ids: Sequence[str]) -> list[str]:

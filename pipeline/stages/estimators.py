@@ -1,22 +1,17 @@
 """estimators: other ways to find a direction, chosen by the same rule from the same prompts."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 from pipeline.artifacts import directions, prompt_scores, records
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.config.schema import Config
 from pipeline.disk import files
 from pipeline.entry.model import open_model
-from pipeline.maths.selection import Place, PromptScores, places_at, select, thresholds_for
+from pipeline.maths.selection import places_at
+from pipeline.names import MEAN_DIFFERENCE
 from pipeline.progress import progress
+from pipeline.stages.shared.estimating import choice, tested
 from pipeline.stages.shared.train import train_rows
 from pipeline.stages.shared.validation import ADDED, validation, work
-
-if TYPE_CHECKING:
-    from pipeline.model.loading.loading import ChatModel
-    from pipeline.model.passes import scoring
 
 
 def estimators(config: Config, layout: Layout) -> None:
@@ -26,6 +21,7 @@ def estimators(config: Config, layout: Layout) -> None:
         directions.write_findings(layout.findings, {}, pinned)
         files.write_json(layout.estimators, {})
         return
+    from pipeline.maths.equal_terms import Entrant
     from pipeline.maths.estimators import fit
     from pipeline.model.passes import scoring
 
@@ -50,18 +46,15 @@ def estimators(config: Config, layout: Layout) -> None:
                 place: scoring.score(model, both["ablation"], both["addition"], prompts, max_tokens, bar)
                 for place, both in by_place.items()
             }
-            record[name] = _selection(config, model, scored, prompts)
+            record[name] = choice(config, model.n_layers, scored, prompts)
             if place := records.place_of(record[name]["evaluated"]):
                 chosen[name] = (place, fitted[name][place])
                 record[name]["prompts"] = prompt_scores.require_finite(name, scored[place]).record
+    entrants = {
+        name: Entrant(place, finding, fitted[MEAN_DIFFERENCE][place].length, rows["harmless"][:, places.index(place)])
+        for name, (place, finding) in chosen.items()
+    }
+    for name, found in tested(config, layout, model, entrants).items():
+        record[name]["test"] = found
     directions.write_findings(layout.findings, chosen, pinned)
     files.write_json(layout.estimators, record)
-
-
-def _selection(
-    config: Config, model: "ChatModel", scored: Mapping[Place, PromptScores], prompts: "scoring.Validation"
-) -> dict[str, Any]:
-    limits = config.select.limits()
-    thresholds = thresholds_for(config.select.rule, model.n_layers, baselines=prompts.baselines, **limits)
-    candidates = [prompt_scores.candidate_scores(place, scores) for place, scores in scored.items()]
-    return records.estimator_record(select(candidates, thresholds, config.select.rule), candidates)

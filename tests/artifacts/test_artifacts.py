@@ -140,7 +140,7 @@ def test_scores_that_are_not_finite_are_null_in_json_and_named_where_an_interval
     record = SCORES.record
     assert record["induce"] == [0.5, 0.25, None]
     assert repr(PromptScores.of(record)) == repr(SCORES)
-    with pytest.raises(UserError, match="random_0 has 1 val scores that are not finite"):
+    with pytest.raises(UserError, match="random_0 has 1 scores that are not finite"):
         prompt_scores.require_finite("random_0", SCORES)
 
 
@@ -189,7 +189,7 @@ def test_the_configuration_hash_changes_with_what_counts_alone(tmp_path):
     empty = ("overlaps", "not_drawn_as_repeats", "pools", "counts", "licences", "surface_auroc")
     plain = {"preset": "toy", "near_duplicate": 0.9, "hashes": {"harmful_test": "a"}}
     files.write_json(layout.audit, {**plain, **{name: {} for name in empty}})
-    measured = {"tokenizer": "t", "chat_template": "c", "device": "cpu"}
+    measured = {"tokenizer": "t", "chat_template": "c", "device": "cpu", "system": ""}
     counted = {"verdict": None, "reason": "", "refused": 0, "n": 0, "sets": {}, "position_tokens": []}
     files.write_json(layout.filter_summary, {**counted, "measured": measured})
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pipeline.names import MEAN_DIFFERENCE, TERMS
 from tests.helpers.graph import RUN, STAGES, Project
 from tests.helpers.stop import killed
 
@@ -23,7 +24,8 @@ def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):
     assert metrics["export"]["greedy_different"] == 0
     assert sorted(metrics["loss"]) == ["instruction_answers", "own_completions", "plain_text"]
     for losses in metrics["loss"].values():
-        assert {"baseline", "ablation", "addition", "export", "ablation.random_0"} <= set(losses["loss"])
+        effects = {"ablation", "subtraction", "addition"}
+        assert {"baseline", "export", *effects, *(f"{each}.random_0" for each in effects)} <= set(losses["loss"])
         assert losses["export"]["max_difference"] < 1e-4 < losses["export"]["max_effect"]
     assert max(metrics["export"]["max_cosine_after"]) < 1e-5 < max(metrics["export"]["max_cosine_before"])
     assert {path.name for path in (project.at("figures")).iterdir()} == {
@@ -37,6 +39,13 @@ def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):
     }
     assert metrics["safety"] == {}, "no judge of safety reads what a random model writes"
     assert metrics["systems"]["not_measured"].keys() <= {"none", "safety"}
+    assert (metrics["systems"]["main"], metrics["systems"]["of_template"]) == ("", True), "its template writes none"
+    for name, estimator in metrics["estimators"].items():
+        assert sum(win["share"] for win in estimator["wins"]) == pytest.approx(1)
+        assert set(estimator["additions"]) == set(TERMS)
+        for effect in (estimator["ablation"], *estimator["additions"].values()):
+            assert effect["metric"]["n"] == effect["kl"]["n"] == 8, "every test prompt of a class"
+            assert (effect["against_mean_difference"] is None) == (name == MEAN_DIFFERENCE)
     further = {name.partition("_")[0] for name in metrics["refusal_score"] if "-" in name or "@" in name}
     assert {"contrast-safe", "contrast-unsafe"} <= further
     assert project.repro() == []

@@ -16,8 +16,10 @@ PIPELINE = ROOT / "pipeline"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHARED = (
     "answering",
+    "estimating",
     "instructions",
     "safety",
+    "test_scores",
     "train",
     "validation",
 )  # of pipeline/stages/shared: have a say in results

@@ -20,6 +20,7 @@ from pipeline.loss import model as loss
 from pipeline.loss.model import Passage, passage_losses
 from pipeline.loss.texts import draw
 from pipeline.maths.comparisons import smallest_mean_change
+from pipeline.maths.experiment import interventions
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
 from pipeline.maths.statistics import LEAST_ROWS, linearised, mean, ratio
 from pipeline.model.chat import chat
@@ -154,29 +155,39 @@ def test_too_few_or_equal_documents_have_no_interval():
             ratio(sums, counts)
 
 
-def test_the_summary_pairs_documents_and_ranks_the_direction():
+def test_the_summary_pairs_documents_and_ranks_the_direction_among_enough_controls():
     counts = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     found = {
         "baseline": [3.0 * count for count in counts],
-        "ablation": [3.0 * count + 0.1 * (count % 3) for count in counts],
-        **{f"ablation.random_{index}": [3.0 * count for count in counts] for index in range(18)},
-        "ablation.shuffled_0": [3.0 * count + 1 for count in counts],
-        "ablation.layer_2": [9.0 * count for count in counts],
+        "subtraction": [3.0 * count + 0.1 * (count % 3) for count in counts],
+        **{f"subtraction.random_{index}": [3.0 * count for count in counts] for index in range(18)},
+        "subtraction.shuffled_0": [3.0 * count + 1 for count in counts],
+        "subtraction.layer_2": [9.0 * count for count in counts],
         "export": [3.0 * count for count in counts],
     }
     summary = losses.summary(found, counts, seed=0)
     assert (summary["n_tokens"], summary["n_documents"]) == (55, 10)
     assert summary["loss"]["baseline"]["value"] == pytest.approx(3)
-    change = summary["change"]["ablation"]
+    change = summary["change"]["subtraction"]
     assert change["value"] == pytest.approx(sum(0.1 * (count % 3) for count in counts) / 55)
     assert change["low"] < change["value"] < change["high"]
-    assert change["rank"] == {"rank": 2, "n": 19, "p": pytest.approx(2 / 20)}
+    assert change["rank"] == {"rank": 2, "n": 19, "p": pytest.approx(0.1)}
     rises = [0.1 * (count % 3) for count in counts]
     assert change["detectable"] == pytest.approx(smallest_mean_change(linearised(rises, counts)))
     assert summary["change"]["export"]["rank"] is None
-    assert summary["change"]["ablation.random_0"]["rank"] is None
-    few = losses.summary({name: rows for name, rows in found.items() if name != "ablation.random_1"}, counts, seed=0)
-    assert few["change"]["ablation"]["rank"] is None, "among eighteen no place says 0.05"
+    assert summary["change"]["subtraction.random_0"]["rank"] is None
+    del found["subtraction.random_0"]
+    assert losses.summary(found, counts, seed=0)["change"]["subtraction"]["rank"] is None, "18 cannot say 0.05"
+
+
+def test_the_loss_is_measured_under_every_effect_of_the_direction_and_its_controls(direction):
+    found = losses.treatments({source: interventions(direction, 1.0) for source in ("", "random_0")})
+    effects = ("ablation", "subtraction", "addition")
+    assert list(found) == ["baseline", *effects, *(f"{effect}.random_0" for effect in effects)]
+    subtraction, addition = found["subtraction"], found["addition"]
+    assert isinstance(subtraction, ActivationAddition)
+    assert isinstance(addition, ActivationAddition)
+    assert subtraction.coefficient == -addition.coefficient != 0
 
 
 # Texts

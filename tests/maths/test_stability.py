@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.maths import stability
-from pipeline.maths.invariance import changes, first_difference
+from pipeline.maths.invariance import FirstToken, changes, first_difference
 from pipeline.maths.selection import PromptScores, Thresholds, select, thresholds_for
 
 
@@ -96,8 +96,12 @@ def test_completions_part_at_the_first_token_that_differs(other, place):
     assert first_difference((1, 2, 3), other) == place
 
 
+def test_answers_that_do_not_change_part_nowhere():
+    assert changes([(1, 2)], [(1, 2)], [True], [True]).first_token is None
+
+
 def test_changes_are_counted_with_their_verdicts():
     found = changes([(1, 2), (3,), (4, 5)], [(1, 2), (7,), (4, 6)], [True, False, None], [True, True, False])
     assert (found.completions.value, found.completions.n) == (pytest.approx(2 / 3), 3)
-    assert found.first_difference == 1.5
+    assert found.first_token == FirstToken(median=1.5, first=1, last=2, n=2)
     assert found.verdicts.value == pytest.approx(2 / 3)

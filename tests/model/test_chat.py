@@ -65,6 +65,27 @@ def test_no_prompt_depends_on_the_day(tokenizer):
         ChatFormat(date="yesterday")
 
 
+TURNS = "{% for message in messages %}[{{ message.role }}]{{ message.content }}[/]{% endfor %}[assistant]"
+OF_ITS_OWN = "{% if messages[0].role != 'system' %}[system]You are kind.[/]{% endif %}" + TURNS
+FOLDED = (
+    "{% if messages[0].role == 'system' %}[user]{{ messages[0].content }}\n\n{{ messages[1].content }}"
+    "{% else %}[user]{{ messages[0].content }}{% endif %}[/][assistant]"
+)
+NONE_TAKEN = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TURNS
+
+
+@pytest.mark.parametrize(
+    ("template", "system"),
+    [(OF_ITS_OWN, "You are kind."), (TURNS, ""), (FOLDED, ""), (NONE_TAKEN, ""), (THINKING, ""), (DATED, "")],
+)
+def test_the_system_prompt_that_a_template_writes_by_itself_is_found(tokenizer, template, system):
+    tokenizer.chat_template = template
+    assert chat.own_system(tokenizer) == system
+    if system:
+        assert chat.render(tokenizer, "hi") == chat.render(tokenizer, "hi", system=system)
+        assert chat.own_system(tokenizer, ChatFormat(system="Be brief.")) == "Be brief."
+
+
 def test_a_tokenizer_that_puts_a_space_before_every_text_keeps_its_positions():
     """As Llama 2's: " [/INST]" by itself begins with one more space than at the end of a prompt."""
     letters = {letter: index for index, letter in enumerate("\u2581[]/<>abcdefghijklmnopqrstuvwxyzINST")}

@@ -36,6 +36,7 @@ from pipeline.maths.selection import CandidateScores
 from pipeline.progress import Bar, note, progress
 from pipeline.published import tables as golden
 from pipeline.report.figures import claim as figures
+from pipeline.report.figures import estimators as estimator_figures
 from pipeline.report.figures import marks
 from pipeline.report.figures import other_effects as further_figures
 from pipeline.report.figures import selection as selection_figures
@@ -168,10 +169,12 @@ def _():
             "refusal": figures.score_bars(scores, "Refusal", "refused", text, text, line),
             "length": figures.refusal_by_length(metrics.by_length, text, text, line),
             "selection": selection_figures.selection_heatmaps(rows, rows[0], (1.0, 2.0), [text, text], text, line),
-            "estimators": figures.estimator_rates(
+            "estimators": estimator_figures.panels(
                 {text: {}},
                 {kind: scores[Label(kind, "baseline")] for kind in ("harmful", "harmless")},
                 {"ablation": [], "addition": []},
+                {text: {}},
+                None,
                 text,
                 text,
                 line,

@@ -76,6 +76,25 @@ def encode_turns(
     return astext.encode(tokenizer, [turns_prompt(tokenizer, turns, form) for turns in conversations], form)
 
 
+def own_system(tokenizer: PreTrainedTokenizerBase, form: ChatFormat = PLAIN) -> str:
+    """The system prompt of prompts that are given none: the format's, else what the template writes in its place.
+
+    Empty where it writes nothing there, or takes no system prompt.
+    """
+    if form.system:
+        return form.system
+    try:
+        around = frames.frame(tokenizer, form, ("system", "user"))
+    except UserError:
+        return ""
+    alone = frames.frame(tokenizer, form, ("user",)).pieces[0]
+    if around.slots[:2] != (0, 1):
+        return ""
+    before, after = around.pieces[:2]
+    there = alone.startswith(before) and alone.endswith(after) and len(alone) >= len(before) + len(after)
+    return alone[len(before) : len(alone) - len(after)] if there else ""
+
+
 def without_effect(tokenizer: PreTrainedTokenizerBase, system: str, form: ChatFormat = PLAIN) -> str:
     """Why a system prompt cannot be measured with this chat template; empty when it can."""
     instruction = MARKERS[0]

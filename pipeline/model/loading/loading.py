@@ -57,6 +57,10 @@ class ChatModel:
             "device": self.device.type,
         }
 
+    def described(self) -> dict[str, str]:
+        """Its facts, and the system prompt of prompts that are given none."""
+        return {**self.facts(), "system": chat.own_system(self.tokenizer, self.format)}
+
     @property
     def pad_id(self) -> int:
         """The id that fills padding; its value never matters, since padding is masked."""

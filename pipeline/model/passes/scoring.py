@@ -115,8 +115,11 @@ def _scores(
 ) -> list[PromptScores]:
     n, states = validation.n_harmful, range(len(ablations))
     harmless = [n + prompt for prompt in part.harmless]
-    ablated = _run(model, ablations, [*part.harmful, *harmless], validation, max_tokens, progress)
-    added = _run(model, additions, harmless, validation, max_tokens, progress)
+
+    def run(changes: Sequence[Intervention], prompts: Sequence[int]) -> Iterator[tuple[float, float]]:
+        return iter(read_each(model, changes, prompts, validation, max_tokens, progress))
+
+    ablated, added = run(ablations, [*part.harmful, *harmless]), run(additions, harmless)
     scores = []
     for _ in states:
         bypass = [metric for metric, _ in islice(ablated, len(part.harmful))]
@@ -136,19 +139,22 @@ def subtracted(
 ) -> list[tuple[float, ...]]:
     """Refusal metric of every harmful prompt with `coefficient` times each direction subtracted."""
     changes, prompts = [ActivationAddition(each, -coefficient) for each in directions], range(validation.n_harmful)
-    found = _run(model, changes, prompts, validation, max_tokens, progress)
+    found = iter(read_each(model, changes, prompts, validation, max_tokens, progress))
     return [tuple(metric for metric, _ in islice(found, len(prompts))) for _ in directions]
 
 
-def _run(
+def read_each(
     model: ChatModel,
     changes: Sequence[Intervention],
     prompts: Sequence[int],
     validation: Validation,
     max_tokens: int,
-    progress: Advance,
-) -> Iterator[tuple[float, float]]:
-    """`_read` of every prompt under the first intervention, then under the next."""
+    progress: Advance = silent,
+) -> list[tuple[float, float]]:
+    """Refusal metric and KL(baseline || changed) of each prompt under each change, change by change, in nats.
+
+    `prompts` by their numbers in `validation`; KL is NaN for harmful ones. For `changes` see `intervene_rows`.
+    """
     rows, jobs = Rows.none(), [(state, prompt) for state in range(len(changes)) for prompt in prompts]
     start = _start(changes, validation.states)
 
@@ -156,7 +162,7 @@ def _run(
         return _read(logits, [jobs[job][1] for job in batch], validation)
 
     with intervene_rows(model, changes, rows):
-        return iter(run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start))
+        return run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start)
 
 
 def _start(changes: Sequence[Intervention], states: States) -> Start | None:

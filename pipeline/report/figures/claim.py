@@ -1,19 +1,17 @@
-"""Figures of the claim, as pure functions of numbers: refusal before and after, by length, by estimator."""
+"""Figures of the claim, as pure functions of numbers: refusal before and after, and by length."""
 
 # pyright: reportUnknownMemberType=false
 # Matplotlib's own annotations leave parts open.
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.display import NAME, mathless
-from pipeline.maths.evaluation import is_control
-from pipeline.maths.labels import BASELINE, Label, control_kind, is_null
+from pipeline.maths.labels import BASELINE, Label, control_kind
 from pipeline.maths.statistics import Estimate
-from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, PINK, finish, percent, share_axis
+from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, PINK, finish, share_axis
 from pipeline.results.metrics import Metrics
 
 TICKS = {
@@ -31,7 +29,7 @@ CONTROLS = {
 
 
 def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
-    """Refusal before and after, against the length of the answer, and by estimator where there are any, by name."""
+    """Refusal before and after, and against the length of the answer, by name."""
     title, judge, scores = metrics.title, metrics.judge, metrics.refusal_score
     lengths: dict[Label, dict[int, Estimate]] = {label: dict(rates) for label, rates in metrics.by_length.items()}
     for label, rate in scores.items():
@@ -40,32 +38,7 @@ def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
         "refusal": score_bars(scores, "Refusal", "refused", judge, title, stamp),
         "length": refusal_by_length(lengths, title, judge, stamp),
     }
-    if metrics.estimators:
-        baselines = {kind: scores[Label(kind, BASELINE)] for kind in ("harmful", "harmless")}
-        controls = {effect: _null_rates(scores, effect) for effect in ("ablation", "addition")}
-        drawn["estimators"] = estimator_rates(_by_estimator(metrics), baselines, controls, title, judge, stamp)
     return drawn
-
-
-def _null_rates(scores: Mapping[Label, Estimate], effect: str) -> list[Estimate]:
-    """Rates of the null controls under an effect."""
-    return [
-        rate
-        for label, rate in scores.items()
-        if label.effect == effect and is_control(label.source) and is_null(label.source)
-    ]
-
-
-def _by_estimator(metrics: Metrics) -> dict[str, dict[str, Estimate]]:
-    """Refusal score under each estimator's ablation and addition, where one was evaluated."""
-    rates: dict[str, dict[str, Estimate]] = {}
-    scores, kinds = metrics.refusal_score, {"ablation": "harmful", "addition": "harmless"}
-    for name in (name for name in ESTIMATOR_NAMES if name in metrics.estimators):
-        record = metrics.estimators[name]
-        labels = {effect: Label(kind, effect, record.conditions_of) for effect, kind in kinds.items()}
-        title = name.replace("_", " ") + ("" if record.chosen else " (nearest miss)")
-        rates[title] = {e: scores[label] for e, label in labels.items() if record.evaluated and label in scores}
-    return rates
 
 
 def score_bars(scores: Mapping[Label, Estimate], what: str, share: str, judge: str, title: str, stamp: str) -> Figure:
@@ -149,42 +122,3 @@ def refusal_by_length(rates: Mapping[Label, Mapping[int, Estimate]], title: str,
     axis.legend(fontsize=9, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
     finish(figure, f"Refusal against the length of the answer: {mathless(title)}", stamp)
     return figure
-
-
-def estimator_rates(
-    rows: Mapping[str, Mapping[str, Estimate]],
-    baselines: Mapping[str, Estimate],
-    controls: Mapping[str, Sequence[Estimate]],
-    title: str,
-    judge: str,
-    stamp: str,
-) -> Figure:
-    """Refusal score under ablation and addition of what each estimator found, above the null controls."""
-    figure = Figure(figsize=(10.5, 2.4 + 0.5 * len(rows)), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    panels = {"ablation": ("harmful, ablated", "harmful"), "addition": ("harmless, added", "harmless")}
-    for axis, (effect, (label, kind)) in zip(axes, panels.items(), strict=True):
-        base = baselines[kind]
-        axis.axvspan(base.low or 0, base.high or 0, color=BLUE, alpha=0.15, linewidth=0)
-        axis.axvline(base.value or 0, color=BLUE, linewidth=1, label="baseline, 95 % interval")
-        for place, rates in enumerate(rows.values()):
-            _across(axis, place, rates.get(effect), ORANGE)
-        for index, rate in enumerate(controls[effect]):
-            _across(axis, len(rows) - 0.25 + 0.5 * index / max(1, len(controls[effect]) - 1), rate, GREY)
-        axis.set_xlim(-0.02, 1.02)
-        axis.xaxis.set_major_formatter(percent)
-        axis.set_xlabel(f"refusal score [{mathless(judge, NAME)}]: {label}")
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(rows) + 1), [*(mathless(row, NAME) for row in rows), "null controls"])
-    axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
-    finish(figure, f"Estimators on equal terms: {mathless(title)}", stamp)
-    return figure
-
-
-def _across(axis: Axes, place: float, rate: Estimate | None, colour: str) -> None:
-    if rate is None or rate.value is None or rate.low is None or rate.high is None:
-        axis.text(0.5, place, "no candidate", va="center", ha="center", fontsize=8, color=GREY)
-        return
-    errors = [[rate.value - rate.low], [rate.high - rate.value]]
-    axis.errorbar(rate.value, place, xerr=errors, color=colour, marker="o", markersize=5, capsize=3)

@@ -11,11 +11,10 @@ from rich.table import Table
 from pipeline import printed
 from pipeline.config.params import profile_of
 from pipeline.disk.shape import as_written, read_record
-from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.selection import FOUND
-from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report.tables import held_out, other_effects, wording
+from pipeline.report.tables import estimators, held_out, other_effects, wording
 from pipeline.report.tables import suffix as suffix_tables
+from pipeline.report.tables.loss import loss_table
 from pipeline.results.choosing import RefusalTokens
 from pipeline.results.effects import Export
 from pipeline.results.metrics import Metrics
@@ -30,8 +29,9 @@ def tables(metrics: Metrics) -> Iterator[Table]:
     yield from held_out.tables(metrics)
     if metrics.verdict == FOUND:
         yield effects_table(metrics)
-    if metrics.verdict == FOUND and metrics.estimators:
-        yield estimators_table(metrics)
+        if metrics.loss:
+            yield loss_table(metrics)
+        yield from estimators.tables(metrics)
     yield from other_effects.tables(metrics)
     if metrics.refusal_tokens.lists:
         yield tokens_table(metrics.refusal_tokens)
@@ -40,7 +40,10 @@ def tables(metrics: Metrics) -> Iterator[Table]:
 
 def refusal_table(metrics: Metrics) -> Table:
     """Refusal score of every condition with interval, n, test, and rank where enough random directions answer."""
-    title, scores = f"{metrics.title}: {metrics.verdict}", metrics.refusal_score
+    title, scores = (
+        f"{metrics.title}: {metrics.verdict}, {wording.under_system(metrics.systems)}",
+        metrics.refusal_score,
+    )
     ranked = ["rank"] if any(row.rank for row in scores.values()) else []
     columns = ("value", "95 % interval", "n", *ranked, "p (Holm)", "verdict")
     table = printed.table(title, f"refusal score [{metrics.judge}]", *columns)
@@ -78,18 +81,8 @@ def _notes(metrics: Metrics) -> Iterator[str]:
 
 
 def effects_table(metrics: Metrics) -> Table:
-    """Loss and export of the chosen direction, the loss beside the range of its controls."""
+    """The export of the chosen direction, and how that was chosen."""
     table = printed.table("what else changes", "measure", "value", "95 % interval", "n", "rank", "controls")
-    for text, losses in metrics.loss.items():
-        for done in (Treatment(effect) for effect in ("ablation", "export", "addition")):
-            if (change := losses.change.get(done)) is None:
-                continue
-            controls = [row for other, row in losses.change.items() if other.effect == done.effect and other.source]
-            label = (
-                f"CE loss change, {text.replace('_', ' ')}, {wording.DONE.get(done.effect, done.effect)}, nats/token"
-            )
-            shown = wording.span(controls, "{:+.3f}")
-            table.add_row(label, *wording.number(change, "{:+.4f}"), wording.rank(change.rank), shown)
     table.add_section()
     _add_export(table, metrics.export)
     table.caption = printed.caption(*_choice(metrics))
@@ -132,30 +125,6 @@ def _add_export(table: Table, export: Export) -> None:
     table.add_row("writers of the residual stream edited", f"{export.n_edited}/{export.n_writers}")
     if not export.exact:
         table.add_row("export and live ablation", "not identical (norms after the writes)")
-
-
-def estimators_table(metrics: Metrics) -> Table:
-    """Every estimator's choice and its effects, with the paired test against the difference in means."""
-    columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL, val")
-    table = printed.table("estimators: same prompts, places, rule and evaluation", *columns)
-    for name in (name for name in ESTIMATOR_NAMES if name in metrics.estimators):
-        estimator = metrics.estimators[name]
-        title, evaluated = name.replace("_", " "), estimator.evaluated
-        if not evaluated:
-            table.add_row(title, "none")
-            continue
-        row = [title, f"{evaluated.position}, {evaluated.layer}{'' if estimator.chosen else ' *'}"]
-        for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
-            score = metrics.refusal_score.get(Label(kind, effect, estimator.conditions_of))
-            shown = f"{wording.value(score, '{:.0%}')} {wording.interval(score, '{:.0%}')}" if score else "-"
-            row += [shown, wording.p(estimator.against_mean_difference.get(effect))]
-        table.add_row(*row, f"{evaluated.kl:.3f}")
-    notes = ["p: McNemar's exact test against the difference in means; below 0.05 the difference is real"]
-    notes.append("KL, val: on the prompts that chose each of them")
-    if any(not estimator.chosen for estimator in metrics.estimators.values()):
-        notes.append("*: the rule keeps none of its candidates; this is the nearest miss")
-    table.caption = printed.caption(*notes)
-    return table
 
 
 def tokens_table(record: RefusalTokens) -> Table:
@@ -237,16 +206,22 @@ def invariance_table(record: Mapping[str, Any]) -> Table:
     against = f"batch size {reference['batch_size']}, {reference['dtype']}"
     title = f"greedy answers of {record['n_tokens']} tokens against {against}"
     table = printed.table(
-        title, "changed to", "completions changed", "95 % interval", "n", "verdicts changed", "median first token"
+        title,
+        "changed to",
+        "completions changed",
+        "95 % interval",
+        "n",
+        "verdicts changed",
+        "first token: median",
+        "range",
     )
     for name, row in record["variants"].items():
-        first = row["first_difference"]
         changed = row["verdicts"]
         table.add_row(
             name,
             *wording.number(wording.estimate(row["completions"]), "{:.0%}"),
             f"{round(changed['value'] * changed['n'])}",
-            f"{first:.0f}" if first else "-",
+            *wording.first_token(row["first_token"]),
         )
     return table
 

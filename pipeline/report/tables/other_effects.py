@@ -62,7 +62,7 @@ def further_table(metrics: Metrics) -> Table:
         test = wording.test(metrics.comparisons.get(label))
         table.add_row(wording.condition(label), *wording.number(scores[label], "{:.1%}"), *test)
     table.caption = printed.caption(
-        "system prompt: the main evaluation has what the chat template does by itself",
+        f"the main evaluation is {wording.under_system(metrics.systems)}",
         *(f"system prompt {name} not measured: {reason}" for name, reason in metrics.systems.not_measured.items()),
     )
     return table
