@@ -148,7 +148,7 @@ def test_what_is_not_asked_for_is_not_measured_nor_shown(project):
     assert metrics["verdict"] == "direction_selected"
     assert metrics["estimators"] == metrics["capability"]["tasks"] == metrics["systems"]["not_measured"] == {}
     sources = {name.partition(".")[2] for name in metrics["refusal_score"]}
-    assert sources == {"", "random_0", "random_1", "shuffled_0"}
+    assert sources == {"", "random_0", "random_1", "covariance_0", "shuffled_0"}
     assert {name.split("_")[0] for name in metrics["refusal_score"]} == {"harmful", "harmless"}
     figures = {path.stem for path in (project.at("figures")).iterdir()}
     assert figures == {"refusal", "selection", "length", "stability"}

@@ -46,10 +46,11 @@ def test_every_score_is_that_of_the_direction_alone(model, prompts, max_tokens):
             assert_close(*rows, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("max_tokens", "sizes"), [(1, [1] * 5), (400, [2, 2, 1]), (10_000, [5])])
-def test_a_group_holds_as_many_directions_as_a_batch_and_its_work_is_what_it_runs(model, prompts, max_tokens, sizes):
+@pytest.mark.parametrize(("held", "sizes"), [(0.5, [1] * 5), (2.5, [2, 2, 1]), (9.0, [5])])
+def test_a_group_holds_as_many_directions_as_a_batch_and_its_work_is_what_it_runs(model, prompts, held, sizes):
     work, found = scoring.Work.of(model, *prompts), directions()
-    groups = held_out.groups(found, work, max_tokens)
+    largest = max(work.directions([direction]) for direction in found.values())
+    groups = held_out.groups(found, work, int(held * largest))
     assert [len(group) for group in groups] == sizes
     assert {name: direction for group in groups for name, direction in group.items()} == found
     validation = scoring.prepare(model, *prompts, TOKENS, 60)
