@@ -1,4 +1,4 @@
-"""figures: refusal before and after, selection, stability, estimators, length of the answers."""
+"""figures: refusal before and after, controls, selection, stability, estimators, length of the answers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ from pipeline.artifacts.provenance import stamp
 from pipeline.config.schema import Config
 from pipeline.disk import tables
 from pipeline.disk.shape import as_written, read_record
-from pipeline.report.figures import claim, marks, other_effects, selection, stability, suffix
+from pipeline.report.figures import claim, held_out, marks, other_effects, selection, stability, suffix
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import as_record, read_metrics
 
@@ -23,7 +23,7 @@ def figures(config: Config, layout: Layout) -> None:
     line, nothing = stamp(provenance), f"{metrics.verdict}: {metrics.reason}"
     stable, suffixes = (read_record(path, dict[str, Any]) for path in (layout.stability, layout.suffix))
     drawn = {"selection": _candidates(layout, metrics, title, line)}
-    drawn |= {**claim.figures(metrics, line), **other_effects.figures(metrics, line)}
+    drawn |= {**claim.figures(metrics, line), **held_out.figures(metrics, line), **other_effects.figures(metrics, line)}
     if "learning_curve" not in stable:
         drawn.setdefault("estimators", marks.message(nothing, title, line))
     for name, figure in drawn.items():

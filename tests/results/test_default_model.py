@@ -123,7 +123,7 @@ def test_everything_committed_says_where_it_comes_from(metrics):
     wanted = {"model", "tokenizer", "chat_template", "config", "data_revision", "dtype", "device", "packages"}
     assert all(wanted <= set(facts) for facts in (metrics["provenance"], *others))
     figures = list(layout.figure("any").parent.glob("*.png"))
-    assert len(figures) == 8
+    assert len(figures) == 9
     for figure in figures:
         assert wanted <= set(json.loads(Image.open(figure).info["provenance"]))
 
