@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.display import mathless
-from pipeline.maths.held_out import METRICS
+from pipeline.maths.held_out import METRICS, RANKED
 from pipeline.maths.labels import CONTROLS, control_kind
 from pipeline.maths.statistics import Estimate
 from pipeline.report.figures.marks import BLUE, GREY, ORANGE, finish
@@ -38,17 +38,21 @@ def changes(scores: HeldOutScores, title: str, stamp: str) -> Figure:
     axes: list[Axes] = list(figure.subplots(1, len(METRICS), sharey=True))
     for axis, (name, score) in zip(axes, metrics_of(scores).items(), strict=True):
         _panel(axis, score, rows)
-        n = score.direction.change.n
-        head = f"{PROMPTS[name]} test prompts (n = {n}), {wording.DONE[METRICS[name]]}"
-        ranks = [f"{wording.rank_and_p(rank)} by {kind}" for kind, rank in score.ranks.items()]
-        axis.set_title(
-            "\n".join([head, ", ".join(f"rank {rank}" for rank in ranks) or "no rank: few controls"]), fontsize=9
-        )
-        axis.set_xlabel("change of the refusal metric, nats\nmean and 95 % interval", fontsize=9)
+        axis.set_title("\n".join([_head(name, score), *_ranks(score)]), fontsize=9)
+        axis.set_xlabel("change of the refusal metric from the\nunchanged model, nats: mean, 95 % interval", fontsize=9)
     axes[0].set_yticks(range(len(rows)), [ROWS[row] for row in rows], fontsize=9)
     axes[0].set_ylim(len(rows) - 0.4, -0.6)
-    finish(figure, f"The direction and its controls on prompts that chose neither: {mathless(title)}", stamp)
+    finish(figure, f"The direction and its controls on test prompts: {mathless(title)}", stamp)
     return figure
+
+
+def _head(name: str, score: MetricScore) -> str:
+    return f"{PROMPTS[name]} prompts (n = {score.direction.change.n}), {wording.DONE[METRICS[name]]}"
+
+
+def _ranks(score: MetricScore) -> list[str]:
+    ranks = {kind: score.ranks[kind] for kind in RANKED if kind in score.ranks}
+    return [f"rank, {kind}: {wording.rank_and_p(rank)}" for kind, rank in ranks.items()] or ["no rank: few controls"]
 
 
 def _panel(axis: Axes, score: MetricScore, rows: list[str]) -> None:
