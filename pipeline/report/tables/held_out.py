@@ -57,7 +57,7 @@ def scores_table(scores: HeldOutScores) -> Table:
 
 
 def _notes(ranked: list[str]) -> Iterator[str]:
-    yield "all test prompts, which chose nothing; change: after - before on the same prompts; null controls: range of theirs"
+    yield "all test prompts, which chose nothing; change: after - before, same prompts; null controls: their range"
     yield "KL(unchanged || ablated) of next tokens at the last position"
     if ranked:
         yield (
