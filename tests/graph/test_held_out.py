@@ -5,12 +5,14 @@ import math
 import shutil
 import subprocess
 import sys
+from functools import reduce
 
 import pytest
 from safetensors.torch import load_file
 
 from pipeline.artifacts.layout import Layout
 from pipeline.disk.steps import Steps
+from pipeline.errors import UserError
 from pipeline.results.metrics_file import read_metrics
 from tests.helpers.graph import RUN, Project
 from tests.helpers.stop import killed
@@ -50,6 +52,15 @@ def test_every_control_has_finite_scores_on_all_test_prompts(layout):
     assert metrics.direction is not None
     assert (metrics.direction.kind, metrics.direction.cosine) == ("direction", pytest.approx(1))
     assert abs(metrics.controls["shuffled_0"].cosine) < 1e-9 < abs(metrics.controls["random_0"].cosine)
+
+
+def test_metrics_that_lack_a_controls_score_are_refused(layout, tmp_path):
+    for found in (("controls",), ("test_scores", "induce", "controls"), ("test_scores", "kl", "controls")):
+        record = json.loads(layout.metrics.read_text())
+        reduce(dict.__getitem__, found, record).pop("random_2")
+        (tmp_path / "metrics.json").write_text(json.dumps(record))
+        with pytest.raises(UserError, match=r"metrics\.json .*scores of other controls than it names.*`dvc repro`"):
+            read_metrics(tmp_path / "metrics.json")
 
 
 def test_the_first_controls_of_a_kind_answer_and_the_others_are_scored_alone(layout):
