@@ -123,9 +123,9 @@ def _rows(measured: Measured) -> str:
     cosine_before, cosine_after = max(equivalence["max_cosine_before"]), max(equivalence["max_cosine_after"])
     greedy = f"{matched} of {equivalence['n_prompts']} prompts x {equivalence['n_tokens']} tokens"
     return f"""\
-| refusal metric (log-odds of a refusal's first token), mean of {measured.n_val} harmful val prompts |\
+| refusal metric (log-odds of a refusal's first token), mean of the {measured.n_val} harmful prompts that chose it |\
  {measured.metric_before:.2f} before, {measured.metric_after:.2f} after |
-| KL(before, after) of next tokens, mean of harmless val prompts | {measured.kl:.3f} nats |
+| KL(before, after) of next tokens, mean of the harmless prompts that chose it | {measured.kl:.3f} nats |
 | largest logit difference to the live ablation | {equivalence["logit_difference_max"]:.2g} ({equivalence["dtype"]}; \
 the ablation itself moves logits by up to {equivalence["effect_max"]:.2g}) |
 | greedy answers equal to the live ablation | {greedy} |

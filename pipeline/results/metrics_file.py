@@ -48,7 +48,7 @@ def of_values(values: Mapping[str, Any]) -> Metrics:
 
 
 def of_record(record: Any) -> Metrics:
-    """The inverse of `as_record`. Raises ValueError for a record of other keys, types or of another version."""
+    """The inverse of `as_record`. Raises ValueError for other keys, types or controls, or another version."""
     values = cast(dict[str, Any], record) if isinstance(record, dict) else {}
     version: Any = values.get("version")
     if version != VERSION:
@@ -56,6 +56,10 @@ def of_record(record: Any) -> Metrics:
     metrics = of_values(_gathered(values))
     if as_record(metrics) != record:
         raise ValueError("it has keys that nothing reads")
+    found = metrics.test_scores
+    scored = (found.bypass, found.subtraction, found.induce, found.kl) if found else ()
+    if any(row.controls.keys() != metrics.controls.keys() for row in scored):
+        raise ValueError("it has scores of other controls than it names")
     return metrics
 
 

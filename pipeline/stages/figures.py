@@ -1,4 +1,4 @@
-"""figures: refusal before and after, selection, stability, estimators, length of the answers."""
+"""figures: refusal before and after, controls, selection, stability, estimators, length of the answers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ from pipeline.artifacts.provenance import stamp
 from pipeline.config.schema import Config
 from pipeline.disk import tables
 from pipeline.disk.shape import as_written, read_record
-from pipeline.report.figures import claim, estimators, marks, other_effects, selection, stability, suffix
+from pipeline.report.figures import claim, estimators, held_out, marks, other_effects, selection, stability, suffix
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import as_record, read_metrics
 
@@ -23,7 +23,7 @@ def figures(config: Config, layout: Layout) -> None:
     line, nothing = stamp(provenance), f"{metrics.verdict}: {metrics.reason}"
     stable, suffixes = (read_record(path, dict[str, Any]) for path in (layout.stability, layout.suffix))
     drawn = {"selection": _candidates(layout, metrics, title, line)}
-    for wing in (claim, estimators, other_effects):
+    for wing in (claim, held_out, estimators, other_effects):
         drawn |= wing.figures(metrics, line)
     if "learning_curve" not in stable:
         drawn.setdefault("estimators", marks.message(nothing, title, line))

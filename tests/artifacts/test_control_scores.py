@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import asdict
 
 import pytest
 
@@ -18,7 +19,7 @@ def test_scores_survive_a_file_and_are_those_of_the_directions_on_the_prompts_th
     path = tmp_path / "scores.json"
     control_scores.write(path, FACTS, dict.fromkeys(FACTS, ROWS), ([0.5, 0.25], [-1.0]))
     found = control_scores.read(path)
-    assert {name: ScoredDirection(**row) for name, row in found["directions"].items()} == FACTS
+    assert found["directions"] == {name: asdict(row) for name, row in FACTS.items()}
     assert found["scores"] == dict.fromkeys(FACTS, ROWS)
     assert (found["harmful_metric"], found["harmless_metric"]) == ([0.5, 0.25], [-1.0])
     cases = {

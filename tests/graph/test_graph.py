@@ -30,6 +30,7 @@ def test_every_stage_leaves_its_artefact_and_a_second_run_runs_nothing(project):
     assert max(metrics["export"]["max_cosine_after"]) < 1e-5 < max(metrics["export"]["max_cosine_before"])
     assert {path.name for path in (project.at("figures")).iterdir()} == {
         "capability.png",
+        "controls.png",
         "estimators.png",
         "further.png",
         "length.png",
@@ -157,10 +158,10 @@ def test_what_is_not_asked_for_is_not_measured_nor_shown(project):
     assert metrics["verdict"] == "direction_selected"
     assert metrics["estimators"] == metrics["capability"]["tasks"] == metrics["systems"]["not_measured"] == {}
     sources = {name.partition(".")[2] for name in metrics["refusal_score"]}
-    assert sources == {"", "random_0", "random_1", "shuffled_0"}
+    assert sources == {"", "random_0", "random_1", "covariance_0", "shuffled_0"}
     assert {name.split("_")[0] for name in metrics["refusal_score"]} == {"harmful", "harmless"}
     figures = {path.stem for path in (project.at("figures")).iterdir()}
-    assert figures == {"refusal", "selection", "length", "stability"}
+    assert figures == {"refusal", "controls", "selection", "length", "stability"}
     shown = project.module("pipeline", "report").stdout
     assert "refusal score [substring]" in shown
     assert not any(title in shown for title in ("estimators:", "capability, lm-eval", "greedy answers of"))

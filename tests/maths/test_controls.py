@@ -12,6 +12,7 @@ from pipeline.maths.held_out import DIRECTION, ranks
 from pipeline.maths.labels import control_kind, is_null
 
 WIDTH = 12
+Rows = tuple[torch.Tensor, torch.Tensor]
 COUNTS = {"random": 3, "covariance": 2, "shuffled": 2}
 
 
@@ -30,19 +31,19 @@ def chosen(rows):
     return Direction(mean_row(rows[0]) - mean_row(rows[1]), 4, -2)
 
 
-def drawn(chosen, rows, counts=COUNTS, layer_share=0.5, seed=0):
+def drawn(chosen: Direction, rows: Rows, counts=COUNTS, layer_share: float | None = 0.5, seed=0):
     r = torch.randn(2, 6, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     r[-2, 0] = 0
     return controls.control_directions(chosen, r, torch.ones_like(r), rows, counts, layer_share, seed), r
 
 
-def pooled(rows):
+def pooled(rows: Rows) -> np.ndarray:
     """By numpy: the classes' covariances, each about its own mean, weighted by their degrees of freedom."""
-    parts = [(len(part) - 1) * np.cov(part.numpy(), rowvar=False) for part in rows]
-    return sum(parts) / (sum(map(len, rows)) - 2)
+    first, second = ((len(part) - 1) * np.cov(part.numpy(), rowvar=False) for part in rows)
+    return (first + second) / (sum(map(len, rows)) - 2)
 
 
-def test_draws_of_the_covariance_have_the_pooled_covariance_of_the_classes(rows):
+def test_draws_of_the_covariance_have_the_pooled_covariance_of_the_classes(rows: Rows):
     draws = np.stack([controls.within_class_draw(*rows, seed).numpy() for seed in range(4000)])
     found, wanted = draws.T @ draws / len(draws), pooled(rows)
     assert np.abs(draws.mean(axis=0)).max() < 4 * np.sqrt(wanted.max() / len(draws)), "their mean is zero"
@@ -53,7 +54,7 @@ def test_draws_of_the_covariance_have_the_pooled_covariance_of_the_classes(rows)
     assert (np.abs(found - whole) > 5 * errors).any(), "about one mean for both classes it would be another"
 
 
-def test_the_part_of_shuffled_labels_along_the_direction_was_there_before_it_is_gone(rows, chosen):
+def test_the_part_of_shuffled_labels_along_the_direction_was_there_before_it_is_gone(rows: Rows, chosen):
     before = [controls.shuffled_difference(*rows, seed) for seed in range(40)]
     cosines = [float(vector @ chosen.r_hat / vector.norm()) for vector in before]
     assert max(cosines) > 0.5
@@ -108,7 +109,7 @@ def test_a_control_is_described_by_its_cosine_and_by_what_varies_along_it(rows, 
     facts = controls.described(chosen, found, rows)
     assert list(facts) == [DIRECTION, *found]
     for name, row in facts.items():
-        x = found.get(name, chosen).r_hat.numpy()
+        x = {**found, DIRECTION: chosen}[name].r_hat.numpy()
         assert row.variance_share == pytest.approx(x @ covariance @ x / np.trace(covariance), rel=1e-9)
         assert row.cosine == pytest.approx(x @ chosen.r_hat.numpy(), abs=1e-12)
         assert row.kind == (control_kind(name) or DIRECTION)

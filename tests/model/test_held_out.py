@@ -30,7 +30,7 @@ def directions():
 
 @pytest.mark.parametrize("max_tokens", [60, 10_000])
 def test_every_score_is_that_of_the_direction_alone(model, prompts, max_tokens):
-    validation, found = scoring.prepare(model, *prompts, TOKENS, max_tokens), directions()
+    validation, found = scoring.prepare(model, prompts[0], prompts[1], TOKENS, max_tokens), directions()
     with progress("test", 1) as bar:
         scores = held_out.scores(model, validation, found, 1.0, max_tokens, bar)
     assert list(scores) == list(found)
@@ -46,13 +46,14 @@ def test_every_score_is_that_of_the_direction_alone(model, prompts, max_tokens):
             assert_close(*rows, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("max_tokens", "sizes"), [(1, [1] * 5), (400, [2, 2, 1]), (10_000, [5])])
-def test_a_group_holds_as_many_directions_as_a_batch_and_its_work_is_what_it_runs(model, prompts, max_tokens, sizes):
-    work, found = scoring.Work.of(model, *prompts), directions()
-    groups = held_out.groups(found, work, max_tokens)
+@pytest.mark.parametrize(("held", "sizes"), [(0.5, [1] * 5), (2.5, [2, 2, 1]), (9.0, [5])])
+def test_a_group_holds_as_many_directions_as_a_batch_and_its_work_is_what_it_runs(model, prompts, held, sizes):
+    work, found = scoring.Work.of(model, prompts[0], prompts[1]), directions()
+    largest = max(work.directions([direction]) for direction in found.values())
+    groups = held_out.groups(found, work, int(held * largest))
     assert [len(group) for group in groups] == sizes
     assert {name: direction for group in groups for name, direction in group.items()} == found
-    validation = scoring.prepare(model, *prompts, TOKENS, 60)
+    validation = scoring.prepare(model, prompts[0], prompts[1], TOKENS, 60)
     with progress("test", sum(held_out.tokens(group, work) for group in groups)) as bar:
         for group in groups:
             held_out.scores(model, validation, group, 1.0, 60, bar)

@@ -42,13 +42,30 @@ def test_controls_do_neither_or_the_report_says_so(metrics):
     assert not [name for name in metrics["moved_controls"] if "random" in name]
 
 
-def test_every_rate_has_interval_rank_and_test(metrics):
+def test_every_rate_has_interval_and_test_and_no_rank_among_three(metrics):
     for name in ("harmful_ablation", "harmful_subtraction", "harmless_addition"):
         row, test = metrics["refusal_score"][name], metrics["comparisons"][name]
         assert row["low"] < row["value"] < row["high"]
         assert row["n"] == 100
-        assert row["rank"]["rank"] == 1
+        assert row["rank"] is None
         assert test["p"] <= test["p_holm"] < 0.001
+
+
+def test_no_random_direction_does_as_much_on_prompts_that_chose_none(metrics):
+    scores, kinds = metrics["test_scores"], [row["kind"] for row in metrics["controls"].values()]
+    assert [kinds.count(kind) for kind in ("random", "covariance", "shuffled")] == [19, 19, 3]
+    for name in ("bypass", "induce"):
+        assert scores[name]["ranks"]["random"] == {"rank": 1, "n": 19, "p": 0.05}
+        assert scores[name]["ranks"]["covariance"]["n"] == 19
+        assert scores[name]["direction"]["change"]["n"] == 100
+    assert all(abs(row["cosine"]) < 1e-9 for row in metrics["controls"].values() if row["kind"] == "shuffled")
+
+
+def test_in_quick_too_every_control_is_scored_and_none_ranked():
+    record = read_json(committed("quick").metrics)
+    assert {row["kind"] for row in record["controls"].values()} == {"random", "covariance", "shuffled"}
+    assert all(record["test_scores"][name]["ranks"] == {} for name in ("bypass", "subtraction", "induce"))
+    assert record["test_scores"]["kl"]["controls"].keys() == record["controls"].keys()
 
 
 def test_safety_falls_with_ablation_and_the_judge_says_how_far_it_can_be_trusted(metrics):
@@ -123,7 +140,7 @@ def test_everything_committed_says_where_it_comes_from(metrics):
     wanted = {"model", "tokenizer", "chat_template", "config", "data_revision", "dtype", "device", "packages"}
     assert all(wanted <= set(facts) for facts in (metrics["provenance"], *others))
     figures = list(layout.figure("any").parent.glob("*.png"))
-    assert len(figures) == 8
+    assert len(figures) == 9
     for figure in figures:
         assert wanted <= set(json.loads(Image.open(figure).info["provenance"]))
 

@@ -44,7 +44,7 @@ def changed(path: tuple, value: object) -> dict:
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        (("version",), 1, "it is of version 1, this project reads 2"),
+        (("version",), 1, "it is of version 1, this project reads 3"),
         (("version",), KeyError, "it is of version None"),
         (("verdict",), 3, "verdict: Input should be a valid string"),
         (("verdict",), KeyError, "verdict"),
@@ -79,8 +79,8 @@ def test_the_committed_rates_are_those_of_the_metrics(run):
     row = asked.loc["harmful_ablation"]
     rate = metrics.refusal_score[Label("harmful", "ablation")]
     test = metrics.comparisons[Label("harmful", "ablation")]
-    assert rate.rank
-    assert (row["value"], row["low"], row["n"], row["rank"]) == (rate.value, rate.low, rate.n, rate.rank.rank)
+    assert (row["value"], row["low"], row["n"]) == (rate.value, rate.low, rate.n)
+    assert pd.isna(row["rank"]) == (rate.rank is None)
     assert (row["p_holm"], row["verdict"]) == (test.p_holm, test.verdict)
 
 

@@ -34,13 +34,13 @@ def scores_table(scores: HeldOutScores) -> Table:
     ranks = [f"rank, {kind}" for kind in ranked]
     table = printed.table(
         "refusal metric and KL on test prompts, nats",
-        *("measure", "unchanged", "direction", "change", "95 % interval", "n", *ranks, "changes by null controls"),
+        *("measure", "unchanged", "direction", "change", "95 % interval", "n", *ranks, "null controls"),
     )
     for name, row in found.items():
         change = row.direction.change
         nulls = [moved.change for source, moved in row.controls.items() if is_null(source)]
         table.add_row(
-            f"{PROMPTS[name]}, direction {wording.DONE[METRICS[name]]}",
+            f"{PROMPTS[name]}, {wording.DONE[METRICS[name]]}",
             wording.value(row.baseline, "{:+.2f}"),
             wording.value(row.direction.score, "{:+.2f}"),
             *wording.number(change, "{:+.2f}"),
@@ -50,14 +50,15 @@ def scores_table(scores: HeldOutScores) -> Table:
     kl = scores.kl
     nulls = [row for source, row in kl.controls.items() if is_null(source)]
     cells = wording.number(kl.direction, "{:.3f}")
-    title = "KL(unchanged || ablated), harmless"
+    title = "harmless, ablated: KL"
     table.add_row(title, "", "", *cells, *([""] * len(ranked)), wording.span(nulls, "{:.3f}"))
     table.caption = printed.caption(*_notes(ranked))
     return table
 
 
 def _notes(ranked: list[str]) -> Iterator[str]:
-    yield "all test prompts, which chose nothing; change: after - before on the same prompts, mean"
+    yield "all test prompts, which chose nothing; change: after - before, same prompts; null controls: their range"
+    yield "KL(unchanged || ablated) of next tokens at the last position"
     if ranked:
         yield (
             "rank: of the direction's change among the controls of one kind, first is the largest; "
