@@ -49,7 +49,8 @@ def estimators(
     same = places.get(MEAN_DIFFERENCE) is not None and places[MEAN_DIFFERENCE] == records.place_of(selection["chosen"])
     evaluated = {name: place is not None for name, place in places.items()}
     answers = evaluation.estimator_comparisons(outcomes, evaluated, same)
-    tested = _tested({name: choice["test"] for name, choice in choices.items() if "test" in choice}, seed)
+    with shape.as_written(layout.estimators):
+        tested = _tested({name: choice["test"] for name, choice in choices.items() if "test" in choice}, seed)
     return {
         name: {
             **{key: value for key, value in choice.items() if key not in ("prompts", "candidates", "test")},
@@ -63,46 +64,44 @@ def estimators(
 
 def _tested(rows: Mapping[str, TestedRows], seed: int) -> dict[str, dict[str, Any]]:
     """Effects on test prompts by estimator; Holm's correction is over all comparisons with the difference in means."""
-    ablated = {name: row["bypass"] for name, row in rows.items()}
-    added = {(name, terms): each for name, row in rows.items() for terms, each in row["added"].items()}
+    against = _against_mean_difference(rows, seed)
+    tested: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        harmful, harmless = row["unchanged"]["harmful"], row["unchanged"]["harmless"]
+        assert all(len(each["kl"]) in (0, len(harmless)) for each in (row, *row["added"].values())), name
+        additions: dict[str, Addition] = {}
+        for terms, each in row["added"].items():
+            effect = _effect(harmless, each["metric"], each["kl"], against.get((name, terms)), seed, each["note"])
+            additions[terms] = Addition(**vars(effect), coefficient=each["coefficient"], length=each["length"])
+        ablation = _effect(harmful, row["bypass"], row["kl"], against.get((name, "ablation")), seed)
+        tested[name] = {"ablation": ablation, "additions": additions}
+    return tested
+
+
+def _against_mean_difference(rows: Mapping[str, TestedRows], seed: int) -> dict[tuple[str, str], Difference]:
+    """Differences of the refusal metric by estimator and effect, additions by their terms."""
+    if MEAN_DIFFERENCE not in rows:
+        return {}
     family: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
-    if MEAN_DIFFERENCE in rows:
-        others = [name for name in rows if name != MEAN_DIFFERENCE]
-        own = added[MEAN_DIFFERENCE, OWN_LENGTH]["metric"]
-        family = {(name, "ablation"): (ablated[MEAN_DIFFERENCE], ablated[name]) for name in others}
-        family |= {key: (own, each["metric"]) for key, each in added.items() if key[0] in others and each["metric"]}
-    found = differences(family, seed)
-    return {
-        name: {
-            "ablation": _effect(
-                row["unchanged"]["harmful"], row["bypass"], row["kl"], found.get((name, "ablation")), seed
-            ),
-            "additions": {
-                terms: Addition(
-                    **vars(
-                        _effect(
-                            row["unchanged"]["harmless"], each["metric"], each["kl"], found.get((name, terms)), seed
-                        )
-                        if each["metric"]
-                        else _missing(each["note"])
-                    ),
-                    coefficient=each["coefficient"],
-                    length=each["length"],
-                )
-                for terms, each in row["added"].items()
-            },
-        }
-        for name, row in rows.items()
-    }
+    reference = rows[MEAN_DIFFERENCE]
+    own = reference["added"][OWN_LENGTH]["metric"]
+    for name, row in rows.items():
+        if name != MEAN_DIFFERENCE:
+            family[name, "ablation"] = reference["bypass"], row["bypass"]
+            family |= {(name, terms): (own, each["metric"]) for terms, each in row["added"].items() if each["metric"]}
+    return differences(family, seed)
 
 
 def _effect(
-    unchanged: Sequence[float], metric: Sequence[float], kl: Sequence[float], against: Difference | None, seed: int
+    unchanged: Sequence[float],
+    metric: Sequence[float],
+    kl: Sequence[float],
+    against: Difference | None,
+    seed: int,
+    note: str = "",
 ) -> Effect:
+    if note:
+        none = Estimate(None, None, None, 0, note)
+        return Effect(none, none, none, None)
     change = [after - before for before, after in zip(unchanged, metric, strict=True)]
     return Effect(mean(metric, seed), mean(change, seed), mean(kl, seed), against)
-
-
-def _missing(note: str) -> Effect:
-    none = Estimate(None, None, None, 0, note)
-    return Effect(none, none, none, None)
