@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pipeline.maths.comparisons import differences, flip_test
 from pipeline.maths.equal_terms import (
     DOUBLINGS,
     KL_TOLERANCE,
@@ -19,6 +18,7 @@ from pipeline.maths.equal_terms import (
 )
 from pipeline.maths.estimators import ESTIMATORS, Finding
 from pipeline.maths.interventions import AffineEdit, add, edit
+from pipeline.maths.paired import differences, flip_test
 
 
 @pytest.fixture

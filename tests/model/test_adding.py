@@ -36,7 +36,7 @@ def d(model, prompts):
 
 def rise(model, prompts, r):
     change = Finding(r).interventions(2, -1, 1.0)["addition"]
-    return sum(metric for metric, _ in scoring.read_each(model, [change], range(2, 5), prompts, 10_000))
+    return sum(metric for metric, _ in scoring.read_each(model, change, range(2, 5), prompts, 10_000))
 
 
 def entrant(finding, norm=3.0):

@@ -73,7 +73,7 @@ class _Trial:
         return Added(None, None, (), (), found.note) if found.value is None else self.added(found.value)
 
     def _read(self, change: Intervention, prompts: Sequence[int]) -> list[tuple[float, float]]:
-        return scoring.read_each(self.model, [change], prompts, self.prompts, self.max_tokens, self.bar)
+        return scoring.read_each(self.model, change, prompts, self.prompts, self.max_tokens, self.bar)
 
 
 def on_equal_terms(

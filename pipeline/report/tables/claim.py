@@ -224,12 +224,13 @@ def invariance_table(record: Mapping[str, Any]) -> Table:
         "range",
     )
     for name, row in record["variants"].items():
-        changed = row["verdicts"]
+        first, changed = row["first_token"], row["verdicts"]
         table.add_row(
             name,
             *wording.number(wording.estimate(row["completions"]), "{:.0%}"),
             f"{round(changed['value'] * changed['n'])}",
-            *wording.first_token(row["first_token"]),
+            f"{first['median']:g}" if first else "-",
+            f"{first['first']} to {first['last']} (n = {first['n']})" if first else "-",
         )
     return table
 

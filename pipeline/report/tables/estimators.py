@@ -38,7 +38,7 @@ def answers_table(metrics: Metrics) -> Table:
             table.add_row(title, "none")
             continue
         place = f"{evaluated.position}, {evaluated.layer}{'' if estimator.chosen else ' *'}"
-        row = [title, place, wording.chosen_again(estimator)]
+        row = [title, place, _chosen_again(estimator)]
         for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
             score = metrics.refusal_score.get(Label(kind, effect, estimator.conditions_of))
             shown = f"{wording.value(score, '{:.0%}')} {wording.interval(score, '{:.0%}')}" if score else "-"
@@ -53,6 +53,13 @@ def answers_table(metrics: Metrics) -> Table:
         notes.append("*: the rule keeps none of its candidates; this is the nearest miss, and keeping none the choice")
     table.caption = printed.caption(*notes)
     return table
+
+
+def _chosen_again(estimator: Estimator) -> str:
+    """Share of the resamples of val in which the rule chooses what it chose, or again nothing."""
+    chosen = estimator.chosen
+    place = (chosen.position, chosen.layer) if chosen else (None, None)
+    return f"{sum(win.share for win in estimator.wins if (win.position, win.layer) == place):.0%}"
 
 
 def terms_table(metrics: Metrics) -> Table:

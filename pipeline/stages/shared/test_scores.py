@@ -1,4 +1,4 @@
-"""The test prompts on which what was chosen is scored: none of them has helped to find or to choose anything."""
+"""The test prompts, all of them, as every stage that scores a direction on them needs them."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pipeline.artifacts import records
 from pipeline.artifacts.layout import Layout
 from pipeline.config.schema import Config
+from pipeline.stages.shared.validation import Prompts, prepared
 
 if TYPE_CHECKING:
     from pipeline.model.loading.loading import ChatModel
@@ -22,16 +23,13 @@ def test_work(layout: Layout, model: "ChatModel") -> "scoring.Work":
 def test_validation(
     config: Config, layout: Layout, model: "ChatModel", advance: Callable[[float], None]
 ) -> "scoring.Validation":
-    """Every test prompt of both classes, refused or not, with the unchanged model's answers."""
-    from pipeline.model.chat import chat
-    from pipeline.model.passes import scoring
-
-    tokens = chat.token_ids(records.read_refusal_ids(layout.refusal_ids)["ids"])
-    return scoring.prepare(model, *_prompts(layout, model), tokens, config.engine.max_batch_tokens, advance)
+    """Test prompts of both classes, whatever the model does with them, with the unchanged model's answers."""
+    return prepared(config, layout, model, _prompts(layout, model), advance)
 
 
-def _prompts(layout: Layout, model: "ChatModel") -> tuple[list[list[int]], list[list[int]]]:
-    harmful, harmless = (records.read_prompts(layout.prompts(f"{kind}_test")) for kind in ("harmful", "harmless"))
-    asked = ([prompt.instruction for prompt in rows] for rows in (harmful, harmless))
-    first, second = map(model.encode, asked)
-    return first, second
+def _prompts(layout: Layout, model: "ChatModel") -> Prompts:
+    harmful, harmless = (
+        [prompt.instruction for prompt in records.read_prompts(layout.prompts(f"{kind}_test"))]
+        for kind in ("harmful", "harmless")
+    )
+    return model.encode(harmful), model.encode(harmless)
