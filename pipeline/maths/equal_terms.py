@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pipeline.maths.estimators import Finding
 from pipeline.maths.selection import Place
+from pipeline.names import KL_TOLERANCE
 
-KL_TOLERANCE = 0.01  # of the KL that is asked for
 DOUBLINGS = 5  # of what was found, before a KL counts as out of reach
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pipeline.maths.equal_terms import KL_TOLERANCE, Entrant
+from pipeline.maths.equal_terms import Entrant
 from pipeline.maths.estimators import Finding
 from pipeline.maths.metrics import kl_divergence, refusal_metric
 from pipeline.model.passes import adding, scoring
 from pipeline.model.passes.forward import all_logits
 from pipeline.model.passes.intervene import intervene
-from pipeline.names import EQUAL_KL, EQUAL_NORM, MEAN_DIFFERENCE, OWN_LENGTH, TERMS
+from pipeline.names import EQUAL_KL, EQUAL_NORM, KL_TOLERANCE, MEAN_DIFFERENCE, OWN_LENGTH, TERMS
 from pipeline.progress import Bar
 from tests.conftest import INSTRUCTIONS
 

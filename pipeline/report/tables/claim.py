@@ -34,7 +34,7 @@ def tables(metrics: Metrics) -> Iterator[Table]:
     if metrics.verdict == FOUND:
         yield effects_table(metrics)
         if metrics.loss:
-            yield loss_table(metrics)
+            yield loss_table(metrics.loss)
         yield from estimators.tables(metrics)
     yield from other_effects.tables(metrics)
     if metrics.refusal_tokens.lists:
