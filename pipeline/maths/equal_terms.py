@@ -1,7 +1,8 @@
 """Additions of what different estimators found, on equal terms: of one length, or of one cost.
 
 A direction of a unit estimator is |d| cos(d, r) long, d being the difference in means: shorter than d by construction,
-so that added as it is found it looks weaker. Ablation has no length to compare at.
+so that added as it is found it looks weaker. Ablation takes out all that lies along a direction, whatever its length:
+there is nothing to multiply until two ablations have one norm or one KL, so they are compared as they are.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false

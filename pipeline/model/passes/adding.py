@@ -81,6 +81,7 @@ def on_equal_terms(
 ) -> Iterator[tuple[str, Tested]]:
     """Each estimator, the difference in means first: others are added until their KL is that of its addition.
 
+    That coefficient is found on the very prompts on which it is measured, by their KL alone, never by their metric.
     `bar`: by tokens, of which `planned_tokens` are expected.
     """
     target: float | None = None
