@@ -8,6 +8,7 @@ ESTIMATOR_NAMES = (MEAN_DIFFERENCE, "principal_component", "logistic_probe", "le
 # On which additions of what estimators found are compared: as they are found; as long, or at the same KL, as the
 # difference in means is.
 OWN_LENGTH, EQUAL_NORM, EQUAL_KL = TERMS = ("own_length", "equal_norm", "equal_kl")
+KL_TOLERANCE = 0.01  # of the KL that is asked for
 
 SEARCH_OBJECTIVES = ("target", "refusal")  # that a search of suffixes lowers
 

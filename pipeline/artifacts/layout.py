@@ -147,7 +147,7 @@ class Layout:
 
     @property
     def estimators(self) -> Path:
-        """The selection of each estimator, with val scores per prompt of its choice."""
+        """The selection of each estimator, with scores per prompt of its choice, on val and on test prompts."""
         return self.folder / "estimators" / "selection.json"
 
     @property

@@ -1,7 +1,8 @@
 """Additions of what different estimators found, on equal terms: of one length, or of one cost.
 
 A direction of a unit estimator is |d| cos(d, r) long, d being the difference in means: shorter than d by construction,
-so that added as it is found it looks weaker. Ablation has no length to compare at.
+so that added as it is found it looks weaker. Ablation takes out all that lies along a direction, whatever its length:
+there is nothing to multiply until two ablations have one norm or one KL, so they are compared as they are.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from pipeline.maths.estimators import Finding
 from pipeline.maths.selection import Place
+from pipeline.names import KL_TOLERANCE
 
-KL_TOLERANCE = 0.01  # of the KL that is asked for
 DOUBLINGS = 5  # of what was found, before a KL counts as out of reach
 
 

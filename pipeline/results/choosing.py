@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pipeline.maths.comparisons import Comparison, Difference, Rank
+from pipeline.maths.comparisons import Comparison, Rank
+from pipeline.maths.paired import Difference
 from pipeline.maths.statistics import Estimate
 from pipeline.results.values import Change
 

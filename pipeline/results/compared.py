@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.artifacts import control_scores, records
-from pipeline.artifacts.kinds import ControlScores, EstimatorChoice, TestedRows
+from pipeline.artifacts.kinds import ControlScores, EstimatorChoice
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import shape
 from pipeline.maths import evaluation
-from pipeline.maths.comparisons import Difference, Outcomes, differences, smallest_mean_change
+from pipeline.maths.comparisons import Outcomes, smallest_mean_change
 from pipeline.maths.held_out import DIRECTION, ranks
 from pipeline.maths.labels import Label
-from pipeline.maths.statistics import Estimate, mean
-from pipeline.names import MEAN_DIFFERENCE, OWN_LENGTH
-from pipeline.results.choosing import Addition, Effect, HeldOutScores, KlScore, MetricScore, Moved
+from pipeline.maths.statistics import mean
+from pipeline.names import MEAN_DIFFERENCE
+from pipeline.results.choosing import HeldOutScores, KlScore, MetricScore, Moved
+from pipeline.results.tested import tested
 from pipeline.results.values import Change
 
 
@@ -54,61 +55,15 @@ def estimators(
     places = {name: records.place_of(choice["evaluated"]) for name, choice in choices.items()}
     same = places.get(MEAN_DIFFERENCE) is not None and places[MEAN_DIFFERENCE] == records.place_of(selection["chosen"])
     evaluated = {name: place is not None for name, place in places.items()}
-    answers = evaluation.estimator_comparisons(outcomes, evaluated, same)
-    tested = _tested({name: choice["test"] for name, choice in choices.items() if "test" in choice}, seed)
+    differences = evaluation.estimator_comparisons(outcomes, evaluated, same)
+    with shape.as_written(layout.estimators):
+        effects = tested({name: choice["test"] for name, choice in choices.items() if "test" in choice}, seed)
     return {
         name: {
             **{key: value for key, value in choice.items() if key not in ("prompts", "candidates", "test")},
             "conditions_of": "" if same and name == MEAN_DIFFERENCE else name,
-            "against_mean_difference": answers.get(name, {}),
-            **tested.get(name, {"ablation": None, "additions": {}}),
+            "against_mean_difference": differences.get(name, {}),
+            **effects.get(name, {"ablation": None, "additions": {}}),
         }
         for name, choice in choices.items()
     }
-
-
-def _tested(rows: Mapping[str, TestedRows], seed: int) -> dict[str, dict[str, Any]]:
-    """Effects on test prompts by estimator; Holm's correction is over all comparisons with the difference in means."""
-    ablated = {name: row["bypass"] for name, row in rows.items()}
-    added = {(name, terms): each for name, row in rows.items() for terms, each in row["added"].items()}
-    family: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
-    if MEAN_DIFFERENCE in rows:
-        others = [name for name in rows if name != MEAN_DIFFERENCE]
-        own = added[MEAN_DIFFERENCE, OWN_LENGTH]["metric"]
-        family = {(name, "ablation"): (ablated[MEAN_DIFFERENCE], ablated[name]) for name in others}
-        family |= {key: (own, each["metric"]) for key, each in added.items() if key[0] in others and each["metric"]}
-    found = differences(family, seed)
-    return {
-        name: {
-            "ablation": _effect(
-                row["unchanged"]["harmful"], row["bypass"], row["kl"], found.get((name, "ablation")), seed
-            ),
-            "additions": {
-                terms: Addition(
-                    **vars(
-                        _effect(
-                            row["unchanged"]["harmless"], each["metric"], each["kl"], found.get((name, terms)), seed
-                        )
-                        if each["metric"]
-                        else _missing(each["note"])
-                    ),
-                    coefficient=each["coefficient"],
-                    length=each["length"],
-                )
-                for terms, each in row["added"].items()
-            },
-        }
-        for name, row in rows.items()
-    }
-
-
-def _effect(
-    unchanged: Sequence[float], metric: Sequence[float], kl: Sequence[float], against: Difference | None, seed: int
-) -> Effect:
-    change = [after - before for before, after in zip(unchanged, metric, strict=True)]
-    return Effect(mean(metric, seed), mean(change, seed), mean(kl, seed), against)
-
-
-def _missing(note: str) -> Effect:
-    none = Estimate(None, None, None, 0, note)
-    return Effect(none, none, none, None)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pipeline.maths.equal_terms import KL_TOLERANCE, Entrant
+from pipeline.maths.equal_terms import Entrant
 from pipeline.maths.estimators import Finding
 from pipeline.maths.metrics import kl_divergence, refusal_metric
 from pipeline.model.passes import adding, scoring
 from pipeline.model.passes.forward import all_logits
 from pipeline.model.passes.intervene import intervene
-from pipeline.names import EQUAL_KL, EQUAL_NORM, MEAN_DIFFERENCE, OWN_LENGTH, TERMS
+from pipeline.names import EQUAL_KL, EQUAL_NORM, KL_TOLERANCE, MEAN_DIFFERENCE, OWN_LENGTH, TERMS
 from pipeline.progress import Bar
 from tests.conftest import INSTRUCTIONS
 
@@ -36,7 +36,7 @@ def d(model, prompts):
 
 def rise(model, prompts, r):
     change = Finding(r).interventions(2, -1, 1.0)["addition"]
-    return sum(metric for metric, _ in scoring.read_each(model, [change], range(2, 5), prompts, 10_000))
+    return sum(metric for metric, _ in scoring.read_each(model, change, range(2, 5), prompts, 10_000))
 
 
 def entrant(finding, norm=3.0):

@@ -10,6 +10,7 @@ from pipeline.disk.files import read_json
 from pipeline.maths.estimators import ESTIMATORS
 from pipeline.maths.evaluation import is_control
 from pipeline.maths.labels import Label, is_null
+from pipeline.names import EQUAL_KL, EQUAL_NORM, KL_TOLERANCE, MEAN_DIFFERENCE, OWN_LENGTH, TERMS
 from tests.helpers.committed import committed
 
 
@@ -118,6 +119,30 @@ def test_all_estimators_were_evaluated_on_equal_terms(metrics):
         assert record["evaluated"]
         for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
             assert metrics["refusal_score"][str(Label(kind, effect, record["conditions_of"]))]["n"] == 100
+
+
+def test_additions_of_estimators_cost_the_same_where_they_are_compared_at_equal_kl(metrics):
+    rows = {name: record["additions"] for name, record in metrics["estimators"].items()}
+    own = rows[MEAN_DIFFERENCE][OWN_LENGTH]
+    assert rows[MEAN_DIFFERENCE][EQUAL_NORM] == rows[MEAN_DIFFERENCE][EQUAL_KL] == own
+    for additions in rows.values():
+        assert additions.keys() == set(TERMS)
+        if additions[EQUAL_KL]["coefficient"] is not None:
+            assert additions[EQUAL_KL]["kl"]["value"] == pytest.approx(own["kl"]["value"], rel=KL_TOLERANCE)
+    for name in ("principal_component", "logistic_probe"):
+        assert rows[name][OWN_LENGTH]["length"] < rows[name][EQUAL_NORM]["length"], "shorter by construction"
+
+
+def test_the_main_system_prompt_is_the_templates_own(metrics):
+    assert metrics["systems"]["of_template"]
+    assert metrics["systems"]["main"].startswith("You are Qwen")
+
+
+def test_what_subtraction_and_addition_cost_is_measured_beside_ablation(metrics):
+    for losses in metrics["loss"].values():
+        for effect in ("ablation", "subtraction", "addition"):
+            assert losses["change"][effect]["low"] is not None
+            assert losses["change"][f"{effect}.random_0"]["n"] == losses["n_documents"]
 
 
 def test_stability_holds_wins_halves_and_a_learning_curve():

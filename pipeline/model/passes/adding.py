@@ -73,7 +73,7 @@ class _Trial:
         return Added(None, None, (), (), found.note) if found.value is None else self.added(found.value)
 
     def _read(self, change: Intervention, prompts: Sequence[int]) -> list[tuple[float, float]]:
-        return scoring.read_each(self.model, [change], prompts, self.prompts, self.max_tokens, self.bar)
+        return scoring.read_each(self.model, change, prompts, self.prompts, self.max_tokens, self.bar)
 
 
 def on_equal_terms(
@@ -81,6 +81,7 @@ def on_equal_terms(
 ) -> Iterator[tuple[str, Tested]]:
     """Each estimator, the difference in means first: others are added until their KL is that of its addition.
 
+    That coefficient is found on the very prompts on which it is measured, by their KL alone, never by their metric.
     `bar`: by tokens, of which `planned_tokens` are expected.
     """
     target: float | None = None

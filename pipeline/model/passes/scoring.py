@@ -115,11 +115,8 @@ def _scores(
 ) -> list[PromptScores]:
     n, states = validation.n_harmful, range(len(ablations))
     harmless = [n + prompt for prompt in part.harmless]
-
-    def run(changes: Sequence[Intervention], prompts: Sequence[int]) -> Iterator[tuple[float, float]]:
-        return iter(read_each(model, changes, prompts, validation, max_tokens, progress))
-
-    ablated, added = run(ablations, [*part.harmful, *harmless]), run(additions, harmless)
+    ablated = _run(model, ablations, [*part.harmful, *harmless], validation, max_tokens, progress)
+    added = _run(model, additions, harmless, validation, max_tokens, progress)
     scores = []
     for _ in states:
         bypass = [metric for metric, _ in islice(ablated, len(part.harmful))]
@@ -139,22 +136,19 @@ def subtracted(
 ) -> list[tuple[float, ...]]:
     """Refusal metric of every harmful prompt with `coefficient` times each direction subtracted."""
     changes, prompts = [ActivationAddition(each, -coefficient) for each in directions], range(validation.n_harmful)
-    found = iter(read_each(model, changes, prompts, validation, max_tokens, progress))
+    found = _run(model, changes, prompts, validation, max_tokens, progress)
     return [tuple(metric for metric, _ in islice(found, len(prompts))) for _ in directions]
 
 
-def read_each(
+def _run(
     model: ChatModel,
     changes: Sequence[Intervention],
     prompts: Sequence[int],
     validation: Validation,
     max_tokens: int,
-    progress: Advance = silent,
-) -> list[tuple[float, float]]:
-    """Refusal metric and KL(baseline || changed) of each prompt under each change, change by change, in nats.
-
-    `prompts` by their numbers in `validation`; KL is NaN for harmful ones. For `changes` see `intervene_rows`.
-    """
+    progress: Advance,
+) -> Iterator[tuple[float, float]]:
+    """`_read` of every prompt under the first intervention, then under the next."""
     rows, jobs = Rows.none(), [(state, prompt) for state in range(len(changes)) for prompt in prompts]
     start = _start(changes, validation.states)
 
@@ -162,7 +156,7 @@ def read_each(
         return _read(logits, [jobs[job][1] for job in batch], validation)
 
     with intervene_rows(model, changes, rows):
-        return run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start)
+        return iter(run_jobs(model, validation.split, jobs, max_tokens, read, progress, rows, start))
 
 
 def _start(changes: Sequence[Intervention], states: States) -> Start | None:
@@ -260,3 +254,18 @@ def candidates(r: Float[Tensor, "position layer d_model"], max_layer: int) -> li
         for index in range(n_positions)
         for layer in range(min(max_layer, n_layers))
     ]
+
+
+def read_each(
+    model: ChatModel,
+    change: Intervention,
+    prompts: Sequence[int],
+    validation: Validation,
+    max_tokens: int,
+    progress: Advance = silent,
+) -> list[tuple[float, float]]:
+    """Refusal metric and KL(baseline || changed) of single prompts under one change, nats.
+
+    `prompts` by their numbers in `validation`; KL is NaN for harmful ones.
+    """
+    return list(_run(model, [change], prompts, validation, max_tokens, progress))

@@ -34,7 +34,9 @@ def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     scores = metrics.refusal_score
     baselines = {kind: scores[Label(kind, BASELINE)] for kind in KINDS.values()}
     controls = {effect: _null_rates(scores, effect) for effect in KINDS}
-    titled = {title + ("" if row.chosen else " (nearest miss)"): row for title, row in named(metrics).items()}
+    titled = {
+        title + ("" if row.chosen else " (nearest miss)"): row for title, row in named(metrics.estimators).items()
+    }
     rates = {title: _rates(metrics, row) for title, row in titled.items()}
     additions = {title: row.additions for title, row in titled.items()}
     reference = metrics.estimators[MEAN_DIFFERENCE].additions.get(OWN_LENGTH)

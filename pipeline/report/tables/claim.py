@@ -30,7 +30,7 @@ def tables(metrics: Metrics) -> Iterator[Table]:
     if metrics.verdict == FOUND:
         yield effects_table(metrics)
         if metrics.loss:
-            yield loss_table(metrics)
+            yield loss_table(metrics.loss)
         yield from estimators.tables(metrics)
     yield from other_effects.tables(metrics)
     if metrics.refusal_tokens.lists:
@@ -216,12 +216,13 @@ def invariance_table(record: Mapping[str, Any]) -> Table:
         "range",
     )
     for name, row in record["variants"].items():
-        changed = row["verdicts"]
+        first, changed = row["first_token"], row["verdicts"]
         table.add_row(
             name,
             *wording.number(wording.estimate(row["completions"]), "{:.0%}"),
             f"{round(changed['value'] * changed['n'])}",
-            *wording.first_token(row["first_token"]),
+            f"{first['median']:g}" if first else "-",
+            f"{first['first']} to {first['last']} (n = {first['n']})" if first else "-",
         )
     return table
 

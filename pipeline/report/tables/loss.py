@@ -1,21 +1,21 @@
 """The table of what interventions cost: cross-entropy of harmless text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.table import Table
 
 from pipeline import printed
 from pipeline.maths.labels import Treatment
 from pipeline.report.tables import wording
-from pipeline.results.metrics import Metrics
+from pipeline.results.effects import Loss
 from pipeline.results.values import LossChange
 
 EFFECTS = ("ablation", "export", "subtraction", "addition")
 
 
-def loss_table(metrics: Metrics) -> Table:
+def loss_table(losses: Mapping[str, Loss]) -> Table:
     """Change of the loss under every effect of the direction and of its controls, a column per set of texts."""
-    sets = {f"{name.replace('_', ' ')} (n = {row.n_documents})": row for name, row in metrics.loss.items()}
+    sets = {f"{name.replace('_', ' ')} (n = {row.n_documents})": row for name, row in losses.items()}
     table = printed.table("what it costs: change of CE loss, nats per token, 95 % interval", "model", *sets)
     found = {done for row in sets.values() for done in row.change}
     for effect in EFFECTS:
@@ -27,6 +27,8 @@ def loss_table(metrics: Metrics) -> Table:
 
 
 def _words(done: Treatment) -> str:
+    if done.effect == "export":
+        return "direction taken out of the weights"
     return f"{done.source.replace('_', ' ') or 'direction'} {wording.DONE.get(done.effect, done.effect)}"
 
 
@@ -42,4 +44,4 @@ def _notes(found: set[Treatment], ranked: bool) -> Iterator[str]:
     if ranked:
         yield "1 of 20 and the like: place of the direction's rise among its null controls', first is the largest"
     if Treatment("export") in found:
-        yield "direction export: the orthogonalised weights, measured as they are"
+        yield "taken out of the weights: the edited model itself, which should cost what ablation costs"

@@ -7,7 +7,6 @@ from pipeline.display import TITLE, plain
 from pipeline.maths.comparisons import Comparison, Rank
 from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.statistics import Estimate
-from pipeline.results.choosing import Estimator
 from pipeline.results.effects import Systems
 
 DONE = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracted", "addition": "added"}
@@ -16,6 +15,14 @@ DONE = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracte
 def estimate(row: Mapping[str, Any]) -> Estimate:
     """A number of a record that is not among the metrics."""
     return Estimate(row["value"], row["low"], row["high"], row["n"], row["note"])
+
+
+def under_system(systems: Systems) -> str:
+    """Under which system prompt the main evaluation was."""
+    if not systems.main:
+        return "without a system prompt, as its chat template writes it"
+    shown = plain(systems.main, TITLE)
+    return f'under the template\'s own system prompt ("{shown}")' if systems.of_template else f'under "{shown}"'
 
 
 def ordered(labels: Iterable[Label]) -> list[Label]:
@@ -83,26 +90,6 @@ def p(test: Comparison | None) -> str:
 def holm(value: float | None) -> str:
     """A corrected p-value, or a dash where nothing was tested."""
     return "-" if value is None else f"{value:.2g}"
-
-
-def under_system(systems: Systems) -> str:
-    """Under which system prompt the main evaluation was."""
-    if not systems.main:
-        return "without a system prompt, as its chat template writes it"
-    shown = plain(systems.main, TITLE)
-    return f'under the template\'s own system prompt ("{shown}")' if systems.of_template else f'under "{shown}"'
-
-
-def chosen_again(estimator: Estimator) -> str:
-    """Share of the resamples of val in which the rule chooses what it chose, or again nothing."""
-    chosen = estimator.chosen
-    place = (chosen.position, chosen.layer) if chosen else (None, None)
-    return f"{sum(win.share for win in estimator.wins if (win.position, win.layer) == place):.0%}"
-
-
-def first_token(row: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Median and range of the first token that changed, counted from 1, of the answers that did."""
-    return (f"{row['median']:g}", f"{row['first']} to {row['last']} (n = {row['n']})") if row else ("-", "-")
 
 
 def test(test: Comparison | None) -> tuple[str, str]:

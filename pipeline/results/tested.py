@@ -1,0 +1,55 @@
+"""What estimators' findings do to the test prompts: means, and differences from the difference in means."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.artifacts.kinds import TestedRows
+from pipeline.maths.paired import Difference, differences
+from pipeline.maths.statistics import Estimate, mean
+from pipeline.names import MEAN_DIFFERENCE, OWN_LENGTH
+from pipeline.results.choosing import Addition, Effect
+
+
+def tested(rows: Mapping[str, TestedRows], seed: int) -> dict[str, dict[str, Any]]:
+    """Effects on test prompts by estimator; Holm's correction is over all comparisons with the difference in means."""
+    against = _against_mean_difference(rows, seed)
+    found: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        harmful, harmless = row["unchanged"]["harmful"], row["unchanged"]["harmless"]
+        assert all(len(each["kl"]) in (0, len(harmless)) for each in (row, *row["added"].values())), name
+        additions: dict[str, Addition] = {}
+        for terms, each in row["added"].items():
+            effect = _effect(harmless, each["metric"], each["kl"], against.get((name, terms)), seed, each["note"])
+            additions[terms] = Addition(**vars(effect), coefficient=each["coefficient"], length=each["length"])
+        ablation = _effect(harmful, row["bypass"], row["kl"], against.get((name, "ablation")), seed)
+        found[name] = {"ablation": ablation, "additions": additions}
+    return found
+
+
+def _against_mean_difference(rows: Mapping[str, TestedRows], seed: int) -> dict[tuple[str, str], Difference]:
+    """Differences of the refusal metric by estimator and effect, additions by their terms."""
+    if MEAN_DIFFERENCE not in rows:
+        return {}
+    family: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    reference = rows[MEAN_DIFFERENCE]
+    own = reference["added"][OWN_LENGTH]["metric"]
+    for name, row in rows.items():
+        if name != MEAN_DIFFERENCE:
+            family[name, "ablation"] = reference["bypass"], row["bypass"]
+            family |= {(name, terms): (own, each["metric"]) for terms, each in row["added"].items() if each["metric"]}
+    return differences(family, seed)
+
+
+def _effect(
+    unchanged: Sequence[float],
+    metric: Sequence[float],
+    kl: Sequence[float],
+    against: Difference | None,
+    seed: int,
+    note: str = "",
+) -> Effect:
+    if note:
+        none = Estimate(None, None, None, 0, note)
+        return Effect(none, none, none, None)
+    change = [after - before for before, after in zip(unchanged, metric, strict=True)]
+    return Effect(mean(metric, seed), mean(change, seed), mean(kl, seed), against)
