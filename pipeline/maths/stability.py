@@ -32,10 +32,8 @@ def win_counts(
 ) -> Counter[Place | None]:
     """How often each (position, layer) is chosen when val prompts of each class are drawn again with replacement.
 
-    None counts the draws in which the rule chooses nothing. A candidate that was not measured on every prompt,
-    since a race had stopped it, never wins: it stops only when it would hardly win among other prompts either
-    (`racing`). Thresholds that depend on the baselines are
-    computed from the same draw.
+    None counts the draws in which the rule chooses nothing. A candidate with a score that is not finite never wins.
+    Thresholds that depend on the baselines are computed from the same draw.
     """
     generator = np.random.default_rng(seed)
     places = [place for place, scores in candidates.items() if scores is not None and _is_whole(scores)]
