@@ -36,8 +36,9 @@ def test_controls_do_neither_or_the_report_says_so(metrics):
     nulls = [name for name in score if (source := Label.parse(name).source) and is_control(source) and is_null(source)]
     assert len(nulls) >= 3 * 4
     for name in nulls:
-        baseline = score[str(Label.parse(name).baseline)]
-        inside = baseline["low"] <= score[name]["value"] <= baseline["high"]
+        test = metrics["comparisons"][name]
+        assert test["p_holm"] is None, "correction would clear a control"
+        inside = test["change"]["low"] <= 0 <= test["change"]["high"]
         assert inside != (name in metrics["moved_controls"])
     assert not [name for name in metrics["moved_controls"] if "random" in name]
 
