@@ -65,8 +65,8 @@ def _is_whole(scores: PromptScores) -> bool:
     return bool(np.isfinite([*scores.bypass, *scores.induce, *scores.kl]).all())
 
 
-def margins(scores: PromptScores, thresholds: Thresholds, seed: int) -> dict[str, Estimate]:
-    """Distance of a candidate to each finite threshold, nats, above 0 inside; interval over val prompts.
+def margins(scores: PromptScores, thresholds: Thresholds) -> dict[str, Estimate]:
+    """Distance of a candidate to each finite threshold, nats, above 0 inside; 95 % interval over val prompts.
 
     Thresholds are held fixed; the interval is of the candidate's mean score.
     """
@@ -75,7 +75,7 @@ def margins(scores: PromptScores, thresholds: Thresholds, seed: int) -> dict[str
         "induce": [value - thresholds.induce for value in scores.induce],
         "bypass": [thresholds.bypass - value for value in scores.bypass],
     }
-    return {name: mean(rows, seed) for name, rows in distances.items() if np.isfinite(rows).all()}
+    return {name: mean(rows) for name, rows in distances.items() if np.isfinite(rows).all()}
 
 
 def winners(wins: Counter[Place | None]) -> list[dict[str, float | int | None]]:

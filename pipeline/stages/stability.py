@@ -54,7 +54,7 @@ def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
     margins = {}
     for name, row in maths.watched(choose(table, baselines)).items():
         if scores := sweep.candidates[row.position, row.layer]:
-            to_each = {key: asdict(value) for key, value in maths.margins(scores, own, config.seed).items()}
+            to_each = {key: asdict(value) for key, value in maths.margins(scores, own).items()}
             margins[name] = {"position": row.position, "layer": row.layer, **to_each}
     counts = {"n_val": n_val, "n_resamples": n}
     kept = {"baselines": asdict(baselines), "thresholds": records.finite(vars(own)), "margins": margins}
