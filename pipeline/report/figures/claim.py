@@ -127,7 +127,9 @@ def _control_legend(axis: Axes, labels: Iterable[Label]) -> None:
     used = {control_kind(label.source) for label in labels}
     for name, (marker, text) in CONTROLS.items():
         if name in used:
-            axis.plot([], [], linestyle="none", marker=marker, color=GREY, label=f"control: {text}, its change")
+            axis.plot(
+                [], [], linestyle="none", marker=marker, color=GREY, label=f"control: {text}, interval of its change"
+            )
     if used & CONTROLS.keys():
         axis.legend(fontsize=8, loc="upper left", frameon=False)
 

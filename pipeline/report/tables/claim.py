@@ -25,7 +25,7 @@ from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import read_metrics
 
 STANDARD_TOOK = "35 minutes on two cores of a CPU with AMX, longer on one without"
-WIDTH = 172  # of the widest row
+WIDTH = 160  # of the widest row
 METRIC = {
     "bypass": "refusal metric, harmful val, ablated, nats",
     "induce": "refusal metric, harmless val, added, nats",
