@@ -112,7 +112,6 @@ class CandidateRow(TypedDict):
     induce: float | None
     kl: float | None
     zero_norm: bool
-    stopped: str
     n_harmful: int | None
     n_harmless: int | None
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.disk import tensors
@@ -16,20 +16,15 @@ SWEEP = {**dict.fromkeys(SCORES, "float64"), "zero_norm": "bool", "place": "int6
 
 @dataclass(frozen=True)
 class Sweep:
-    """Scores per prompt of every candidate, and the unchanged model's metric.
-
-    None: a candidate's norm is zero; NaN: a prompt on which it was not measured, since a race had stopped it.
-    """
+    """Scores per prompt of every candidate, and the unchanged model's metric; None: a candidate's norm is zero."""
 
     candidates: Mapping[Place, PromptScores | None]
     harmful_metric: Sequence[float]
     harmless_metric: Sequence[float]
 
 
-def candidate_scores(place: Place, scores: PromptScores | None, stopped: str = "") -> CandidateScores:
-    """Mean scores of a candidate; of one that a race stopped, why, and means over the prompts that it had seen."""
-    if stopped and scores:
-        return replace(scores.seen().candidate(*place), stopped=stopped)
+def candidate_scores(place: Place, scores: PromptScores | None) -> CandidateScores:
+    """Mean scores of a candidate; none of one without direction."""
     return scores.candidate(*place) if scores else CandidateScores.without_direction(*place)
 
 

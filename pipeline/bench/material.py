@@ -18,8 +18,7 @@ from pipeline.config.schema import Config
 from pipeline.entry.model import open_model
 from pipeline.errors import UserError
 from pipeline.maths.directions import Direction, difference_in_means, is_zero
-from pipeline.maths.racing import Place
-from pipeline.maths.selection import max_layer_for
+from pipeline.maths.selection import Place, max_layer_for
 from pipeline.model.chat import chat
 from pipeline.model.loading.loading import ChatModel
 from pipeline.model.passes import scoring

@@ -73,12 +73,11 @@ def _apart(point: Point, dtype: str, repeats: int) -> tuple[float, int, int]:
 def measure(m: Material, repeats: int) -> float:
     """Median seconds of scoring every candidate on every prompt, in the sweep's groups."""
     validation = m.validation()
-    everything = validation.whole
 
     def sweep() -> None:
-        for group in scoring.groups(list(m.candidates), validation, everything, m.max_tokens):
+        for group in scoring.groups(m.candidates, validation.split, m.max_tokens):
             chosen = [m.candidates[place] for place in group]
-            scoring.score_directions(m.model, chosen, validation, 1.0, m.max_tokens, everything)
+            scoring.score_directions(m.model, chosen, validation, 1.0, m.max_tokens)
 
     return median(in_turn({"sweep": sweep}, repeats)["sweep"])
 

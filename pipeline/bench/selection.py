@@ -11,8 +11,7 @@ from pipeline.bench import reference
 from pipeline.bench.material import Material
 from pipeline.bench.timing import Row, in_turn, median
 from pipeline.maths.directions import Direction
-from pipeline.maths.racing import Place, Prompts, race, shuffled
-from pipeline.maths.selection import CandidateScores, PromptScores, Thresholds, select, thresholds_for
+from pipeline.maths.selection import CandidateScores, Thresholds, select, thresholds_for
 from pipeline.model.passes import partial_forward, scoring
 
 SECTION = "selection"
@@ -20,7 +19,7 @@ ADDED = 1.0
 
 
 def rows(material: Material, n_candidates: int, repeats: int, whole: bool) -> Iterator[Row]:
-    """Reference and sweep in turn on sampled candidates, scaled; with `whole` the raced sweep is run as well."""
+    """Reference and sweep in turn on sampled candidates, scaled; with `whole` the whole sweep is run as well."""
     validation = material.validation()
     baseline = reference.full_logits(material.model, material.harmless)
     sample, ours, theirs, narrow_seconds, rates, worst = material.sample(n_candidates), [], [], [], [], 0.0
@@ -47,42 +46,28 @@ def rows(material: Material, n_candidates: int, repeats: int, whole: bool) -> It
     total = statistics.mean(theirs) * material.n_reference
     every = statistics.mean(ours) * len(material.candidates)
     name = f"whole sweep, {len(material.candidates)} candidates / reference, {material.n_reference}"
-    yield Row(SECTION, f"{name}: without racing", every / total, "of the time", 1 / 6)
+    yield Row(SECTION, f"{name}: scaled", every / total, "of the time", 1 / 6)
     narrow_total = statistics.mean(narrow_seconds) * material.n_reference
-    yield Row(SECTION, f"{name} that does not widen: without racing", every / narrow_total, "of the time")
+    yield Row(SECTION, f"{name} that does not widen: scaled", every / narrow_total, "of the time")
     rate, ceiling = (statistics.mean(part) for part in zip(*rates, strict=True))
     yield Row(SECTION, "matmul rate of the sweep", rate / 1e9, "GFLOP/s")
     yield Row(SECTION, "matmul ceiling", ceiling / 1e9, "GFLOP/s")
     yield Row(SECTION, "rate / ceiling", statistics.mean(a / b for a, b in rates), "of the ceiling", 0.6, at_least=True)
     if whole:
-        yield from _raced(material, total, narrow_total, name)
+        yield from _whole(material, total, narrow_total, name)
 
 
-def _raced(material: Material, total: float, narrow_total: float, name: str) -> Iterator[Row]:
+def _whole(material: Material, total: float, narrow_total: float, name: str) -> Iterator[Row]:
     start = time.perf_counter()
-    validation = material.validation()
-    measured = 0
-
-    def measure(places: Sequence[Place], part: Prompts) -> dict[Place, PromptScores]:
-        nonlocal measured
-        scored: dict[Place, PromptScores] = {}
-        for group in scoring.groups(places, validation, part, material.max_tokens):
-            directions = [material.candidates[place] for place in group]
-            rows = scoring.score_directions(material.model, directions, validation, ADDED, material.max_tokens, part)
-            scored |= dict(zip(group, rows, strict=True))
-            measured += len(group) * (len(part.harmful) + len(part.harmless))
-        return scored
-
-    config, thresholds = material.config, _thresholds(material, validation)
-    order = shuffled(validation.sizes["harmful"], validation.sizes["harmless"], config.seed)
-    raced = race(list(material.candidates), order, measure, thresholds, config.select.race_level)
+    validation, table = material.validation(), []
+    for group in scoring.groups(material.candidates, validation.split, material.max_tokens):
+        directions = [material.candidates[place] for place in group]
+        scored = scoring.score_directions(material.model, directions, validation, ADDED, material.max_tokens)
+        table += [scores.candidate(*place) for place, scores in zip(group, scored, strict=True)]
     seconds = time.perf_counter() - start
-    table = [raced.scores[place].candidate(*place) for place in raced.scores if place not in raced.stopped]
-    chosen = select(table, thresholds, config.select.rule).chosen
-    exhaustive = len(material.candidates) * sum(validation.sizes.values())
-    yield Row(SECTION, f"{name}: with racing", seconds / total, "of the time", 1 / 12)
-    yield Row(SECTION, f"{name} that does not widen: with racing", seconds / narrow_total, "of the time")
-    yield Row(SECTION, "prompts that racing measures", measured / exhaustive, "of all")
+    chosen = select(table, _thresholds(material, validation), material.config.select.rule).chosen
+    yield Row(SECTION, f"{name}: run", seconds / total, "of the time", 1 / 6)
+    yield Row(SECTION, f"{name} that does not widen: run", seconds / narrow_total, "of the time")
     yield Row(SECTION, "position chosen", chosen.position if chosen else 0, "")
     yield Row(SECTION, "layer chosen", chosen.layer if chosen else -1, "")
 
@@ -100,7 +85,7 @@ def _reference(material: Material, direction: Direction, baseline: torch.Tensor,
 def _together(material: Material, direction: Direction, found: scoring.Validation) -> list[Direction]:
     """The candidates that the sweep scores in the same batches, this one among them."""
     place = (direction.position, direction.layer)
-    groups = scoring.groups(list(material.candidates), found, found.whole, material.max_tokens)
+    groups = scoring.groups(material.candidates, found.split, material.max_tokens)
     return [material.candidates[each] for each in next(group for group in groups if place in group)]
 
 
@@ -108,7 +93,7 @@ def _sweep(
     material: Material, direction: Direction, together: Sequence[Direction], found: scoring.Validation
 ) -> CandidateScores:
     """The scores of one candidate, from scoring all that go together with it."""
-    scored = scoring.score_directions(material.model, together, found, ADDED, material.max_tokens, found.whole)
+    scored = scoring.score_directions(material.model, together, found, ADDED, material.max_tokens)
     [scores] = [scores for each, scores in zip(together, scored, strict=True) if each is direction]
     return scores.candidate(direction.position, direction.layer)
 

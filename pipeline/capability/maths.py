@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.maths import statistics
-from pipeline.maths.comparisons import Comparison, compare, holm, smallest_mean_change
+from pipeline.maths.comparisons import ALPHA, Comparison, compare, compare_control, holm, smallest_mean_change
+from pipeline.maths.labels import Treatment
 from pipeline.maths.statistics import Estimate
 
 BASELINE, LIVE, EXPORT = "baseline", "ablation", "export"
 Values = Mapping[str, float]  # the metric of each item, by its id
-GRADED = "graded metric: bootstrap interval of the mean, no test"
+GRADED = "graded metric: interval of the mean, no test"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class SameItems:
 Answers = Mapping[str, Answer]
 
 
-def summary(tasks: Mapping[str, Mapping[str, Answers]], seed: int = 0) -> dict[str, dict[str, Any]]:
+def summary(tasks: Mapping[str, Mapping[str, Answers]]) -> dict[str, dict[str, Any]]:
     """Per task: score of each condition, its change against the baseline, and export against live ablation.
 
     `tasks`: answers by task and condition, `baseline` among them; every task has the same conditions.
@@ -51,11 +52,11 @@ def summary(tasks: Mapping[str, Mapping[str, Answers]], seed: int = 0) -> dict[s
         task: {name: {key: answer.value for key, answer in rows.items()} for name, rows in conditions.items()}
         for task, conditions in tasks.items()
     }
-    changed = changes(values, seed)
+    changed = changes(values)
     return {
         task: {
             "chance": chance(conditions[BASELINE]),
-            "score": {name: asdict(score(rows, seed)) for name, rows in values[task].items()},
+            "score": {name: asdict(score(rows)) for name, rows in values[task].items()},
             "change": {name: asdict(comparison) for name, comparison in changed[task].items()},
             "export_equals_ablation": asdict(agreement(*(conditions[name] for name in (LIVE, EXPORT, BASELINE))))
             if EXPORT in conditions
@@ -74,23 +75,24 @@ def chance(answers: Answers) -> float | None:
     return sum(1 / count for count in counts) / len(counts) if min(counts) > 1 else None
 
 
-def score(values: Values, seed: int = 0) -> Estimate:
-    """Mean with a 95 % interval: Wilson where every item is right or wrong, else bootstrap over items."""
+def score(values: Values) -> Estimate:
+    """Mean with a 95 % interval: Wilson where every item is right or wrong, else that of a mean."""
     rows = list(values.values())
-    return statistics.rate([value == 1 for value in rows]) if _binary(values) else statistics.mean(rows, seed)
+    return statistics.rate([value == 1 for value in rows]) if _binary(values) else statistics.mean(rows)
 
 
-def change(before: Values, after: Values, seed: int = 0) -> Comparison:
-    """Paired change on the same items: McNemar's exact test, or for a graded metric a bootstrap interval.
+def change(before: Values, after: Values, n_tasks: int = 1, is_control: bool = False) -> Comparison:
+    """Paired change on the same items: McNemar's exact test, or for a graded metric an interval of the mean.
 
-    Raises ValueError when the two are not the same items.
+    `n_tasks`: how many are corrected together. Raises ValueError when the two are not the same items.
     """
     if before.keys() != after.keys():
         raise ValueError(f"{len(before)} and {len(after)} items are not the same ones")
     if _binary(before) and _binary(after):
-        return compare(_right(before), _right(after))
+        pair = _right(before), _right(after)
+        return compare_control(*pair) if is_control else compare(*pair, level=ALPHA / n_tasks)
     differences = [after[key] - before[key] for key in before]
-    moved = statistics.mean(differences, seed)
+    moved = statistics.mean(differences)
     return Comparison(
         moved,
         gained=sum(row > 0 for row in differences),
@@ -102,16 +104,17 @@ def change(before: Values, after: Values, seed: int = 0) -> Comparison:
     )
 
 
-def changes(tasks: Mapping[str, Mapping[str, Values]], seed: int = 0) -> dict[str, dict[str, Comparison]]:
+def changes(tasks: Mapping[str, Mapping[str, Values]]) -> dict[str, dict[str, Comparison]]:
     """Per task and condition the change against `baseline`; Holm's correction over the tasks of a condition.
 
-    `tasks`: values by task and condition; every task has the same conditions.
+    Of a control no correction is made. `tasks`: values by task and condition; every task has the same conditions.
     """
     by_task: dict[str, dict[str, Comparison]] = {name: {} for name in tasks}
     conditions = [key for key in next(iter(tasks.values())) if key != BASELINE]
     for condition in conditions:
-        family = {name: change(rows[BASELINE], rows[condition], seed) for name, rows in tasks.items()}
-        for name, comparison in holm(family).items():
+        control = bool(Treatment.parse(condition).source)
+        family = {name: change(rows[BASELINE], rows[condition], len(tasks), control) for name, rows in tasks.items()}
+        for name, comparison in (family if control else holm(family)).items():
             by_task[name][condition] = comparison
     return by_task
 

@@ -22,11 +22,11 @@ def conditions(sources: "Mapping[str, Mapping[str, Intervention]]") -> "dict[str
 
 
 def whole_summary(
-    settings: CapabilityConfig, rows: Mapping[str, Mapping[str, Any]], seed: int, harness: str, missing: str
+    settings: CapabilityConfig, rows: Mapping[str, Mapping[str, Any]], harness: str, missing: str
 ) -> dict[str, Any]:
     """Scores of every task, from rows of `files.task_row` by condition and task; `missing`: why there is no export."""
     by_task = {task: {name: answers.read_answers(done[task]) for name, done in rows.items()} for task in settings.tasks}
-    scores = summary(by_task, seed)
+    scores = summary(by_task)
     for task, spec in settings.tasks.items():
         reported = {name: done[task]["harness"] for name, done in rows.items()}
         scores[task] |= {"metric": spec.metric, "source": spec.source, "licence": spec.licence, "harness": reported}

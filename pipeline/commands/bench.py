@@ -23,7 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, help="default: engine.dtype")
     parser.add_argument("--candidates", type=int, default=4, help="sampled for the comparison (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds behind each median (default: %(default)s)")
-    parser.add_argument("--sample", action="store_true", help="neither a whole raced sweep nor peak memory: shorter")
+    parser.add_argument("--sample", action="store_true", help="neither a whole sweep nor peak memory: shorter")
     arguments = parser.parse_args()
     allowed = ON_MODEL if arguments.random else SECTIONS
     arguments.sections = arguments.sections or list(allowed)

@@ -158,7 +158,8 @@ def _minutes(config: Config, model: Any, speed: float) -> float:
     sizes = [config.sizes.harmful, config.sizes.harmless]
     asked = sum(size.train + size.val for size in sizes)
     candidates = len(model.post_instruction) * int(config.select.layer_share * model.n_layers)
-    scored = candidates * 2 * config.select.max_val * TOKENS_PER_PROMPT / 8  # few blocks each, and the race ends early
+    # Every candidate on every val prompt, whose shared start runs once; of an addition only the blocks from its layer.
+    scored = candidates * 2 * config.select.max_val * TOKENS_PER_PROMPT / 3
     answers = sum(size.test for size in sizes) * 4 * (TOKENS_PER_PROMPT + 4 * config.generate.max_new_tokens)
     started = 2.0  # two dozen stages, and the export's files
     return started + (3 * asked * TOKENS_PER_PROMPT + scored + answers) / speed / 60

@@ -84,7 +84,8 @@ def _interval(estimate: Mapping[str, Any] | None) -> str:
         return ""
     if estimate["value"] is None:
         return estimate["note"]
-    return f"{estimate['value']:.2f} [{estimate['low']:.2f}, {estimate['high']:.2f}]"
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    return f"{value:.2f} ({estimate['note']})" if low is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def main() -> None:

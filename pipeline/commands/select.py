@@ -17,7 +17,7 @@ from pipeline.config.labels import shown
 from pipeline.entry.arguments import Parser
 from pipeline.entry.program import guarded
 from pipeline.errors import UserError
-from pipeline.maths.selection import FILTERS, Baselines, CandidateScores, select, thresholds_for
+from pipeline.maths.selection import Baselines, CandidateScores, select, thresholds_for
 from pipeline.names import RULES
 from pipeline.prompts.load import read_rows
 from pipeline.published.files import PUBLISHED_NAMES
@@ -63,9 +63,12 @@ def _candidate(where: str, row: Any) -> CandidateScores:
     scores = {name: _number(where, name, named[name]) for name in COLUMNS[2:]}
     position, layer = (_whole(where, name, named[name]) for name in COLUMNS[:2])
     zero_norm = str(named.get("zero_norm", False)).lower() == "true"
-    stopped = str(named["stopped"]) if named.get("stopped") in FILTERS else ""
+    if str(named.get("stopped", "")).lower() not in NOTHING:
+        raise UserError(
+            f"{where} has scores of some val prompts alone (column stopped): measure it on all, or leave the row out"
+        )
     n = {name: _whole(where, name, named[name]) for name in COUNTS if str(named.get(name, "")).lower() not in NOTHING}
-    return CandidateScores(position, layer, **scores, zero_norm=zero_norm, stopped=stopped, **n)
+    return CandidateScores(position, layer, **scores, zero_norm=zero_norm, **n)
 
 
 def _number(where: str, name: str, value: Any) -> float:

@@ -22,8 +22,6 @@ class SelectConfig:
     min_train: int = MISSING
     min_val: int = MISSING
     max_refusal_rate: float = MISSING
-    race: bool = MISSING
-    race_level: float = MISSING
 
     def limits(self) -> dict[str, float]:
         """What `thresholds_for` asks for beside the rule."""
@@ -37,7 +35,7 @@ class SelectConfig:
     def __post_init__(self):
         check(self.rule in RULES, "select.rule", self.rule, f"use one of {', '.join(RULES)}")
         check(self.kl_threshold > 0, "select.kl_threshold", self.kl_threshold, "use a number above 0")
-        for key in ("layer_share", "gap_share", "max_refusal_rate", "race_level"):
+        for key in ("layer_share", "gap_share", "max_refusal_rate"):
             check(
                 0 < getattr(self, key) <= 1,
                 f"select.{key}",

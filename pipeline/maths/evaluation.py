@@ -1,10 +1,18 @@
 """From verdicts to the numbers of the tables: rates, paired comparisons, ranks among controls, agreement."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from pipeline.maths.comparisons import Comparison, Outcomes, Rank, compare, holm, rank
+from pipeline.maths.comparisons import (
+    NO_DIFFERENCE,
+    Comparison,
+    Outcomes,
+    Rank,
+    compare_control,
+    compare_family,
+    rank,
+)
 from pipeline.maths.labels import BASELINE, Label, control_kind, is_null, strength
 from pipeline.maths.statistics import Estimate, kappa, rate
 from pipeline.names import ESTIMATOR_NAMES, MEAN_DIFFERENCE
@@ -54,36 +62,44 @@ def is_control(source: str) -> bool:
 def comparisons(outcomes: ByCondition) -> dict[Label, Comparison]:
     """Every condition against its baseline on the same prompts.
 
-    Holm's correction is over families: the chosen direction's effects, the controls', the estimators', and
-    those on each further set and under each system prompt together.
+    Holm's correction is over families: the chosen direction's effects, the estimators', and those on each further set
+    and under each system prompt together. Controls are not corrected: correction would clear them.
     """
-    families: dict[str, dict[Label, Comparison]] = {"direction": {}, "controls": {}, "estimators": {}, "further": {}}
+
+    def expected(label: Label) -> str:
+        return "" if label.source else "higher" if label.effect == "addition" else "lower"
+
+    return _compared(outcomes, expected)
+
+
+def safety_comparisons(outcomes: ByCondition) -> dict[Label, Comparison]:
+    """The same by whether each completion is safe.
+
+    No direction of change is expected: a model that answers in few words stays safe.
+    """
+    return _compared(outcomes, lambda label: "")
+
+
+def _compared(outcomes: ByCondition, expected: Callable[[Label], str]) -> dict[Label, Comparison]:
+    found: dict[Label, Comparison] = {}
+    families: dict[str, dict[Label, tuple[Outcomes, Outcomes, str]]] = {}
     for label, rows in outcomes.items():
-        if label.effect != BASELINE:
-            expected = "" if label.source else "higher" if label.effect == "addition" else "lower"
-            families[_family(label)][label] = compare(outcomes[label.baseline], rows, expected)
-    corrected = {label: row for family in families.values() for label, row in holm(family).items()}
-    return {label: corrected[label] for label in outcomes if label in corrected}
+        if label.effect == BASELINE:
+            continue
+        before = outcomes[label.baseline]
+        if is_control(label.source):
+            found[label] = compare_control(before, rows)
+        else:
+            families.setdefault(_family(label), {})[label] = (before, rows, expected(label))
+    for family in families.values():
+        found |= compare_family(family)
+    return {label: found[label] for label in outcomes if label in found}
 
 
 def _family(label: Label) -> str:
     if not label.is_main:
         return "further"
-    if not label.source:
-        return "direction"
-    return "controls" if is_control(label.source) else "estimators"
-
-
-def safety_comparisons(outcomes: ByCondition) -> dict[Label, Comparison]:
-    """Every condition against its baseline on the same prompts, by whether each completion is safe.
-
-    No direction of change is expected: a model that answers in few words stays safe.
-    """
-    families: dict[str, dict[Label, Comparison]] = {}
-    for label, rows in outcomes.items():
-        if label.effect != BASELINE:
-            families.setdefault(_family(label), {})[label] = compare(outcomes[label.baseline], rows)
-    return {label: row for family in families.values() for label, row in holm(family).items()}
+    return "estimators" if label.source else "direction"
 
 
 def unknown(outcomes: ByCondition) -> dict[Label, int]:
@@ -103,14 +119,19 @@ def by_category(outcomes: Outcomes, categories: Mapping[str, str]) -> dict[str, 
     }
 
 
-def moved_controls(scores: Mapping[Label, Estimate]) -> list[Label]:
-    """Null controls whose refusal score lies outside their baseline's 95 % interval."""
-    return [
-        label
-        for label, row in scores.items()
-        if is_control(label.source) and is_null(label.source) and label.baseline in scores
-        if row.value is not None and not scores[label.baseline].holds(row.value)
-    ]
+def moved_controls(found: Mapping[Label, Comparison]) -> list[Label]:
+    """Null controls whose paired change has a 95 % interval without 0."""
+    return [label for label, row in _tested_nulls(found).items() if row.verdict != NO_DIFFERENCE]
+
+
+def nulls_held(found: Mapping[Label, Comparison]) -> int:
+    """How many comparisons of null controls could have shown a change."""
+    return len(_tested_nulls(found))
+
+
+def _tested_nulls(found: Mapping[Label, Comparison]) -> dict[Label, Comparison]:
+    nulls = {label: row for label, row in found.items() if is_control(label.source) and is_null(label.source)}
+    return {label: row for label, row in nulls.items() if row.p is not None}
 
 
 def estimator_comparisons(
@@ -124,13 +145,13 @@ def estimator_comparisons(
     reference = "" if same else MEAN_DIFFERENCE
     if not evaluated.get(MEAN_DIFFERENCE):
         return {}
-    family: dict[tuple[str, str], Comparison] = {}
+    family: dict[tuple[str, str], tuple[Outcomes, Outcomes, str]] = {}
     for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
         for name in (name for name, there in evaluated.items() if there and name != MEAN_DIFFERENCE):
             before, after = Label(kind, effect, reference), Label(kind, effect, name)
-            family[name, effect] = compare(outcomes[before], outcomes[after])
+            family[name, effect] = (outcomes[before], outcomes[after], "")
     by_name: dict[str, dict[str, Comparison]] = {}
-    for (name, effect), row in holm(family).items():
+    for (name, effect), row in compare_family(family).items():
         by_name.setdefault(name, {})[effect] = row
     return by_name
 

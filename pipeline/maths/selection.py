@@ -9,8 +9,7 @@ from pipeline.names import RULES
 
 FITTED_SETS = ("harmful_train", "harmful_val", "harmless_train", "harmless_val")
 Place = tuple[int, int]  # position, counted from the end of the prompt, and layer
-BEATEN = "beaten"  # by a better candidate, in a race
-FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass", BEATEN)
+FILTERS = ("zero_norm", "not_finite", "late_layer", "kl", "induce", "bypass")
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,8 @@ class CandidateScores:
     """The scores of the candidate direction at (position, layer), measured on val prompts.
 
     bypass: mean refusal metric on harmful under ablation; induce: mean refusal metric on harmless
-    with the direction added; kl: mean KL(baseline || ablated) on harmless. Nats. `stopped`: the filter for
-    which a race stopped measuring it; its scores are means over the prompts that it had seen. `n_harmful`,
-    `n_harmless`: the prompts behind the scores, None where a table does not say.
+    with the direction added; kl: mean KL(baseline || ablated) on harmless. Nats. `n_harmful`, `n_harmless`: the
+    prompts behind the scores, None where a table does not say.
     """
 
     position: int
@@ -29,7 +27,6 @@ class CandidateScores:
     induce: float
     kl: float
     zero_norm: bool = False
-    stopped: str = ""
     n_harmful: int | None = None
     n_harmless: int | None = None
 
@@ -64,10 +61,6 @@ class PromptScores:
         """As plain JSON values; NaN and infinity, which JSON does not have, become None."""
         rows = {"bypass": self.bypass, "induce": self.induce, "kl": self.kl}
         return {name: [value if math.isfinite(value) else None for value in row] for name, row in rows.items()}
-
-    def seen(self) -> "PromptScores":
-        """Those of the prompts on which the candidate was measured; NaN marks the others."""
-        return PromptScores(*(tuple(x for x in rows if x == x) for rows in (self.bypass, self.induce, self.kl)))
 
 
 def _mean(rows: Sequence[float]) -> float:
@@ -152,12 +145,7 @@ def thresholds_for(
 
 
 def rejection(candidate: CandidateScores, thresholds: Thresholds) -> str | None:
-    """Name of the first filter that removes the candidate, in the order of FILTERS, or None.
-
-    Of a candidate that a race stopped: the filter that stopped it.
-    """
-    if candidate.stopped:
-        return candidate.stopped
+    """Name of the first filter that removes the candidate, in the order of FILTERS, or None."""
     tests = {
         "zero_norm": candidate.zero_norm,
         "not_finite": not all(map(math.isfinite, (candidate.bypass, candidate.induce, candidate.kl))),
@@ -188,7 +176,7 @@ def select(scores: Sequence[CandidateScores], thresholds: Thresholds, rule: str,
     for candidate in scores:
         name = rejection(candidate, thresholds)
         (kept if name is None else removed[name]).append(candidate)
-    misses = [c for name in ("kl", "induce", "bypass") for c in removed[name] if not c.stopped]
+    misses = [c for name in ("kl", "induce", "bypass") for c in removed[name]]
     return Selection(
         rule=rule,
         thresholds=thresholds,

@@ -32,10 +32,8 @@ def win_counts(
 ) -> Counter[Place | None]:
     """How often each (position, layer) is chosen when val prompts of each class are drawn again with replacement.
 
-    None counts the draws in which the rule chooses nothing. A candidate that was not measured on every prompt,
-    since a race had stopped it, never wins: it stops only when it would hardly win among other prompts either
-    (`racing`). Thresholds that depend on the baselines are
-    computed from the same draw.
+    None counts the draws in which the rule chooses nothing. A candidate with a score that is not finite never wins.
+    Thresholds that depend on the baselines are computed from the same draw.
     """
     generator = np.random.default_rng(seed)
     places = [place for place, scores in candidates.items() if scores is not None and _is_whole(scores)]
@@ -67,8 +65,8 @@ def _is_whole(scores: PromptScores) -> bool:
     return bool(np.isfinite([*scores.bypass, *scores.induce, *scores.kl]).all())
 
 
-def margins(scores: PromptScores, thresholds: Thresholds, seed: int) -> dict[str, Estimate]:
-    """Distance of a candidate to each finite threshold, nats, above 0 inside; interval over val prompts.
+def margins(scores: PromptScores, thresholds: Thresholds) -> dict[str, Estimate]:
+    """Distance of a candidate to each finite threshold, nats, above 0 inside; 95 % interval over val prompts.
 
     Thresholds are held fixed; the interval is of the candidate's mean score.
     """
@@ -77,7 +75,7 @@ def margins(scores: PromptScores, thresholds: Thresholds, seed: int) -> dict[str
         "induce": [value - thresholds.induce for value in scores.induce],
         "bypass": [thresholds.bypass - value for value in scores.bypass],
     }
-    return {name: mean(rows, seed) for name, rows in distances.items() if np.isfinite(rows).all()}
+    return {name: mean(rows) for name, rows in distances.items() if np.isfinite(rows).all()}
 
 
 def winners(wins: Counter[Place | None]) -> list[dict[str, float | int | None]]:

@@ -54,7 +54,7 @@ class HeldOutScores:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate direction and its scores on val prompts, nats; None where a race stopped it."""
+    """A candidate direction and its scores on val prompts, nats; None where it is no number."""
 
     position: int
     """Token, counted from the end of the prompt."""
@@ -63,8 +63,6 @@ class Candidate:
     induce: float | None
     kl: float | None
     zero_norm: bool
-    stopped: str
-    """Why it was measured no further; empty for one that was measured in full."""
     n_harmful: int | None
     n_harmless: int | None
 

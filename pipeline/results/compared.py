@@ -28,7 +28,7 @@ def beside_controls(layout: Layout, seed: int) -> dict[str, Any]:
 
 def _held_out(record: ControlScores, seed: int) -> HeldOutScores:
     scores, harmful, harmless = record["scores"], record["harmful_metric"], record["harmless_metric"]
-    kl = {source: mean(rows["kl"], seed) for source, rows in scores.items()}
+    kl = {source: mean(rows["kl"], least=0.0) for source, rows in scores.items()}
     return HeldOutScores(
         bypass=_metric("bypass", harmful, {source: rows["bypass"] for source, rows in scores.items()}, seed),
         subtraction=_metric("subtraction", harmful, {name: rows["subtraction"] for name, rows in scores.items()}, seed),

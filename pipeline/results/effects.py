@@ -25,7 +25,7 @@ class Safety:
     score: dict[Condition, Rate]
     """Share of completions judged safe."""
     comparisons: dict[Condition, Comparison]
-    """Each against its baseline on the same prompts; a change of that share."""
+    """Each against its baseline on the same prompts; a change of that share. Controls without correction."""
     unknown: dict[Condition, int]
     """Completions without a verdict."""
     reliability: dict[str, dict[str, Reliability]]

@@ -33,9 +33,9 @@ class Metrics:
     unknown: dict[Condition, int]
     """Completions without a verdict."""
     comparisons: dict[Condition, Comparison]
-    """Each against its baseline on the same prompts; a change of the refusal score."""
+    """Each against its baseline on the same prompts; a change of the refusal score. Controls without correction."""
     moved_controls: list[Condition]
-    """Null controls outside of their baseline's interval."""
+    """Null controls whose paired change has a 95 % interval without 0."""
     other_judges: dict[str, dict[Condition, Rate]]
     """Refusal score by the other judges of refusal."""
     agreement: dict[str, dict[Condition, Agreement]]

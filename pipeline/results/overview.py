@@ -25,7 +25,8 @@ def rates_table(metrics: Metrics) -> "pd.DataFrame":
     """A row per condition and judge: the share of completions with its 95 % interval, and the paired test.
 
     `condition` is its name in metrics.json. `measure` is refusal or safety. `change` is the share after minus before,
-    against the baseline on the same prompts; `p` is McNemar's exact test, `p_holm` the same with Holm's correction.
+    against the baseline on the same prompts, with the 95 % interval of the paired change; `p` is McNemar's exact test,
+    `p_holm` the same with Holm's correction, none for a control, whose `verdict` is by that interval.
     `rank` is among `controls` random directions, where at least 19 of them answered.
     """
     import pandas as pd  # pyright: ignore[reportMissingTypeStubs]

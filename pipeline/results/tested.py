@@ -52,4 +52,4 @@ def _effect(
         none = Estimate(None, None, None, 0, note)
         return Effect(none, none, none, None)
     change = [after - before for before, after in zip(unchanged, metric, strict=True)]
-    return Effect(mean(metric, seed), mean(change, seed), mean(kl, seed), against)
+    return Effect(mean(metric, seed), mean(change, seed), mean(kl, least=0.0), against)

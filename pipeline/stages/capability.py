@@ -35,7 +35,7 @@ def capability(config: Config, layout: Layout) -> None:
     """
     settings = config.capability
     if not settings.tasks:
-        files.write_json(layout.capability, whole_summary(settings, {}, config.seed, HARNESS, "no tasks"))
+        files.write_json(layout.capability, whole_summary(settings, {}, HARNESS, "no tasks"))
         return
     tasks, pinned = [_task(config, name, spec) for name, spec in settings.tasks.items()], identity(config.model.source)
     asked = conditions(directions.read_sources(layout, pinned, config.generate.coefficient, estimators=False))
@@ -50,7 +50,7 @@ def capability(config: Config, layout: Layout) -> None:
     for name, steps in kept.items():
         answers.write_items(layout.capability_items(name), [steps.values[task.name] for task in tasks])
     rows = {name: steps.values for name, steps in kept.items()}
-    files.write_json(layout.capability, whole_summary(settings, rows, config.seed, HARNESS, reason))
+    files.write_json(layout.capability, whole_summary(settings, rows, HARNESS, reason))
     for steps in kept.values():
         steps.discard()
 

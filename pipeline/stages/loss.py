@@ -25,7 +25,7 @@ NOT_EDITABLE = "the loaded weights are on disk or packed, so they are not edited
 
 
 def loss(config: Config, layout: Layout) -> None:
-    """Loss per token of each text set, and its change, with bootstrap intervals over documents.
+    """Loss per token of each text set, and its change, with 95 % intervals over documents.
 
     What is measured is kept per set and condition: an interrupted run goes on there.
     """

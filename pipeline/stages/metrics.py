@@ -29,7 +29,7 @@ def metrics(config: Config, layout: Layout) -> None:
     judgements = read_judgements(layout, judges, config.judge.safety, judge)
     verdicts = {name: judgements.refused(name) for name in judges}
     outcomes = verdicts[judge]
-    scores = evaluation.rates(outcomes)
+    scores, comparisons = evaluation.rates(outcomes), evaluation.comparisons(outcomes)
     safe = {name: judgements.safe(name) for name in config.judge.safety}
     kinds = {name: spec.kind for name, spec in config.data.sets.items()}
     audit = shape.read_record(layout.audit, Audit)
@@ -44,8 +44,8 @@ def metrics(config: Config, layout: Layout) -> None:
         "reference": config.model.reference,
         "refusal_score": scores,
         "unknown": evaluation.unknown(outcomes),
-        "comparisons": evaluation.comparisons(outcomes),
-        "moved_controls": evaluation.moved_controls(scores),
+        "comparisons": comparisons,
+        "moved_controls": evaluation.moved_controls(comparisons),
         "other_judges": {name: evaluation.rates(rows) for name, rows in verdicts.items() if name != judges[0]},
         "agreement": evaluation.agreement(verdicts),
         "safety": {name: safety.scores(judgements, name) for name in config.judge.safety},

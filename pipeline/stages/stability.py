@@ -54,10 +54,9 @@ def _choice(config: Config, layout: Layout, pinned: str) -> dict[str, Any]:
     margins = {}
     for name, row in maths.watched(choose(table, baselines)).items():
         if scores := sweep.candidates[row.position, row.layer]:
-            to_each = {key: asdict(value) for key, value in maths.margins(scores, own, config.seed).items()}
+            to_each = {key: asdict(value) for key, value in maths.margins(scores, own).items()}
             margins[name] = {"position": row.position, "layer": row.layer, **to_each}
-    # Those that a race stopped were measured on some prompts only: they never win, so shares are of the others.
-    counts = {"n_val": n_val, "n_resamples": n, "n_stopped": sum(bool(row.stopped) for row in table)}
+    counts = {"n_val": n_val, "n_resamples": n}
     kept = {"baselines": asdict(baselines), "thresholds": records.finite(vars(own)), "margins": margins}
     return {**counts, **kept, "wins": maths.winners(wins)}
 

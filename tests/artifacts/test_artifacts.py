@@ -20,7 +20,7 @@ from pipeline.errors import UserError
 from pipeline.judges.text.substring import REFUSAL_PHRASES, judge
 from pipeline.maths.directions import Direction
 from pipeline.maths.estimators import Finding
-from pipeline.maths.selection import CandidateScores, FilterVerdict, PromptScores, Thresholds, rejection
+from pipeline.maths.selection import CandidateScores, FilterVerdict, PromptScores
 from tests.conftest import write_selection
 
 
@@ -203,17 +203,6 @@ def test_the_configuration_hash_changes_with_what_counts_alone(tmp_path):
 
     assert config_hash() == config_hash("judge.window=9")
     assert config_hash() != config_hash("seed=1")
-
-
-def test_a_stopped_candidate_has_the_means_of_the_prompts_it_saw_and_is_still_removed(tmp_path):
-    nan = float("nan")
-    scores = PromptScores((-9.0, nan, -7.0, nan), (nan, 2.0, nan), (0.5, nan, nan))
-    row = prompt_scores.candidate_scores((-1, 3), scores, "kl")
-    assert (row.bypass, row.induce, row.kl, row.n_harmful, row.n_harmless) == (-8.0, 2.0, 0.5, 2, 1)
-    records.write_scores(tmp_path / "scores.csv", [row, CandidateScores.without_direction(-1, 0)])
-    assert records.read_scores(tmp_path / "scores.csv")[0] == row
-    limits = Thresholds(kl=1.0, induce=0.0, bypass=0.0, max_layer=9)
-    assert rejection(row, limits) == "kl", "whatever its means say"
 
 
 def test_a_folder_takes_its_name_on_another_disk_too(tmp_path, monkeypatch):

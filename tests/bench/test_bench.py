@@ -52,7 +52,6 @@ def test_every_section_gives_rows_that_json_holds(material):
     assert json.loads(json.dumps([row.record() for row in rows]))[0]["value"] > 0
     by_name = {row.name: row for row in rows}
     assert by_name["largest score difference, torch.float32"].value < 1e-3
-    assert by_name["prompts that racing measures"].value == 1, "few prompts stop nothing"
     assert by_name["answers with the very same tokens"].value == 1
     assert sum(row.bound is not None for row in rows) == 8
 

@@ -16,14 +16,11 @@ from pipeline.export.model import equivalence
 from pipeline.loss import model as loss
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
-from pipeline.maths.racing import Prompts, Race, race, shuffled
-from pipeline.maths.selection import PromptScores, Thresholds
 from pipeline.model import batching
 from pipeline.model.generation import generation
 from pipeline.model.loading import loading
 from pipeline.model.loading.random_model import write_random_model
 from pipeline.model.passes import forward, scoring, ticking, tracing
-from pipeline.model.passes.budget import Budget
 from pipeline.suffix.model import heads, restore
 from tests.conftest import FAMILY, INSTRUCTIONS, OPTIONS, ROOT
 
@@ -91,8 +88,8 @@ def passes(model, prompts, direction):
             work.interventions([ablation], [addition]),
         ),
         "score_directions": (
-            lambda p: scoring.score_directions(model, others, validation, 1.0, 300, Prompts((1,), (2, 0)), p),
-            work.directions(others, Prompts((1,), (2, 0))),
+            lambda p: scoring.score_directions(model, others, validation, 1.0, 300, p),
+            work.directions(others),
         ),
         "resid_pre_moments": (
             lambda p: tracing.resid_pre_moments(model, prompts, 3, 60, p)[0].mean,
@@ -186,41 +183,6 @@ def test_work_that_memory_did_not_hold_is_taken_back_and_counted_again(model, pr
         assert heard.total == pytest.approx(promised)
     handle.remove()
     assert max(calls) > 2
-
-
-def test_the_total_of_a_sweep_follows_the_candidates_that_stop(model, prompts):
-    work = scoring.Work.of(model, prompts[:2], prompts[2:])
-    found = {(-1, layer): Direction(torch.ones(32, dtype=torch.float64), layer, -1) for layer in range(4)}
-    budget = Budget(work, found, work.unchanged)
-    whole = budget.total
-    assert whole == pytest.approx(work.unchanged + sum(work.directions([each]) for each in found.values()))
-    budget.take([(-1, 0), (-1, 1)], Prompts((0,), (0,)))
-    assert budget.total == pytest.approx(whole, rel=0.3)
-    budget.stop([(-1, 2)])
-    assert budget.total < whole
-    budget.stop(found)
-    assert budget.total == budget.spent
-
-
-def test_a_race_says_what_has_stopped():
-    bad = PromptScores((9.0,) * 20, (-9.0,) * 20, (9.0,) * 20)
-    good = PromptScores((-5.0,) * 20, (5.0,) * 20, (0.01,) * 20)
-    table, heard = {(-1, 0): bad, (-1, 1): good}, []
-
-    def measure(places, part):
-        return {
-            place: PromptScores(
-                tuple(table[place].bypass[i] for i in part.harmful),
-                tuple(table[place].induce[i] for i in part.harmless),
-                tuple(table[place].kl[i] for i in part.harmless),
-            )
-            for place in places
-        }
-
-    thresholds = Thresholds(kl=0.1, induce=0.0, bypass=float("inf"), max_layer=9)
-    found = race(list(table), shuffled(20, 20, 0), measure, thresholds, 0.05, stopping=lambda s: heard.extend(s))
-    assert isinstance(found, Race)
-    assert set(heard) == set(found.stopped) == {(-1, 0)}
 
 
 def test_loading_tells_of_weights_and_checks(folder):

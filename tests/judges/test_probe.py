@@ -71,9 +71,9 @@ def test_no_group_is_both_fitted_and_scored():
 
 def test_agreement_needs_rows_and_counts_them():
     assert agreement([], [], []) is None
-    found = agreement([True, False] * 10, [True, False] * 10, [1.0, 0.0] * 10)
+    found = agreement([True, False] * 20, [True, False] * 20, [1.0, 0.0] * 20)
     assert found
-    assert (found.n, found.n_true, found.kappa.value, found.auroc.value) == (20, 10, 1.0, 1.0)
+    assert (found.n, found.n_true, found.kappa.value, found.auroc.value) == (40, 20, 1.0, 1.0)
     found = agreement([True, True, True, False], [True, False, False, True], [0.9, 0.1, 0.2, 0.8])
     assert found
     assert found.caught

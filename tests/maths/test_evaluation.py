@@ -81,8 +81,12 @@ def test_a_condition_without_verdicts_has_no_rate():
 def test_each_family_is_corrected_by_itself():
     found = evaluation.comparisons(OUTCOMES)
     assert HARMFUL not in found
-    controls = [found[of(name)] for name in ("shuffled_0", "layer_4")]
-    assert all(row.p is not None and row.p_holm is not None and row.p_holm >= 3 * row.p for row in controls)
+    smaller = min((found[ABLATED], found[ADDED]), key=lambda row: row.p or 1.0)
+    assert smaller.p_holm == pytest.approx(2 * (smaller.p or 0))
+    controls = [row for label, row in found.items() if evaluation.is_control(label.source)]
+    assert len(controls) == 4
+    assert all(row.p is not None and row.p_holm is None for row in controls), "correction would clear them"
+    assert found[of("shuffled_0")].verdict == found[of("layer_4")].verdict == "lower"
     assert found[ABLATED].verdict == "lower"
     assert found[ADDED].verdict == "higher"
     assert found[of("random_0")].verdict == "no difference shown"
@@ -97,8 +101,15 @@ def test_a_model_with_too_few_refusals_gets_a_verdict_and_no_p_value():
     assert found[of("random_0")].p is not None, "a control is said to do nothing"
 
 
-def test_null_controls_that_leave_the_baselines_interval_are_named():
-    assert evaluation.moved_controls(rates(OUTCOMES)) == [of("shuffled_0")]
+def test_null_controls_whose_paired_interval_leaves_out_0_are_named():
+    found = evaluation.comparisons(OUTCOMES)
+    assert evaluation.moved_controls(found) == [of("shuffled_0")]
+    assert evaluation.nulls_held(found) == 3
+    slightly = {**OUTCOMES, of("random_0"): verdicts(43)}
+    assert rates(slightly)[HARMFUL].holds(0.43), "inside of the baseline's own interval"
+    moved = evaluation.comparisons(slightly)
+    assert moved[of("random_0")].change.high < 0
+    assert evaluation.moved_controls(moved) == [of("random_0"), of("shuffled_0")]
 
 
 def test_estimators_are_held_against_the_difference_in_means():

@@ -30,7 +30,6 @@ REJECTED = {
     "kl": CandidateScores(-2, 6, bypass=-9.0, induce=1.0, kl=0.1001),
     "induce": CandidateScores(-2, 4, bypass=-9.0, induce=-1.2, kl=0.05),
     "bypass": CandidateScores(-2, 3, bypass=-0.9, induce=1.0, kl=0.05),
-    "beaten": CandidateScores(-3, 3, bypass=math.nan, induce=math.nan, kl=math.nan, stopped="beaten"),
 }
 
 

@@ -52,7 +52,7 @@ def test_a_candidate_that_is_not_finite_never_wins():
 
 
 def test_margins_are_above_zero_inside_and_leave_out_what_is_not_bounded():
-    found = stability.margins(scores(-3, induce=0.5, kl=0.12), Thresholds(0.1, 0.0, math.inf, 8), seed=0)
+    found = stability.margins(scores(-3, induce=0.5, kl=0.12), Thresholds(0.1, 0.0, math.inf, 8))
     assert set(found) == {"kl", "induce"}
     assert found["kl"].value == pytest.approx(-0.02)
     assert found["induce"].value == pytest.approx(0.5)

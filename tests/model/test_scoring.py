@@ -12,16 +12,14 @@ from pipeline.export import families
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation
 from pipeline.maths.metrics import kl_divergence, refusal_metric
-from pipeline.maths.racing import Prompts
 from pipeline.maths.selection import PromptScores
 from pipeline.model.chat import chat
 from pipeline.model.loading import loading
 from pipeline.model.loading.random_model import write_random_model
 from pipeline.model.passes import partial_forward, scoring
-from pipeline.model.passes.budget import Budget
 from pipeline.model.passes.forward import Split, Start, all_logits, last_logits, run_jobs, unchanged
 from pipeline.model.passes.intervene import intervene
-from pipeline.model.passes.sweep import measured
+from pipeline.model.passes.sweep import measured, n_tokens
 from pipeline.progress import progress
 from tests.conftest import INSTRUCTIONS
 
@@ -100,17 +98,6 @@ def test_an_affine_edit_scores_as_it_does_plainly(model):
     )
 
 
-def test_a_part_of_the_prompts_has_the_scores_it_has_among_all(model):
-    prompts = chat.encode(model.tokenizer, INSTRUCTIONS)
-    validation = scoring.prepare(model, prompts[:2], prompts[2:], TOKENS, 60)
-    found = directions(32, 3)
-    whole = scoring.score_directions(model, found, validation, 1.0, 60)
-    part = scoring.score_directions(model, found, validation, 1.0, 60, Prompts((1,), (2, 0)))
-    for few, all_ in zip(part, whole, strict=True):
-        wanted = PromptScores(all_.bypass[1:], (all_.induce[2], all_.induce[0]), (all_.kl[2], all_.kl[0]))
-        assert_scores(few, wanted)
-
-
 def test_starting_at_a_layer_runs_no_block_below_it_and_leaves_the_model_as_it_was(model):
     prompts = chat.encode(model.tokenizer, INSTRUCTIONS)
     split = Split.of(model, prompts)
@@ -142,23 +129,23 @@ def test_mlps_see_no_padding_and_the_last_only_what_is_read(model):
 
 def test_a_sweep_that_was_interrupted_goes_on_and_scores_the_same(model, tmp_path, monkeypatch):
     prompts = chat.encode(model.tokenizer, INSTRUCTIONS)
-    validation = scoring.prepare(model, prompts[:2], prompts[2:], TOKENS, 300)
+    validation = scoring.prepare(model, prompts[:2], prompts[2:], TOKENS, 600)
     found = {(each.position, each.layer): each for each in directions(32, 6)}
-    parts = [validation.whole.cut(0.5), validation.whole.after(validation.whole.cut(0.5))]
     scored, plain = [], scoring.score_directions
     monkeypatch.setattr(scoring, "score_directions", lambda *a: scored.append(len(a[1])) or plain(*a))
 
     def sweep(path):
-        budget = Budget(scoring.Work(model, validation.split, 2), found)
-        with progress("candidates x prompts", budget.total) as bar:
-            measure = measured(model, validation, found, 1.0, 300, Steps(path), bar, budget)
-            return [measure(list(found), part) for part in parts]
+        with progress("candidates x prompts", n_tokens(scoring.Work(model, validation.split, 2), found, 600)) as bar:
+            scores = measured(model, validation, found, 1.0, 600, Steps(path), bar)
+        assert bar.done == pytest.approx(bar.whole)
+        return scores
 
     whole = sweep(tmp_path / "whole.jsonl")
+    assert list(whole) == list(found)
     assert max(scored) > 1, "several candidates share a batch"
     lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
-    (tmp_path / "torn.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:-9])
+    (tmp_path / "torn.jsonl").write_bytes(b"".join(lines[: scored[0]]) + lines[scored[0]][:-9])
     n_batches = len(scored)
     assert sweep(tmp_path / "torn.jsonl") == whole
-    assert len(scored) - n_batches == n_batches - 2
+    assert len(scored) - n_batches == n_batches - 1
     assert (tmp_path / "torn.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()

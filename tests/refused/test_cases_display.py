@@ -166,7 +166,7 @@ def _():
         scores, line = metrics.refusal_score, stamp(as_record(metrics.provenance))
         rows = [CandidateScores(-1, 0, 1.0, 2.0, 0.1), CandidateScores(-2, 1, 1.0, 2.0, 0.1)]
         made = {
-            "refusal": figures.score_bars(scores, "Refusal", "refused", text, text, line),
+            "refusal": figures.score_bars(scores, {}, "Refusal", "refused", text, text, line),
             "length": figures.refusal_by_length(metrics.by_length, text, text, line),
             "selection": selection_figures.selection_heatmaps(rows, rows[0], (1.0, 2.0), [text, text], text, line),
             "estimators": estimator_figures.panels(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from PIL import Image
+from scipy.stats import binomtest
 
 from pipeline.artifacts import records
 from pipeline.disk.files import read_json
@@ -37,10 +38,13 @@ def test_controls_do_neither_or_the_report_says_so(metrics):
     nulls = [name for name in score if (source := Label.parse(name).source) and is_control(source) and is_null(source)]
     assert len(nulls) >= 3 * 4
     for name in nulls:
-        baseline = score[str(Label.parse(name).baseline)]
-        inside = baseline["low"] <= score[name]["value"] <= baseline["high"]
+        test = metrics["comparisons"][name]
+        assert test["p_holm"] is None, "correction would clear a control"
+        inside = test["change"]["low"] <= 0 <= test["change"]["high"]
         assert inside != (name in metrics["moved_controls"])
-    assert not [name for name in metrics["moved_controls"] if "random" in name]
+    random = [name for name in nulls if "random" in name]
+    moved = [name for name in metrics["moved_controls"] if "random" in name]
+    assert binomtest(len(moved), len(random), 0.05, "greater").pvalue > 0.01, "no more than chance moves"
 
 
 def test_every_rate_has_interval_and_test_and_no_rank_among_three(metrics):

@@ -91,14 +91,18 @@ def test_returned_share_by_hand_and_without_a_fall():
     noisy = changes.returned_share(none.tolist(), suffixed.tolist(), (quarter + generator.normal(size=40)).tolist())
     low, _, high = ends(noisy)
     assert low < 0.25 < high
+    few = changes.returned_share([2.0] * 8, [0.0] * 8, [1.0] * 8)
+    assert (few.value, few.note) == (None, "8 prompts: a share needs 15")
     rise = changes.returned_share(suffixed.tolist(), none.tolist(), quarter.tolist())
     assert (rise.value, rise.note.startswith("no fall")) == (None, True)
 
 
 def test_outside_names_the_layers_that_leave_the_band():
-    band = [Estimate(0.5, 0.4, 0.6, 9), Estimate(0.1, 0.0, 0.2, 9), Estimate(0.3, None, None, 9)]
+    band = [Estimate(0.5, 0.4, 0.6, 20), Estimate(0.1, 0.0, 0.2, 20), Estimate(0.3, None, None, 20)]
     assert changes.outside([0.55, 0.25, 0.3], band) == [1]
     assert changes.outside([0.39, 0.1, 0.31], band) == [0, 2]
+    few = [Estimate(0.5, None, None, 8, "8 rows: from 0.1 to 0.7")]
+    assert changes.outside([9.0], few) == [], "few prompts have no interval to leave"
 
 
 def test_best_suffix_is_the_lowest_mean():

@@ -1,7 +1,7 @@
 """The three scores of a candidate direction (paper, section 2.3)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,8 +12,7 @@ from torch import Tensor
 from pipeline.maths.directions import Direction
 from pipeline.maths.interventions import ActivationAddition, AffineEdit, DirectionalAblation, Intervention
 from pipeline.maths.metrics import kl_divergence, refusal_metric
-from pipeline.maths.racing import Place, Prompts
-from pipeline.maths.selection import Baselines, PromptScores
+from pipeline.maths.selection import Baselines, Place, PromptScores
 from pipeline.model.loading.loading import ChatModel
 from pipeline.model.passes.forward import Split, Start, States, job_tokens, run_jobs, unchanged, unchanged_tokens
 from pipeline.model.passes.rowwise import Rows, intervene_rows
@@ -44,11 +43,6 @@ class Validation:
         """Number of prompts of each class."""
         return {"harmful": self.n_harmful, "harmless": len(self.split.rests) - self.n_harmful}
 
-    @property
-    def whole(self) -> Prompts:
-        """Every prompt."""
-        return Prompts(tuple(range(self.sizes["harmful"])), tuple(range(self.sizes["harmless"])))
-
 
 def prepare(
     model: ChatModel,
@@ -74,7 +68,7 @@ def score(
     progress: Advance = silent,
 ) -> PromptScores:
     """bypass and kl of every prompt under `ablation`, induce under `addition`."""
-    return _scores(model, [ablation], [addition], validation, validation.whole, max_tokens, progress)[0]
+    return _scores(model, [ablation], [addition], validation, max_tokens, progress)[0]
 
 
 def score_direction(
@@ -86,7 +80,7 @@ def score_direction(
     progress: Advance = silent,
 ) -> PromptScores:
     """The scores of directional ablation of a direction, and of adding `coefficient` times it."""
-    return score_directions(model, [direction], validation, coefficient, max_tokens, progress=progress)[0]
+    return score_directions(model, [direction], validation, coefficient, max_tokens, progress)[0]
 
 
 def score_directions(
@@ -95,13 +89,12 @@ def score_directions(
     validation: Validation,
     coefficient: float,
     max_tokens: int,
-    part: Prompts | None = None,
     progress: Advance = silent,
 ) -> list[PromptScores]:
-    """The same of several directions in shared batches, a direction per row; `part`: of these prompts alone."""
+    """The same of several directions in shared batches, a direction per row."""
     ablations = [DirectionalAblation(direction) for direction in directions]
     additions = [ActivationAddition(direction, coefficient) for direction in directions]
-    return _scores(model, ablations, additions, validation, part or validation.whole, max_tokens, progress)
+    return _scores(model, ablations, additions, validation, max_tokens, progress)
 
 
 def _scores(
@@ -109,17 +102,16 @@ def _scores(
     ablations: Sequence[Intervention],
     additions: Sequence[Intervention],
     validation: Validation,
-    part: Prompts,
     max_tokens: int,
     progress: Advance,
 ) -> list[PromptScores]:
-    n, states = validation.n_harmful, range(len(ablations))
-    harmless = [n + prompt for prompt in part.harmless]
-    ablated = _run(model, ablations, [*part.harmful, *harmless], validation, max_tokens, progress)
+    states, everything = range(len(ablations)), range(len(validation.split.rests))
+    harmful, harmless = everything[: validation.n_harmful], everything[validation.n_harmful :]
+    ablated = _run(model, ablations, everything, validation, max_tokens, progress)
     added = _run(model, additions, harmless, validation, max_tokens, progress)
     scores = []
     for _ in states:
-        bypass = [metric for metric, _ in islice(ablated, len(part.harmful))]
+        bypass = [metric for metric, _ in islice(ablated, len(harmful))]
         kl = [value for _, value in islice(ablated, len(harmless))]
         induce = [metric for metric, _ in islice(added, len(harmless))]
         scores.append(PromptScores(tuple(bypass), tuple(induce), tuple(kl)))
@@ -206,19 +198,15 @@ class Work:
         """What `prepare` runs."""
         return unchanged_tokens(self.split)
 
-    def directions(self, directions: Sequence[Direction], part: Prompts | None = None) -> float:
+    def directions(self, directions: Sequence[Direction]) -> float:
         """What `score_directions` runs, all in one call."""
         ablations = [DirectionalAblation(direction) for direction in directions]
-        return self.interventions(ablations, [ActivationAddition(direction) for direction in directions], part)
+        return self.interventions(ablations, [ActivationAddition(direction) for direction in directions])
 
-    def interventions(
-        self, ablations: Sequence[Intervention], additions: Sequence[Intervention], part: Prompts | None = None
-    ) -> float:
+    def interventions(self, ablations: Sequence[Intervention], additions: Sequence[Intervention]) -> float:
         """What scoring these runs: ablations on both classes, additions on the harmless one, from where they start."""
-        n = self.n_harmful
-        harmful = range(n) if part is None else part.harmful
-        harmless = range(n, len(self.split.rests)) if part is None else [n + prompt for prompt in part.harmless]
-        pairs = ((ablations, [*harmful, *harmless]), (additions, harmless))
+        everything = range(len(self.split.rests))
+        pairs = ((ablations, everything), (additions, everything[self.n_harmful :]))
         return sum(self._one(changes, prompts) for changes, prompts in pairs)
 
     def subtractions(self, directions: Sequence[Direction]) -> float:
@@ -230,18 +218,13 @@ class Work:
         return job_tokens(self.split, prompts, len(changes), share) if prompts else 0.0
 
 
-def _n_tokens(validation: Validation, part: Prompts) -> int:
-    """Tokens that a candidate's ablation runs on some prompts, shared ones once, without padding."""
-    prompts = [*part.harmful, *(validation.n_harmful + prompt for prompt in part.harmless)]
-    return len(validation.split.shared) + sum(len(validation.split.rests[prompt]) for prompt in prompts)
-
-
-def groups(places: Sequence[Place], validation: Validation, part: Prompts, max_tokens: int) -> list[Sequence[Place]]:
+def groups(places: Iterable[Place], split: Split, max_tokens: int) -> list[Sequence[Place]]:
     """Candidates that are scored together: as many as a batch holds tokens, and at least one.
 
     By layer, since the additions of a group start where the first of its candidates lies.
     """
-    size = max(1, max_tokens // _n_tokens(validation, part))
+    each = len(split.shared) + sum(map(len, split.rests))  # tokens of an ablation, shared ones once, without padding
+    size = max(1, max_tokens // each)
     ordered = sorted(places, key=lambda place: (place[1], place[0]))
     return [ordered[first : first + size] for first in range(0, len(ordered), size)]
 

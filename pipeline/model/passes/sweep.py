@@ -1,55 +1,52 @@
-"""A sweep over candidates, as a race asks for them: as many in a batch as it holds tokens, each batch kept."""
+"""The sweep over candidates: as many in a batch as it holds tokens, each batch kept."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from pipeline.maths.directions import Direction
-from pipeline.maths.racing import Measure, Prompts
 from pipeline.maths.selection import Place, PromptScores
 from pipeline.model.loading.loading import ChatModel
 from pipeline.model.passes import scoring
-from pipeline.model.passes.budget import Budget
 from pipeline.progress import Bar
+
+Candidates = Mapping[Place, Direction]
 
 
 @runtime_checkable
 class Kept(Protocol):
-    """Values of batches that were measured before, by name, and where the next ones go."""
+    """Scores of candidates that were measured before, by name, and where the next ones go."""
 
     values: dict[str, Any]
 
     def keep(self, values: Mapping[str, Any]) -> None: ...
 
 
+def n_tokens(work: scoring.Work, candidates: Candidates, max_tokens: int) -> float:
+    """Tokens that `measured` runs where nothing was kept."""
+    batches = scoring.groups(candidates, work.split, max_tokens)
+    return sum(work.directions([candidates[place] for place in batch]) for batch in batches)
+
+
 def measured(
     model: ChatModel,
     prompts: scoring.Validation,
-    candidates: Mapping[Place, Direction],
+    candidates: Candidates,
     coefficient: float,
     max_tokens: int,
     kept: Kept,
     bar: Bar,
-    budget: Budget,
-) -> Measure:
-    """Scores of candidates on some prompts; a batch that was kept is taken from there."""
-
-    def measure(places: Sequence[Place], part: Prompts) -> dict[Place, PromptScores]:
-        scores: dict[Place, PromptScores] = {}
-        for batch in scoring.groups(places, prompts, part, max_tokens):
-            name = _name(batch, part)
-            is_known = name in kept.values
-            budget.take(batch, part)
-            bar.total(budget.total, done=budget.spent if is_known else None)
-            if not is_known:
-                directions = [candidates[place] for place in batch]
-                rows = scoring.score_directions(model, directions, prompts, coefficient, max_tokens, part, bar)
-                kept.keep({name: [row.record for row in rows]})
-            scores |= {place: PromptScores.of(row) for place, row in zip(batch, kept.values[name], strict=True)}
-        return scores
-
-    return measure
+) -> dict[Place, PromptScores]:
+    """Scores of every candidate on every prompt; those of a batch that was kept are taken from there."""
+    work = scoring.Work(model, prompts.split, prompts.n_harmful)
+    for batch in scoring.groups(candidates, prompts.split, max_tokens):
+        directions = {_name(place): candidates[place] for place in batch}
+        if directions.keys() <= kept.values.keys():
+            bar.total(bar.whole, done=bar.done + work.directions([*directions.values()]))
+            continue
+        rows = scoring.score_directions(model, [*directions.values()], prompts, coefficient, max_tokens, bar)
+        kept.keep({name: row.record for name, row in zip(directions, rows, strict=True)})
+    return {place: PromptScores.of(kept.values[_name(place)]) for place in candidates}
 
 
-def _name(batch: Sequence[Place], part: Prompts) -> str:
-    return hashlib.sha256(repr((batch, part.harmful, part.harmless)).encode()).hexdigest()[:16]
+def _name(place: Place) -> str:
+    return f"position {place[0]}, layer {place[1]}"

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.display import NAME, mathless
+from pipeline.maths.comparisons import Comparison
 from pipeline.maths.labels import BASELINE, Label, control_kind
 from pipeline.maths.statistics import Estimate
 from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, PINK, finish, share_axis
@@ -35,16 +36,25 @@ def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     for label, rate in scores.items():
         lengths.setdefault(label, {})[metrics.max_new_tokens] = rate
     drawn = {
-        "refusal": score_bars(scores, "Refusal", "refused", judge, title, stamp),
+        "refusal": score_bars(scores, metrics.comparisons, "Refusal", "refused", judge, title, stamp),
         "length": refusal_by_length(lengths, title, judge, stamp),
     }
     return drawn
 
 
-def score_bars(scores: Mapping[Label, Estimate], what: str, share: str, judge: str, title: str, stamp: str) -> Figure:
-    """Score of baseline and direction as bars, each control as a point beside them; 95 % Wilson intervals.
+def score_bars(
+    scores: Mapping[Label, Estimate],
+    tests: Mapping[Label, Comparison],
+    what: str,
+    share: str,
+    judge: str,
+    title: str,
+    stamp: str,
+) -> Figure:
+    """Score of baseline and direction as bars with Wilson's 95 % intervals, each control as a point beside them.
 
-    `what` the score is of; `share`: the verdict whose share of completions it is.
+    A control's interval is that of its paired change, put on the baseline's score (dashed): it moved where it leaves
+    the line out. `what` the score is of; `share`: the verdict whose share of completions it is.
     """
     labels = [label for label in scores if label.is_main]
     kinds = [kind for kind in ("harmful", "harmless") if any(label.kind == kind for label in labels)]
@@ -55,7 +65,9 @@ def score_bars(scores: Mapping[Label, Estimate], what: str, share: str, judge: s
     for axis, kind in zip(axes, kinds, strict=True):
         for index, effect in enumerate(shown[kind]):
             _bar(axis, index, effect, scores[Label(kind, effect)])
-            _points(axis, index, {one.source: scores[one] for one in labels if _is_control(one, kind, effect)})
+            controls = [one for one in labels if _is_control(one, kind, effect)]
+            _points(axis, index, {one.source: _moved(scores, tests.get(one), one) for one in controls})
+        axis.axhline(scores[Label(kind, BASELINE)].value or 0, color=BLUE, linewidth=0.8, linestyle="--", zorder=0)
         axis.set_xticks(range(len(shown[kind])), [TICKS[effect] for effect in shown[kind]], fontsize=9)
         axis.set_title(f"{kind} instructions (n = {scores[Label(kind, BASELINE)].n})", fontsize=11)
         share_axis(axis)
@@ -67,6 +79,14 @@ def score_bars(scores: Mapping[Label, Estimate], what: str, share: str, judge: s
 
 def _is_control(label: Label, kind: str, effect: str) -> bool:
     return (label.kind, label.effect) == (kind, effect) and bool(control_kind(label.source))
+
+
+def _moved(scores: Mapping[Label, Estimate], test: Comparison | None, label: Label) -> Estimate:
+    """A control's score with the interval of its paired change, on its baseline's score."""
+    before, change = scores[label.baseline].value, test.change if test else None
+    if before is None or change is None or change.low is None or change.high is None or change.value is None:
+        return scores[label]
+    return Estimate(before + change.value, before + change.low, before + change.high, change.n)
 
 
 def _bar(axis: Axes, index: int, effect: str, rate: Estimate) -> None:
@@ -85,7 +105,9 @@ def _control_legend(axis: Axes, labels: Iterable[Label]) -> None:
     used = {control_kind(label.source) for label in labels}
     for name, (marker, text) in CONTROLS.items():
         if name in used:
-            axis.plot([], [], linestyle="none", marker=marker, color=GREY, label=f"control: {text}")
+            axis.plot(
+                [], [], linestyle="none", marker=marker, color=GREY, label=f"control: {text}, interval of its change"
+            )
     if used & CONTROLS.keys():
         axis.legend(fontsize=8, loc="upper left", frameon=False)
 

@@ -29,7 +29,7 @@ def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     """Safety by each judge, further sets and system prompts, capability, by name: each that was measured."""
     title = metrics.title
     drawn = {
-        f"safety_{judge}": score_bars(safety.score, "Safety", "judged safe", judge, title, stamp)
+        f"safety_{judge}": score_bars(safety.score, safety.comparisons, "Safety", "judged safe", judge, title, stamp)
         for judge, safety in metrics.safety.items()
     }
     further = {label: rate for label, rate in metrics.refusal_score.items() if not label.is_main}

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.display import mathless
@@ -35,7 +33,7 @@ def selection_heatmaps(
     title: str,
     stamp: str,
 ) -> Figure:
-    """bypass, induce and kl over position and layer; hatched: no direction; dotted: measured on some prompts alone."""
+    """bypass, induce and kl over position and layer; hatched: no direction."""
     harmful, harmless = baselines
     panels = {
         "bypass": f"bypass: refusal metric, harmful, ablated\n(baseline {harmful:.1f}; lower removes refusal)",
@@ -49,7 +47,6 @@ def selection_heatmaps(
         image = axis.imshow(grid, aspect="auto", cmap="cividis", interpolation="nearest")
         axis.set_facecolor("white")
         axis.patch.set(hatch="////", edgecolor="lightgrey")
-        _dotted(axis, scores, len(tokens))
         figure.colorbar(image, ax=axis, label="nats", shrink=0.9)
         axis.set_title(label, fontsize=10)
         axis.set_xlabel("layer")
@@ -60,18 +57,8 @@ def selection_heatmaps(
     axes[0].set_yticks(range(len(tokens)), positions(tokens))
     axes[0].set_ylabel("position (token)")
     star = f"star: chosen, position {chosen.position}, layer {chosen.layer}" if chosen else "no candidate chosen"
-    stopped = "; dotted: stopped early, mean of the prompts seen" if any(row.stopped for row in scores) else ""
-    finish(
-        figure, f"Candidate directions on val prompts: {mathless(title)}\n{star}; hatched: no direction{stopped}", stamp
-    )
+    finish(figure, f"Candidate directions on val prompts: {mathless(title)}\n{star}; hatched: no direction", stamp)
     return figure
-
-
-def _dotted(axis: Axes, scores: Sequence[CandidateScores], n_positions: int) -> None:
-    for row in scores:
-        if row.stopped:
-            corner = (row.layer - 0.5, row.position + n_positions - 0.5)
-            axis.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor="white", hatch="..", linewidth=0))
 
 
 def _grid(scores: Sequence[CandidateScores], field: str, n_positions: int) -> np.ndarray:

@@ -11,16 +11,20 @@ from rich.table import Table
 from pipeline import printed
 from pipeline.config.params import profile_of
 from pipeline.disk.shape import as_written, read_record
+from pipeline.maths.comparisons import BACK
+from pipeline.maths.evaluation import nulls_held
 from pipeline.maths.selection import FOUND
 from pipeline.report.tables import estimators, held_out, other_effects, wording
 from pipeline.report.tables import suffix as suffix_tables
 from pipeline.report.tables.loss import loss_table
+from pipeline.report.tables.stability import invariance_table, stability_table
 from pipeline.results.choosing import RefusalTokens
 from pipeline.results.effects import Export
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import read_metrics
 
 STANDARD_TOOK = "35 minutes on two cores of a CPU with AMX, longer on one without"
+WIDTH = 160  # of the widest row
 
 
 def tables(metrics: Metrics) -> Iterator[Table]:
@@ -40,12 +44,10 @@ def tables(metrics: Metrics) -> Iterator[Table]:
 
 def refusal_table(metrics: Metrics) -> Table:
     """Refusal score of every condition with interval, n, test, and rank where enough random directions answer."""
-    title, scores = (
-        f"{metrics.title}: {metrics.verdict}, {wording.under_system(metrics.systems)}",
-        metrics.refusal_score,
-    )
+    title = f"{metrics.title}: {metrics.verdict}, {wording.under_system(metrics.systems)}"
+    scores = metrics.refusal_score
     ranked = ["rank"] if any(row.rank for row in scores.values()) else []
-    columns = ("value", "95 % interval", "n", *ranked, "p (Holm)", "verdict")
+    columns = ("value", "95 % interval", "n", *ranked, *wording.TESTED)
     table = printed.table(title, f"refusal score [{metrics.judge}]", *columns)
     for kind in ("harmful", "harmless"):
         for label in (label for label in wording.ordered(scores) if label.is_main and label.kind == kind):
@@ -61,23 +63,31 @@ def _notes(metrics: Metrics) -> Iterator[str]:
     if metrics.verdict != FOUND:
         yield metrics.reason
         return
-    yield "p: McNemar's exact test against the baseline, Holm's correction"
+    yield ("change: paired, with Newcombe's interval; p: McNemar's exact test against the baseline, Holm's correction")
     if any(row.rank for row in metrics.refusal_score.values()):
         yield "rank: of the direction's effect among random directions, first is the largest"
-    main = {label: row for label, row in metrics.comparisons.items() if label.is_main}
-    detectable = next((row.detectable for row in main.values() if row.detectable), None)
+    yield "controls: no correction; a verdict of higher or lower is an interval of the change without 0"
+    chosen = {label: row for label, row in metrics.comparisons.items() if label.is_main and not label.source}
+    detectable = next((row.detectable for row in chosen.values() if row.detectable), None)
     if detectable:
-        yield f"smallest change of a refusal score that these prompts show with 80 % power: {detectable:.1%}"
-    moved = metrics.moved_controls
-    yield (
-        "no control but another layer's direction takes a refusal score out of its baseline's interval"
-        if not moved
-        else f"CONTROLS MOVED out of their baseline's interval: {', '.join(map(wording.condition, moved))}"
-    )
-    chosen = {label: row for label, row in main.items() if not label.source}
+        yield (
+            f"smallest change of a refusal score that these prompts show with 80 % power: {detectable:.1%}, when "
+            f"{BACK:.0%} of them change the other way, at the level after Holm's correction"
+        )
+    yield from _moved(metrics)
     yield from (f"{wording.condition(label)}: {row.note}" for label, row in chosen.items() if row.note)
     if unknown := {label: count for label, count in metrics.unknown.items() if count}:
         yield "no verdict: " + ", ".join(f"{wording.condition(label)} {count}" for label, count in unknown.items())
+
+
+def _moved(metrics: Metrics) -> Iterator[str]:
+    """Which controls that should do nothing moved a refusal score, and how many would by chance."""
+    of = f"of {n} changes under controls that should do nothing" if (n := nulls_held(metrics.comparisons)) else ""
+    if of and metrics.moved_controls:
+        moved = ", ".join(map(wording.condition, metrics.moved_controls))
+        yield f"CONTROLS MOVED: {of}, {len(metrics.moved_controls)} have a 95 % interval without 0: {moved}"
+    elif of:
+        yield f"{of}, none has a 95 % interval without 0"
 
 
 def effects_table(metrics: Metrics) -> Table:
@@ -176,61 +186,10 @@ def agreement_table(metrics: Metrics) -> Table:
     return table
 
 
-def stability_table(record: Mapping[str, Any]) -> Table:
-    """How often the winner wins, how far it is from the thresholds, how alike two halves are."""
-    table = printed.table("stability of the choice", "measure", "value", "95 % interval")
-    for row in record.get("wins", [])[:3]:
-        place = f"position {row['position']}, layer {row['layer']}" if row["layer"] is not None else "no candidate"
-        table.add_row(f"share of resamples of val that choose {place}", f"{row['share']:.1%}", "")
-    for name, row in record.get("margins", {}).items():
-        for score in (score for score in ("kl", "induce", "bypass") if score in row):
-            place = f"{name.replace('_', ' ')} ({row['position']}, {row['layer']})"
-            table.add_row(
-                f"{place}: distance to the {score} threshold, nats",
-                *wording.number(wording.estimate(row[score]), "{:+.3f}")[:2],
-            )
-    if "mean" in (halves := record.get("split_half_cosine", {})):
-        spread = f"{halves['q025']:.3f} to {halves['q975']:.3f} (of splits)"
-        table.add_row("cosine of the directions of two halves of train", f"{halves['mean']:.3f}", spread)
-        control = halves["shuffled_labels"]
-        spread = f"{control['q025']:.3f} to {control['q975']:.3f} (of splits)"
-        table.add_row("the same with shuffled labels", f"{control['mean']:.3f}", spread)
-    if record["reason"]:
-        table.caption = printed.caption(record["reason"])
-    return table
-
-
-def invariance_table(record: Mapping[str, Any]) -> Table:
-    """Greedy completions that change when only the way of computing does."""
-    reference = record["reference"]
-    against = f"batch size {reference['batch_size']}, {reference['dtype']}"
-    title = f"greedy answers of {record['n_tokens']} tokens against {against}"
-    table = printed.table(
-        title,
-        "changed to",
-        "completions changed",
-        "95 % interval",
-        "n",
-        "verdicts changed",
-        "first token: median",
-        "range",
-    )
-    for name, row in record["variants"].items():
-        first, changed = row["first_token"], row["verdicts"]
-        table.add_row(
-            name,
-            *wording.number(wording.estimate(row["completions"]), "{:.0%}"),
-            f"{round(changed['value'] * changed['n'])}",
-            f"{first['median']:g}" if first else "-",
-            f"{first['first']} to {first['last']} (n = {first['n']})" if first else "-",
-        )
-    return table
-
-
 def text(metrics: Path) -> str:
     """The tables of a metrics.json and of what lies beside it."""
     # Wide enough for the widest row, whatever the terminal.
-    console = Console(width=140, file=StringIO(), color_system=None)
+    console = Console(width=WIDTH, file=StringIO(), color_system=None)
     shown = [*tables(read_metrics(metrics))]
     for name, made in BESIDE.items():
         if (path := metrics.with_name(name)).exists():

@@ -24,7 +24,7 @@ def tables(metrics: Metrics) -> Iterator[Table]:
 def safety_table(judge: str, record: Safety) -> Table:
     """Share of safe completions of every condition, with what is known of the judge below."""
     name = f"safety_score[{judge}]"
-    table = printed.table(name, "condition", name, "95 % interval", "n", "p (Holm)", "against baseline")
+    table = printed.table(name, "condition", name, "95 % interval", "n", *wording.TESTED)
     for label in wording.ordered(record.score):
         test = wording.test(record.comparisons.get(label))
         table.add_row(wording.condition(label), *wording.number(record.score[label], "{:.1%}"), *test)
@@ -53,7 +53,7 @@ def reliability(judge: str, known: Mapping[str, Mapping[str, Reliability]]) -> I
 def further_table(metrics: Metrics) -> Table:
     """Refusal on the further sets and under other system prompts; each beside its own baseline."""
     name = f"refusal score [{metrics.judge}]"
-    table = printed.table("further sets and system prompts", name, "value", "95 % interval", "n", "p (Holm)", "verdict")
+    table = printed.table("further sets and system prompts", name, "value", "95 % interval", "n", *wording.TESTED)
     scores, last = metrics.refusal_score, None
     for label in (label for label in wording.ordered(scores) if not label.is_main):
         if last and label.baseline != last:
@@ -76,8 +76,7 @@ def capability_table(record: Capability) -> Table:
         "score",
         "95 % interval",
         "n",
-        "p (Holm)",
-        "verdict",
+        *wording.TESTED,
     )
     notes: list[str] = []
     for task, scores in record.tasks.items():

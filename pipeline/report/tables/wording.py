@@ -9,6 +9,7 @@ from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.statistics import Estimate
 from pipeline.results.effects import Systems
 
+TESTED = ("change, 95 % interval", "p", "p (Holm)", "verdict")  # the columns of `test`
 DONE = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracted", "addition": "added"}
 
 
@@ -88,10 +89,14 @@ def p(test: Comparison | None) -> str:
 
 
 def holm(value: float | None) -> str:
-    """A corrected p-value, or a dash where nothing was tested."""
+    """A p-value, or a dash where nothing was tested."""
     return "-" if value is None else f"{value:.2g}"
 
 
-def test(test: Comparison | None) -> tuple[str, str]:
-    """Corrected p-value and verdict."""
-    return (p(test), test.verdict) if test else ("", "")
+def test(test: Comparison | None) -> tuple[str, str, str, str]:
+    """Paired change with its interval, p as it is and corrected, verdict; a control's p is not corrected."""
+    if test is None:
+        return "", "", "", ""
+    change = f"{value(test.change, '{:+.1%}')} {interval(test.change, '{:+.1%}')}"
+    corrected = "" if test.p_holm is None and test.p is not None else p(test)
+    return change, holm(test.p), corrected, test.verdict

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, wilcoxon
+from scipy.stats import wilcoxon
 
 from pipeline.maths.comparisons import ALPHA, corrected
-from pipeline.maths.statistics import LEAST_ROWS, RESAMPLES, Estimate, mean
+from pipeline.maths.statistics import LEAST_FOR_INTERVAL, LEAST_ROWS, Estimate, linearised, mean
 
 # By which two means of the same float32 numbers may differ.
 ROUNDING = 1e-6
@@ -16,7 +16,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Change:
-    """Mean of after - before over the same prompts, its bootstrap interval, and Wilcoxon's signed-rank test.
+    """Mean of after - before over the same prompts, its 95 % interval, and Wilcoxon's signed-rank test.
 
     `p_holm`: corrected for all tests of its family. `verdict`: `lower`, `higher` or `no difference shown`;
     `not testable` where all prompts change by the same amount or too few are there.
@@ -59,35 +59,24 @@ def returned_share(
 ) -> Estimate:
     """(restored - suffixed) / (none - suffixed), of means over prompts: 0 nothing comes back, 1 all of it.
 
-    Percentile bootstrap over prompts, the three values of a prompt drawn together. Undefined, with a
-    note, unless the fall (none - suffixed) is above zero with its whole interval.
+    The interval is that of the mean of linearised rows, a row being a prompt. Undefined, with a note, for fewer than
+    LEAST_FOR_INTERVAL prompts, and unless the fall (none - suffixed) is above zero with its whole interval.
     """
-    rows = tuple(np.asarray(values, dtype=float) for values in (none, suffixed, restored))
-    n = len(rows[0])
-    fall = mean((rows[0] - rows[1]).tolist(), seed)
-    if fall.low is None or fall.low <= 0:
+    plain, low, back = (np.asarray(values, dtype=float) for values in (none, suffixed, restored))
+    n = len(plain)
+    if n < LEAST_FOR_INTERVAL:
+        return Estimate(None, None, None, n, f"{n} prompts: a share needs {LEAST_FOR_INTERVAL}")
+    fall = mean((plain - low).tolist())
+    if (fall.low if fall.low is not None else float(np.mean(plain - low))) <= 0:
         return Estimate(None, None, None, n, "no fall to bring back: its interval holds zero, or it is a rise")
-    result = bootstrap(
-        rows,
-        _share,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    interval = result.confidence_interval
-    return Estimate(float(_share(rows[0], rows[1], rows[2])), float(interval.low), float(interval.high), n)
-
-
-def _share(none: np.ndarray, suffixed: np.ndarray, restored: np.ndarray, axis: int = -1) -> Any:
-    return (restored.mean(axis=axis) - suffixed.mean(axis=axis)) / (none.mean(axis=axis) - suffixed.mean(axis=axis))
+    return mean(linearised((back - low).tolist(), (plain - low).tolist()))
 
 
 def outside(curve: Sequence[float], band: Sequence[Estimate]) -> list[int]:
-    """Where a curve leaves a band of intervals; a point without interval, as of equal rows, is itself alone."""
+    """Where a curve leaves a band of intervals; a point of equal rows is itself alone, few rows have no band."""
     pairs = enumerate(zip(curve, band, strict=True))
-    return [index for index, (value, row) in pairs if not (row.holds(value) or _is_point(row, value))]
+    known = [(index, value, row) for index, (value, row) in pairs if row.n >= LEAST_FOR_INTERVAL]
+    return [index for index, value, row in known if not (row.holds(value) or _is_point(row, value))]
 
 
 def _is_point(row: Estimate, value: float) -> bool:

@@ -7,9 +7,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from pipeline.maths.comparisons import compare
-from pipeline.maths.comparisons import holm as holm_rates
-from pipeline.maths.statistics import Estimate, mean, rate
+from pipeline.maths.comparisons import compare_family
+from pipeline.maths.statistics import LEAST_FOR_INTERVAL, Estimate, mean, rate
 from pipeline.suffix.maths.attribution import mean_over
 from pipeline.suffix.maths.changes import Change, change, holm, outside, returned_share
 
@@ -61,11 +60,13 @@ def cosine_record(cosines: Rows, seed: int) -> dict[str, Any]:
         "values": {kind: estimates(x, seed) for kind, x in cosines.items()},
         "changes": {name: [asdict(corrected[f"{name}/{layer}"]) for layer in range(n_layers)] for name in PAIRS},
         "random_outside": left,
-        "random_statement": _random_statement(left, n_layers),
+        "random_statement": _random_statement(left, *cosines["harmful"].shape),
     }
 
 
-def _random_statement(left: Sequence[int], n_layers: int) -> str:
+def _random_statement(left: Sequence[int], n_prompts: int, n_layers: int) -> str:
+    if n_prompts < LEAST_FOR_INTERVAL:
+        return f"{n_prompts} prompts are too few for an interval that random suffixes could leave"
     interval = "the 95 % interval of the same prompts without suffix"
     if not left:
         return f"random suffixes keep the mean cosine within {interval} at all {n_layers} layers"
@@ -147,7 +148,7 @@ def refusal_record(outcomes: Mapping[str, Mapping[str, bool | None]]) -> dict[st
     """Refusal score of the answers per kind, and McNemar's exact tests of PAIRS with Holm's correction."""
     known = {kind: [value for value in rows.values() if value is not None] for kind, rows in outcomes.items()}
     pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= outcomes.keys()}
-    tests = holm_rates({name: compare(outcomes[a], outcomes[b], "lower") for name, (a, b) in pairs.items()})
+    tests = compare_family({name: (outcomes[a], outcomes[b], "lower") for name, (a, b) in pairs.items()})
     return {
         "values": {kind: asdict(rate(rows) if rows else _unknown()) for kind, rows in known.items()},
         "changes": {name: asdict(row) for name, row in tests.items()},
