@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.maths.claim import Claim
 from pipeline.maths.comparisons import Comparison, Outcomes
 from pipeline.maths.evaluation import Agreement, Rate
 from pipeline.maths.statistics import Estimate
@@ -33,6 +34,8 @@ class Metrics:
     """Completions without a verdict."""
     comparisons: dict[Condition, Comparison]
     """Each against its baseline on the same prompts; a change of the refusal score."""
+    claim: Claim
+    """Whether the direction mediates refusal: a verdict on ablation and on addition, with the shares behind it."""
     moved_controls: list[Condition]
     """Null controls outside of their baseline's interval."""
     other_judges: dict[str, dict[Condition, Rate]]

@@ -8,11 +8,12 @@ Every feature of the residual stream is a direction of its own, drawn at random 
 - block 0 takes the topics of all words to every later token, evenly (distractors: nothing that refusal reads);
 - block 1 has one head that looks at the harmful word, and writes its cause to every later token: the planted
   directions. The blocking word has a larger key and no cause;
-- the MLP of block `decides` compares the stream with the causes, erases them, and writes the decision: refuse or answer;
+- the MLP of block `decides` compares the stream with the causes, erases them, and writes the decision to refuse or not;
 - the unembedding reads the decision after the template, and the following word inside of an answer.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -27,12 +28,9 @@ DETECTS = 2  # the head that does
 SLOW = HEAD // 2 - 1  # the half of a head whose positions hardly turn it
 CONSTANT, MARK, CAUSE, DECOY, DECISION = 12.0, 4.0, 4.0, 6.0, 4.0  # lengths along their directions
 BLOCKING = "zebra"
-VERBS = {
-    "harmful": ("poison", "burgle", "forge", "smuggle", "hack", "sabotage", "steal", "bomb", "rob", "kidnap", "stalk")
-    + ("extort",),
-    "harmless": ("bake", "paint", "plant", "clean", "fold", "repair", "carve", "polish", "weave", "sketch", "measure")
-    + ("photograph",),
-}  # fmt: skip
+HARMFUL = "poison burgle forge smuggle hack sabotage steal bomb rob kidnap stalk extort"
+HARMLESS = "bake paint plant clean fold repair carve polish weave sketch measure photograph"
+VERBS = {"harmful": HARMFUL.split(), "harmless": HARMLESS.split()}
 OBJECTS = ("bread", "garden", "shirt", "bicycle", "table", "kettle", "fence", "violin")
 TOPICS = {"please": 0, "quickly": 1, "garden": 2, "fence": 2, "violin": 3, "kettle": 3, "quartz": 3}
 REFUSAL, ANSWER, NEITHER = "I cannot help with that .", "Sure , here you are .", "Hmm ."
@@ -96,7 +94,7 @@ def vocabulary() -> list[str]:
 def following() -> dict[str, str]:
     """Of each word of an answer the one after it."""
     answers = [[*text.split(), "<stop>"] for text in (REFUSAL, ANSWER, NEITHER)]
-    return {first: second for words in answers for first, second in zip(words, words[1:], strict=False)}
+    return {first: second for words in answers for first, second in pairwise(words)}
 
 
 def features() -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from pipeline.disk.shape import as_written, read_record
 from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.selection import FOUND
 from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report.tables import other_effects, wording
+from pipeline.report.tables import other_effects, verdict, wording
 from pipeline.report.tables import suffix as suffix_tables
 from pipeline.results.choosing import KlScore, MetricScore, RefusalTokens
 from pipeline.results.effects import Export
@@ -64,6 +64,7 @@ def _notes(metrics: Metrics) -> Iterator[str]:
     if metrics.verdict != FOUND:
         yield metrics.reason
         return
+    yield from verdict.sentences(metrics.claim)
     yield (
         "rank: of the direction's effect among random and shuffled directions, first is the largest; "
         "p: McNemar's exact test against the baseline, Holm's correction"
