@@ -73,6 +73,25 @@ DECOYED = Truth("decoy", decoy=True)
 TRUTHS = (ONE, NONE, TWO, NONLINEAR, DECOYED)
 
 
+# On top of profile smoke, whose thresholds let anything pass.
+SETTINGS = (
+    "data=planted",
+    *(f"sizes.{kind}={{train: 24, val: 16, test: 40}}" for kind in VERBS),
+    *("select.kl_threshold=0.2", "select.gap_share=0.5", "select.min_train=16", "select.min_val=8"),
+    *("generate.batch_size=40", "refusal_tokens.n_harmful=0", "refusal_tokens.n_harmless=0"),
+)
+# What no verdict needs.
+LEAN = (
+    *("capability=none", "loss.n_completions=0", "text.n_documents=0", "text.n_answers=0", "estimators.names=[]"),
+    *("evaluate.n_prompts=0", "stability.sizes=[]", "stability.n_splits=1", "stability.n_resamples=100"),
+    *("invariance.n_prompts=0",),
+)
+SUFFIX = (
+    *("suffix=given", f"suffix.texts=[{BLOCKING}]", "suffix.n_choosing=8", "suffix.n_prompts=8"),
+    *("suffix.n_heads=1", "suffix.n_random=1", "suffix.n_random_heads=1"),
+)
+
+
 def instructions(kind: str) -> list[str]:
     """Harmful or harmless ones; "please" stands in two of three harmless ones and in one of three harmful ones."""
     verbs, rows = VERBS[kind], []
