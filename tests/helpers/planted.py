@@ -15,6 +15,7 @@ Every feature of the residual stream is a direction of its own, drawn at random 
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -148,7 +149,7 @@ def write(folder: Path, truth: Truth) -> Path:
         pad_token_id=words.index("<end>"),
         tie_word_embeddings=False,
     )
-    hf = LlamaForCausalLM(config).eval().requires_grad_(False)
+    hf: Any = LlamaForCausalLM(config).eval().requires_grad_(False)
     for name, parameter in hf.named_parameters():
         parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
     Builder(hf, truth, words).build()
@@ -177,7 +178,7 @@ def divided(*lengths: float) -> float:
 class Builder:
     """Writes weights of zero one feature at a time."""
 
-    def __init__(self, hf: LlamaForCausalLM, truth: Truth, words: list[str]):
+    def __init__(self, hf: Any, truth: Truth, words: list[str]):
         self.hf, self.truth, self.words, self.features = hf, truth, words, features()
         self.neurons = [0] * LAYERS
         # What RMSNorm divides by at a harmful word, and at the token after the template of a harmful prompt.

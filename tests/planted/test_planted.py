@@ -15,11 +15,9 @@ from torch.nn.functional import cosine_similarity
 
 from pipeline.artifacts import class_means, records
 from pipeline.artifacts.layout import Layout
-from pipeline.artifacts.provenance import identity
 from pipeline.config.compose import compose
 from pipeline.config.place import CONF
 from pipeline.config.resolved import load
-from pipeline.entry.given import given
 from pipeline.maths.directions import difference_in_means
 from pipeline.maths.labels import Label
 from pipeline.results.metrics import Metrics
@@ -79,9 +77,9 @@ def through(folder: Path, truth: planted.Truth, overrides: tuple[str, ...]) -> F
         composed = compose(truth.name, "smoke", [*planted.SETTINGS, *planted.LEAN, *overrides], folder / "conf")
         layout.config.parent.mkdir(parents=True)
         layout.config.write_text(OmegaConf.to_yaml(composed))
+        config = load(layout.config)
         for name in STAGES:
-            getattr(importlib.import_module(f"pipeline.stages.{name}"), name)(*given(name, layout))
-        assert identity(load(layout.config).model.source) == read_metrics(layout.metrics).provenance.model
+            getattr(importlib.import_module(f"pipeline.stages.{name}"), name)(config, layout)
     away = Layout(truth.name, "smoke", folder)
     return Found(away, read_metrics(away.metrics), " ".join(away.report.read_text().split()))
 
