@@ -5,7 +5,7 @@ Every feature of the residual stream is a direction of its own, drawn at random 
 - the embedding marks words: every word by a large constant, so that RMSNorm divides all tokens by nearly the same;
   harmful words by a key and by the cause that they stand for; words of a topic; the blocking word; words of answers by
   the word that follows them;
-- block 0 takes the topics of all words to every later token, evenly (distractors: nothing that refusal reads);
+- block 0 takes the topics of all words to every later token, evenly: distractors, which the unembedding reads a little;
 - block 1 has one head that looks at the harmful word, and writes its cause to every later token: the planted
   directions. The blocking word has a larger key and no cause;
 - the MLP of block `decides` compares the stream with the causes, erases them, and writes the decision to refuse or not;
@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 LAYERS, WIDTH, HEADS, HEAD, HIDDEN = 5, 64, 4, 16, 32
 WRITES = 1  # the block that writes the causes
 DETECTS = 2  # the head that does
-SLOW = HEAD // 2 - 1  # the half of a head whose positions hardly turn it
+SLOW = HEAD // 2 - 1  # a coordinate of a head that positions hardly turn
 CONSTANT, MARK, CAUSE, DECOY, DECISION = 12.0, 4.0, 4.0, 6.0, 4.0  # lengths along their directions
 BLOCKING = "zebra"
 HARMFUL = "poison burgle forge smuggle hack sabotage steal bomb rob kidnap stalk extort"
@@ -71,7 +71,6 @@ NONLINEAR = Truth(
     "not_linear", causes=tuple((axis, sign) for axis in range(3) for sign in (1, -1)), times=(1,) * 6, decides=3
 )
 DECOYED = Truth("decoy", decoy=True)
-TRUTHS = (ONE, NONE, TWO, NONLINEAR, DECOYED)
 
 
 # On top of profile smoke, whose thresholds let anything pass.
