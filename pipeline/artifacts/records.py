@@ -11,6 +11,7 @@ from pipeline.artifacts import kinds
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import files, shape, tables, tensors
 from pipeline.errors import UserError
+from pipeline.maths.rejected import what_is_left
 from pipeline.maths.selection import (
     FITTED_SETS,
     FOUND,
@@ -206,7 +207,7 @@ def write_selection(
     record |= {
         "baselines": asdict(baselines),
         "n_val": dict(n_val),
-        "reason": _empty_reason(record),
+        "reason": _reason(record, what_is_left(selection, baselines)),
         "filter": asdict(filtered),
     }
     files.write_json(path, record)
@@ -238,11 +239,12 @@ def write_no_selection(path: Path, rule: str, filtered: FilterVerdict) -> None:
     )
 
 
-def _empty_reason(record: Mapping[str, Any]) -> str:
+def _reason(record: Mapping[str, Any], left: str) -> str:
     if record["chosen"]:
         return ""
     removed = ", ".join(f"{name} {count}" for name, count in record["removed"].items() if count)
-    return f"rule {record['rule']} removes all {record['n_candidates']} candidates: {removed}"
+    said = f"rule {record['rule']} removes all {record['n_candidates']} candidates: {removed}"
+    return f"{said}; {left}" if left else said
 
 
 def write_direction(path: Path, direction: "Direction", model: str) -> None:

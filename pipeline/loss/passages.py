@@ -24,7 +24,8 @@ def passages(
         "instruction_answers": [(row.instruction, row.text) for row in answered],
         "own_completions": [(prompt.instruction, completion) for prompt, completion in own.items()],
     }
-    sets = {name: answers(model, rows, max_answer_tokens) for name, rows in pairs.items()}
-    sets["plain_text"] = documents(model, [row.text for row in plain], max_tokens)
+    sets = {name: answers(model, rows, max_answer_tokens) for name, rows in pairs.items() if rows}
+    if plain:
+        sets["plain_text"] = documents(model, [row.text for row in plain], max_tokens)
     origins = {"plain_text": plain, "instruction_answers": answered, "own_completions": list(own)}
     return {name: Documents(rows, Counter(row.source for row in origins[name])) for name, rows in sets.items() if rows}

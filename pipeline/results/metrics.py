@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.maths.claim import Claim
 from pipeline.maths.comparisons import Comparison, Outcomes
 from pipeline.maths.evaluation import Agreement, Rate
 from pipeline.maths.held_out import ScoredDirection
@@ -34,6 +35,8 @@ class Metrics:
     """Completions without a verdict."""
     comparisons: dict[Condition, Comparison]
     """Each against its baseline on the same prompts; a change of the refusal score. Controls without correction."""
+    claim: Claim
+    """Whether the direction mediates refusal: a verdict on ablation and on addition, with the shares behind it."""
     moved_controls: list[Condition]
     """Null controls whose paired change has a 95 % interval without 0."""
     other_judges: dict[str, dict[Condition, Rate]]

@@ -66,6 +66,8 @@ def headline(metrics: Metrics) -> dict[str, float | int]:
     main = (("harmful", BASELINE), ("harmful", "ablation"), ("harmless", BASELINE), ("harmless", "addition"))
     scores = {f"refused_{kind}_{effect}": metrics.refusal_score.get(Label(kind, effect)) for kind, effect in main}
     numbers: dict[str, Any] = {name: rate.value for name, rate in scores.items() if rate}
+    if metrics.claim.ablation and metrics.claim.ablation.refused.n:
+        numbers["still_refused_under_ablation"] = metrics.claim.ablation.refused.value
     for judge, safety in metrics.safety.items():
         for effect in (BASELINE, "ablation"):
             if rate := safety.score.get(Label("harmful", effect)):

@@ -9,6 +9,7 @@ from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
 from pipeline.disk import files, shape, tables
 from pipeline.maths import evaluation
+from pipeline.maths.claim import claim
 from pipeline.results import compared, overview
 from pipeline.results.choosing import RefusalTokens
 from pipeline.results.effects import Capability
@@ -45,6 +46,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "refusal_score": scores,
         "unknown": evaluation.unknown(outcomes),
         "comparisons": comparisons,
+        "claim": claim(outcomes),
         "moved_controls": evaluation.moved_controls(comparisons),
         "other_judges": {name: evaluation.rates(rows) for name, rows in verdicts.items() if name != judges[0]},
         "agreement": evaluation.agreement(verdicts),

@@ -18,6 +18,7 @@ from pipeline.export.model import surgery
 from pipeline.loss import maths as losses
 from pipeline.loss import model as loss
 from pipeline.loss.model import Passage, passage_losses
+from pipeline.loss.passages import passages as sets_of_passages
 from pipeline.loss.texts import draw
 from pipeline.maths.comparisons import smallest_mean_change
 from pipeline.maths.experiment import interventions
@@ -25,6 +26,7 @@ from pipeline.maths.interventions import ActivationAddition, DirectionalAblation
 from pipeline.maths.statistics import LEAST_FOR_INTERVAL, linearised, mean, ratio
 from pipeline.model.chat import chat
 from pipeline.model.passes.intervene import intervene
+from pipeline.prompts.prompt import Text
 from pipeline.sources import rows
 from tests.conftest import INSTRUCTIONS
 
@@ -68,6 +70,12 @@ def test_padding_and_what_pads_change_nothing(model, passages, monkeypatch):
     pad = chat.pad_left
     monkeypatch.setattr(chat, "pad_left", lambda rows, pad_id: pad(rows, pad_id + 1, extra=7))
     assert_close(passage_losses(model, passages, 10_000), together, atol=2e-5, rtol=2e-6)
+
+
+def test_a_set_that_is_not_wanted_is_left_out(model):
+    plain = [Text("id", "", "one two three four", "source", "licence")]
+    assert sets_of_passages(model, plain, [], {}, 20, 20).keys() == {"plain_text"}
+    assert sets_of_passages(model, [], [], {}, 20, 20) == {}
 
 
 def test_only_the_answer_counts_and_long_ones_are_cut(model):

@@ -14,7 +14,7 @@ from pipeline.disk.shape import as_written, read_record
 from pipeline.maths.comparisons import BACK
 from pipeline.maths.evaluation import nulls_held
 from pipeline.maths.selection import FOUND
-from pipeline.report.tables import estimators, held_out, other_effects, wording
+from pipeline.report.tables import estimators, held_out, other_effects, verdict, wording
 from pipeline.report.tables import suffix as suffix_tables
 from pipeline.report.tables.loss import loss_table
 from pipeline.report.tables.stability import invariance_table, stability_table
@@ -63,6 +63,7 @@ def _notes(metrics: Metrics) -> Iterator[str]:
     if metrics.verdict != FOUND:
         yield metrics.reason
         return
+    yield from verdict.sentences(metrics.claim)
     yield ("change: paired, with Newcombe's interval; p: McNemar's exact test against the baseline, Holm's correction")
     if any(row.rank for row in metrics.refusal_score.values()):
         yield "rank: of the direction's effect among random directions, first is the largest"
