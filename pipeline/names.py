@@ -6,7 +6,7 @@ RULES = ("paper", "calibrated")  # that choose a direction among the candidates
 MEAN_DIFFERENCE = "mean_difference"  # the paper's estimator; the pipeline's direction comes from it
 ESTIMATOR_NAMES = (MEAN_DIFFERENCE, "principal_component", "logistic_probe", "leace")
 
-SEARCH_OBJECTIVES = ("target", "refusal")  # that a search of suffixes lowers
+SEARCH_OBJECTIVES = ("affirmative", "refusal")  # that a search of suffixes lowers
 
 PROBE = "probe"
 TEXT_JUDGES = ("substring", "markers")  # read the text alone, in no time

@@ -26,8 +26,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--candidates", type=int, default=40, help="changes tried per step (default: %(default)s)")
     parser.add_argument("--top-k", type=int, default=64, help="tokens per place to draw from (default: %(default)s)")
-    parser.add_argument("--objective", choices=SEARCH_OBJECTIVES, default="target", help="what to lower")
-    parser.add_argument("--target", default="Sure, here is", help="beginning of the answer (objective target)")
+    parser.add_argument("--objective", choices=SEARCH_OBJECTIVES, default="affirmative", help="what to lower")
+    parser.add_argument("--target", default="Sure, here is", help="beginning of the answer (objective affirmative)")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of weights")
     return parser.parse_args()
 
@@ -50,6 +50,8 @@ def main() -> None:
         low = [name for name in ("prompts", "suffix_tokens", "starts", "candidates", "top_k") if given[name] < 1]
         if low or steps < 1 or minutes <= 0:
             raise UserError(f"--{(low or ['steps and --minutes'])[0].replace('_', '-')}: use at least 1")
+        if given["objective"] == "refusal":
+            given["target"] = ""  # plays no part in that search
         layout = Layout(model, read_params().label)
         config = load(layout.config)
         with only_writer(layout.lock("gcg"), "searches for a suffix"):

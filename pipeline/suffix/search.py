@@ -131,7 +131,7 @@ def _goal(model: ChatModel, layout: Layout, settings: Settings) -> gcg.Goal:
     [target] = chat.encode_plain(model.tokenizer, [settings.target])
     if not target:
         raise UserError("--target is empty: give the beginning of a compliant answer")
-    return gcg.Goal("target", tuple(target), tokens)
+    return gcg.Goal("affirmative", tuple(target), tokens)
 
 
 def _facts(config: Config, model: ChatModel) -> dict[str, str]:

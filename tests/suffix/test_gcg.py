@@ -32,7 +32,7 @@ FAMILIES = ("qwen2", "gemma2", "gpt2", "bloom", "falcon", "mixtral", "granite")
 
 def searching(name, folder, objective):
     model = loading.load(name, tiny(name, folder), family(name), "float32", "cpu")
-    target = tuple(chat.encode_plain(model.tokenizer, ["Sure"])[0]) if objective == "target" else ()
+    target = tuple(chat.encode_plain(model.tokenizer, ["Sure"])[0]) if objective == "affirmative" else ()
     # Tokens that are likely at first, so that there is something to lower.
     likely = all_logits(model, regioned(model, INSTRUCTIONS[0]).tokens)[-1].topk(3).indices.cpu()
     return gcg.Search(model, INSTRUCTIONS[:3], gcg.Goal(objective, target, likely), 60), target
@@ -173,7 +173,7 @@ def test_a_second_search_is_kept_beside_the_first(project):
         "search-suffix",
         *COMMAND,
         "--objective",
-        "target",
+        "affirmative",
         "--target",
         "Sure",
         "--steps",
@@ -182,7 +182,9 @@ def test_a_second_search_is_kept_beside_the_first(project):
         "4",
     )
     record = json.loads((project.folder / "outputs/suffixes/tiny.json").read_text())
-    assert {row["settings"]["seed"] for row in record["suffixes"]} == {0, 4}
+    searched = {row["settings"]["seed"]: row["settings"] for row in record["suffixes"]}
+    assert (searched[0]["objective"], searched[0]["target"]) == ("refusal", "")
+    assert (searched[4]["objective"], searched[4]["target"]) == ("affirmative", "Sure")
 
 
 def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project):
@@ -199,7 +201,7 @@ def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project)
     [
         (("--prompts", "500"), "harmful train prompts are refused: use --prompts"),
         (("--candidates", "0"), "--candidates: use at least 1"),
-        (("--objective", "target", "--target", ""), "--target is empty"),
+        (("--objective", "affirmative", "--target", ""), "--target is empty"),
     ],
 )
 def test_a_search_that_cannot_begin_says_why(project, arguments, message):
