@@ -58,11 +58,11 @@ def main() -> None:
             until = time.monotonic() + 60 * minutes  # loading the model counts
             opened = open_model(config, given["dtype"])
             from pipeline.suffix import files as found
-            from pipeline.suffix.search import Settings, search
+            from pipeline.suffix.search import search
 
-            one, facts = search(config, opened, layout, Settings(**given), steps, until)
+            one, facts = search(config, opened, layout, found.Settings(**given), steps, until)
             before = found.read_found(layout.found_suffixes, facts) if layout.found_suffixes.exists() else []
-            others = [row for row in before if (dict(row.settings), row.prompts) != (dict(one.settings), one.prompts)]
+            others = [row for row in before if (row.settings, row.prompts) != (one.settings, one.prompts)]
             found.write_found(layout.found_suffixes, facts, [*others, one])
         print(
             f"loss {one.loss_before:.2f} -> {one.loss_after:.2f} nats on {len(one.prompts)} train prompts after "

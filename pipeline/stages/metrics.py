@@ -16,9 +16,10 @@ from pipeline.results.handed_on import Exported, LossRow, NotExported
 from pipeline.results.judgements import read_judgements
 from pipeline.results.metrics import VERSION
 from pipeline.results.metrics_file import of_values, write_metrics
+from pipeline.results.suffix_file import read_suffix
 from pipeline.stages.shared import safety
 
-READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
+READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory"))
 
 
 def metrics(config: Config, layout: Layout) -> None:
@@ -63,6 +64,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "loss": shape.read_record(layout.loss, dict[str, LossRow]),
         "capability": shape.read_record(layout.capability, Capability),
         "export": shape.read_record(layout.equivalence, Exported | NotExported),
+        "suffixes": read_suffix(layout.suffix).effects,
         "prompts": {
             "hashes": audit["hashes"] | further["hashes"],
             "surface_auroc": audit["surface_auroc"],

@@ -106,8 +106,9 @@ def test_what_is_searched_reads_back_as_it_is(model):
     assert search.best([broken], suffix) == (suffix, float("inf"))
 
 
-def one(**changes):
-    row = found.Found("b c", [1, 2], {"seed": 0}, ["id"], 3, 1.0, -2.0, 0.1)
+def one(objective="refusal", **changes):
+    settings = found.Settings(0, 1, 2, 1, 8, 4, objective, "Sure" if objective == "affirmative" else "", "float32")
+    row = found.Found("b c", [1, 2], settings, ["id"], 3, 1.0, -2.0, 0.1)
     return dataclasses.replace(row, **changes)
 
 
@@ -118,9 +119,24 @@ def test_found_suffixes_are_refused_for_another_model(tmp_path):
     for key in facts:
         with pytest.raises(UserError, match=f"made for {key} .*only on the model that it was found for"):
             found.read_found(path, {**facts, key: "other"})
-    files.write_json(path, ["b c"])
-    with pytest.raises(UserError, match="holds no found suffixes"):
-        found.read_found(path, facts)
+    whole = files.read_json(path)
+    more, text = ({**whole["suffixes"][0]["settings"], **change} for change in ({"x": 1}, {"seed": "0"}))
+    for damaged in (
+        ["b c"],
+        *({**whole, "suffixes": [{**whole["suffixes"][0], "settings": row}]} for row in (more, text)),
+    ):
+        files.write_json(path, damaged)
+        with pytest.raises(UserError, match="holds no found suffixes"):
+            found.read_found(path, facts)
+
+
+def test_suffixes_of_one_objective_stand_together_each_with_its_search():
+    groups = found.grouped([one(), one("affirmative", suffix="d"), one(suffix="e", steps=9)])
+    assert [(group.objective, group.texts) for group in groups] == [("refusal", ("b c", "e")), ("affirmative", ("d",))]
+    assert [row.steps for row in groups[0].searches] == [3, 9]
+    [search] = groups[1].searches
+    assert (search.objective, search.target, search.n_prompts) == ("affirmative", "Sure", 1)
+    assert (search.loss_before, search.loss_after, search.cpu_minutes) == (1.0, -2.0, 0.1)
 
 
 def test_lists_of_suffixes(tmp_path):
