@@ -9,7 +9,7 @@ from pipeline.maths.statistics import Estimate
 from pipeline.results.choosing import Estimator, RefusalTokens, Selection, ValScores
 from pipeline.results.effects import Capability, Export, Loss, Safety, Systems
 from pipeline.results.origins import Prompts, Provenance
-from pipeline.results.suffix import Effect
+from pipeline.results.suffix import Effect, Objective
 from pipeline.results.values import Condition
 
 VERSION = 2
@@ -58,7 +58,7 @@ class Metrics:
     """By set of texts."""
     capability: Capability
     export: Export
-    suffixes: dict[str, Effect]
+    suffixes: dict[Objective, Effect]
     """What adversarial suffixes do, by objective of the search that found them; empty where it was not measured."""
     prompts: Prompts
     provenance: Provenance

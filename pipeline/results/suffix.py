@@ -14,7 +14,7 @@ from pipeline.maths.paired import PairedChange
 from pipeline.maths.statistics import Estimate
 from pipeline.results.origins import Provenance
 
-GIVEN = "given"  # stands for the objective of suffixes that no search here made
+Objective = Literal["affirmative", "refusal", "given"]  # the last where no search of this project made a suffix
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Effect:
     verdict: str
     """`suffix_lowers_refusal`, or `suffix_does_not_lower_refusal`: below both no suffix and random ones."""
     reason: str
-    objective: str
-    """What the search lowered: `refusal` (the refusal metric), `affirmative` (cross-entropy of `target`) or `given`."""
+    objective: Objective
+    """What the search lowered: `refusal`, the refusal metric; `affirmative`, cross-entropy of `target`."""
     target: str
     """Beginning of the answer that the search made likely; empty for another objective."""
     n_suffixes: int
@@ -97,7 +97,7 @@ class Effect:
 class Searched:
     """A search that found one of the suffixes: its settings, and what it cost."""
 
-    objective: str
+    objective: Objective
     target: str
     n_prompts: int
     """Refused train prompts."""
@@ -253,7 +253,7 @@ class Measured:
     judge: str
     """Of the refusal score."""
     n: Counts
-    analyses: dict[str, Analysis]
+    analyses: dict[Objective, Analysis]
     """By objective."""
     provenance: Provenance
 
@@ -269,6 +269,6 @@ class Suffix:
     version: Literal[1] = 1
 
     @property
-    def effects(self) -> dict[str, Effect]:
+    def effects(self) -> dict[Objective, Effect]:
         """What the suffix of each objective does."""
         return {name: one.effect for name, one in self.measured.analyses.items()} if self.measured else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.disk import files
 from pipeline.disk.shape import held
 from pipeline.errors import UserError
-from pipeline.results.suffix import Searched
+from pipeline.results.suffix import Objective, Searched
 from pipeline.suffix.group import Group
 
 
@@ -21,7 +21,7 @@ class Settings:
     starts: int
     candidates: int
     top_k: int
-    objective: str
+    objective: Objective
     target: str
     dtype: str
 
@@ -49,7 +49,7 @@ class Found:
 
 def grouped(found: Sequence[Found]) -> list[Group]:
     """Found suffixes by objective, in the order in which they were found."""
-    groups: dict[str, list[Found]] = {}
+    groups: dict[Objective, list[Found]] = {}
     for one in found:
         groups.setdefault(one.settings.objective, []).append(one)
     return [

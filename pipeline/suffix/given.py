@@ -6,7 +6,6 @@ from pathlib import Path
 from pipeline.config.suffix import SuffixConfig
 from pipeline.disk.files import file_hash
 from pipeline.errors import UserError
-from pipeline.results.suffix import GIVEN
 from pipeline.sources import Artefact
 from pipeline.suffix.files import grouped, read_found, read_list
 from pipeline.suffix.group import Group
@@ -36,4 +35,4 @@ def given_suffixes(
 
 
 def _given(texts: Sequence[str]) -> list[Group]:
-    return [Group(GIVEN, tuple(texts))]
+    return [Group("given", tuple(texts))]

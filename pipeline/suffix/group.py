@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.results.suffix import Searched
+from pipeline.results.suffix import Objective, Searched
 
 
 @dataclass(frozen=True)
 class Group:
     """Suffixes of one objective, and the search that found each; no search where they were given."""
 
-    objective: str
+    objective: Objective
     texts: tuple[str, ...]
     searches: tuple[Searched, ...] = ()
 

@@ -55,7 +55,7 @@ def side_by_side(measured: Measured) -> tuple[Sequence[str], list[Sequence[str]]
 
 
 def _objective(effect: Effect) -> str:
-    words = OBJECTIVES.get(effect.objective, effect.objective)
+    words = OBJECTIVES[effect.objective]
     return f"{words} '{effect.target}'" if effect.target else words
 
 

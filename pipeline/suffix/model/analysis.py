@@ -75,7 +75,7 @@ class Analysis:
             {key: given.harmless[key] for key in answered},
         )
 
-    def run(self, kept: Instructions, groups: Sequence[Group]) -> dict[str, results.Analysis]:
+    def run(self, kept: Instructions, groups: Sequence[Group]) -> dict[results.Objective, results.Analysis]:
         """What the best suffix of each group does, by objective; `kept` as `kept` has them, enough of each."""
         choosing = self._reading("choosing", kept.choosing, "")
         heads = top_heads(measure.averaged([choosing], "heads").mean(dim=0), self.settings.n_heads)
