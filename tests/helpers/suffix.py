@@ -34,7 +34,7 @@ def planted() -> Suffix:
     provenance = Provenance(
         "sha256:1", "t", "c", "k", "toy", "d", "float32", "cpu", "", 0, {"torch": "1", "transformers": "1"}
     )
-    analyses = {name: _analysis(name, *row) for name, row in PLANTED.items()}
+    analyses: dict[Objective, Analysis] = {name: _analysis(name, *row) for name, row in PLANTED.items()}
     measured = Measured("found", "this model", LAYER, "substring", Counts(16, N, N_HARMLESS), analyses, provenance)
     return Suffix("measured", "", measured)
 

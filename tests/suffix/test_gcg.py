@@ -17,6 +17,7 @@ from pipeline.model.chat import chat
 from pipeline.model.loading import loading
 from pipeline.model.passes.forward import all_logits
 from pipeline.names import SEARCH_OBJECTIVES
+from pipeline.results.suffix import Objective
 from pipeline.suffix import files as found
 from pipeline.suffix.model import gcg
 from pipeline.suffix.model.regions import SUFFIX, regioned, regioned_all
@@ -106,7 +107,7 @@ def test_what_is_searched_reads_back_as_it_is(model):
     assert search.best([broken], suffix) == (suffix, float("inf"))
 
 
-def one(objective="refusal", **changes):
+def one(objective: Objective = "refusal", **changes):
     settings = found.Settings(0, 1, 2, 1, 8, 4, objective, "Sure" if objective == "affirmative" else "", "float32")
     row = found.Found("b c", [1, 2], settings, ["id"], 3, 1.0, -2.0, 0.1)
     return dataclasses.replace(row, **changes)

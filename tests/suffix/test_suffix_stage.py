@@ -37,7 +37,7 @@ def record(project):
     return measured(project)
 
 
-def measured(project, overrides=GIVEN, check=True):
+def measured(project, overrides=GIVEN, check=True) -> Any:
     project.params(overrides=overrides)
     project.stage("compose")
     result = project.stage("suffix", check=check)
