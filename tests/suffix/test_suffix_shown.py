@@ -2,9 +2,11 @@
 
 import dataclasses
 import io
-from typing import Any, get_args
+import json
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from pipeline.disk import files
@@ -12,6 +14,8 @@ from pipeline.errors import UserError
 from pipeline.names import SEARCH_OBJECTIVES
 from pipeline.report.figures import suffix as figures
 from pipeline.report.tables import suffix as tables
+from pipeline.results.metrics import Metrics
+from pipeline.results.metrics_file import as_record
 from pipeline.results.suffix import Objective, Suffix
 from pipeline.results.suffix_file import read_suffix, write_suffix
 from tests.helpers.suffix import PLANTED, planted
@@ -116,6 +120,14 @@ def test_what_is_read_is_what_was_written_and_nothing_else_is_read(tmp_path):
         files.write_json(path, wrong)
         with pytest.raises(UserError, match=r"suffix\.json is not what this version .*run `dvc repro`"):
             read_suffix(path)
+
+
+def test_the_metrics_of_a_run_hold_what_each_suffix_does():
+    kind = get_type_hints(Metrics)["suffixes"]
+    effects = planted().effects
+    record = json.loads(json.dumps(as_record(effects)))
+    assert record["refusal"]["below_harmless"]["value"] > 10
+    assert TypeAdapter(kind).validate_python(record) == effects
 
 
 def test_every_objective_of_a_search_has_a_place_in_the_results():
