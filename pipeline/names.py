@@ -10,7 +10,7 @@ ESTIMATOR_NAMES = (MEAN_DIFFERENCE, "principal_component", "logistic_probe", "le
 OWN_LENGTH, EQUAL_NORM, EQUAL_KL = TERMS = ("own_length", "equal_norm", "equal_kl")
 KL_TOLERANCE = 0.01  # of the KL that is asked for
 
-SEARCH_OBJECTIVES = ("target", "refusal")  # that a search of suffixes lowers
+SEARCH_OBJECTIVES = ("affirmative", "refusal")  # that a search of suffixes lowers
 
 PROBE = "probe"
 TEXT_JUDGES = ("substring", "markers")  # read the text alone, in no time

@@ -26,8 +26,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--candidates", type=int, default=40, help="changes tried per step (default: %(default)s)")
     parser.add_argument("--top-k", type=int, default=64, help="tokens per place to draw from (default: %(default)s)")
-    parser.add_argument("--objective", choices=SEARCH_OBJECTIVES, default="target", help="what to lower")
-    parser.add_argument("--target", default="Sure, here is", help="beginning of the answer (objective target)")
+    parser.add_argument("--objective", choices=SEARCH_OBJECTIVES, default="affirmative", help="what to lower")
+    parser.add_argument("--target", default="Sure, here is", help="beginning of the answer (objective affirmative)")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of weights")
     return parser.parse_args()
 
@@ -50,17 +50,19 @@ def main() -> None:
         low = [name for name in ("prompts", "suffix_tokens", "starts", "candidates", "top_k") if given[name] < 1]
         if low or steps < 1 or minutes <= 0:
             raise UserError(f"--{(low or ['steps and --minutes'])[0].replace('_', '-')}: use at least 1")
+        if given["objective"] == "refusal":
+            given["target"] = ""  # plays no part in that search
         layout = Layout(model, read_params().label)
         config = load(layout.config)
         with only_writer(layout.lock("gcg"), "searches for a suffix"):
             until = time.monotonic() + 60 * minutes  # loading the model counts
             opened = open_model(config, given["dtype"])
             from pipeline.suffix import files as found
-            from pipeline.suffix.search import Settings, search
+            from pipeline.suffix.search import search
 
-            one, facts = search(config, opened, layout, Settings(**given), steps, until)
+            one, facts = search(config, opened, layout, found.Settings(**given), steps, until)
             before = found.read_found(layout.found_suffixes, facts) if layout.found_suffixes.exists() else []
-            others = [row for row in before if (dict(row.settings), row.prompts) != (dict(one.settings), one.prompts)]
+            others = [row for row in before if (row.settings, row.prompts) != (one.settings, one.prompts)]
             found.write_found(layout.found_suffixes, facts, [*others, one])
         print(
             f"loss {one.loss_before:.2f} -> {one.loss_after:.2f} nats on {len(one.prompts)} train prompts after "

@@ -19,6 +19,7 @@ from pipeline.graph import closure
 from pipeline.graph.declared import LOCK, read_graph, read_lock
 from pipeline.graph.runs import every_run
 
+FOLDERS = ("bench", "eval", "families", "figures", "golden", "models", "partial", "suffixes")  # of outputs/
 DRY = "--dry-run-of"  # the call of this program in which DVC is asked about one run
 
 
@@ -104,12 +105,13 @@ def missing_results(run: Run, root: Path = Path()) -> list[Path]:
 
 
 def stray_folders(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
-    """Folders of committed results that belong to no run."""
+    """Folders of committed results that belong to no run, and those that nothing here writes."""
     wanted = {(run.model, run.label) for run in runs}
     tops = [root / "outputs" / name for name in ("eval", "figures", "models")]
     folders = [folder for top in tops for folder in top.glob("*/*/")]
     alone = [folder for top in tops for folder in top.glob("*/") if not any(folder.glob("*/"))]
-    return sorted([folder for folder in folders if (folder.parent.name, folder.name) not in wanted] + alone)
+    unknown = [folder for folder in (root / "outputs").glob("*/") if folder.name not in FOLDERS]
+    return sorted([folder for folder in folders if (folder.parent.name, folder.name) not in wanted] + alone + unknown)
 
 
 def problems() -> list[str]:

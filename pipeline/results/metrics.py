@@ -11,6 +11,7 @@ from pipeline.maths.statistics import Estimate
 from pipeline.results.choosing import Estimator, HeldOutScores, RefusalTokens, Selection
 from pipeline.results.effects import Capability, Export, Loss, Safety, Systems
 from pipeline.results.origins import Prompts, Provenance
+from pipeline.results.suffix import Effect, Objective
 from pipeline.results.values import Condition
 
 VERSION = 3
@@ -65,6 +66,8 @@ class Metrics:
     """By set of texts."""
     capability: Capability
     export: Export
+    suffixes: dict[Objective, Effect]
+    """What adversarial suffixes do, by objective of the search that found them; empty where it was not measured."""
     prompts: Prompts
     provenance: Provenance
     version: int = VERSION

@@ -11,6 +11,7 @@ from pipeline.disk.shape import as_written, read_record
 from pipeline.report.figures import claim, estimators, held_out, marks, other_effects, selection, stability, suffix
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import as_record, read_metrics
+from pipeline.results.suffix_file import read_suffix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ def figures(config: Config, layout: Layout) -> None:
     metrics, title = read_metrics(layout.metrics), config.model.title
     provenance = as_record(metrics.provenance)
     line, nothing = stamp(provenance), f"{metrics.verdict}: {metrics.reason}"
-    stable, suffixes = (read_record(path, dict[str, Any]) for path in (layout.stability, layout.suffix))
+    stable, suffixes = read_record(layout.stability, dict[str, Any]), read_suffix(layout.suffix).measured
     drawn = {"selection": _candidates(layout, metrics, title, line)}
     for wing in (claim, held_out, estimators, other_effects):
         drawn |= wing.figures(metrics, line)
@@ -35,10 +36,10 @@ def figures(config: Config, layout: Layout) -> None:
         if "learning_curve" in stable:
             panels = stability.stability_panels(stable, tokens, title, stamp(stable["provenance"]))
         tables.write_png(layout.figure("stability"), panels, stable["provenance"])
-    with as_written(layout.suffix):
-        if "provenance" in suffixes:
-            for name, figure in suffix.figures(suffixes, title, stamp(suffixes["provenance"])).items():
-                tables.write_png(layout.figure(name), figure, suffixes["provenance"])
+    if suffixes:
+        made_from = as_record(suffixes.provenance)
+        for name, figure in suffix.figures(suffixes, title, stamp(made_from)).items():
+            tables.write_png(layout.figure(name), figure, made_from)
 
 
 def _candidates(layout: Layout, metrics: Metrics, title: str, line: str) -> "Figure":

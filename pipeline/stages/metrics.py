@@ -17,23 +17,21 @@ from pipeline.results.handed_on import Exported, LossRow, NotExported
 from pipeline.results.judgements import read_judgements
 from pipeline.results.metrics import VERSION
 from pipeline.results.metrics_file import of_values, write_metrics
+from pipeline.results.suffix_file import read_suffix
 from pipeline.stages.shared import safety
 
-READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
+READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory"))
 
 
 def metrics(config: Config, layout: Layout) -> None:
     """Collect refusal scores, paired comparisons, agreement, selection, loss and export."""
     pinned = identity(config.model.source)
-    selection = records.read_selection(layout.selection)
+    selection, audit = records.read_selection(layout.selection), shape.read_record(layout.audit, Audit)
     judge, judges = config.judge.refusal, config.judge.refusal_judges
     judgements = read_judgements(layout, judges, config.judge.safety, judge)
     verdicts = {name: judgements.refused(name) for name in judges}
     outcomes = verdicts[judge]
-    scores, comparisons = evaluation.rates(outcomes), evaluation.comparisons(outcomes)
-    safe = {name: judgements.safe(name) for name in config.judge.safety}
-    kinds = {name: spec.kind for name, spec in config.data.sets.items()}
-    audit = shape.read_record(layout.audit, Audit)
+    comparisons = evaluation.comparisons(outcomes)
     further = shape.read_record(layout.sets_audit, SetsAudit)
     record = {
         "model": config.model.name,
@@ -43,7 +41,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "judge": judge,
         "max_new_tokens": config.generate.max_new_tokens,
         "reference": config.model.reference,
-        "refusal_score": scores,
+        "refusal_score": evaluation.rates(outcomes),
         "unknown": evaluation.unknown(outcomes),
         "comparisons": comparisons,
         "claim": claim(outcomes),
@@ -51,7 +49,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "other_judges": {name: evaluation.rates(rows) for name, rows in verdicts.items() if name != judges[0]},
         "agreement": evaluation.agreement(verdicts),
         "safety": {name: safety.scores(judgements, name) for name in config.judge.safety},
-        "attacks": safety.attacks(layout, safe, kinds),
+        "attacks": safety.attacks(layout, judgements, config.judge.safety, config.data.sets),
         "systems": {
             "main": records.read_filter_summary(layout.filter_summary)["measured"]["system"],
             "of_template": not config.model.chat.system,
@@ -67,6 +65,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "loss": shape.read_record(layout.loss, dict[str, LossRow]),
         "capability": shape.read_record(layout.capability, Capability),
         "export": shape.read_record(layout.equivalence, Exported | NotExported),
+        "suffixes": read_suffix(layout.suffix).effects,
         "prompts": {
             "hashes": audit["hashes"] | further["hashes"],
             "surface_auroc": audit["surface_auroc"],

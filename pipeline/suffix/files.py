@@ -3,10 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.disk import files
+from pipeline.disk.shape import held
 from pipeline.errors import UserError
+from pipeline.results.suffix import Objective, Searched
+from pipeline.suffix.group import Group
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes a search: the same settings give the same search, step by step."""
+
+    seed: int
+    prompts: int
+    suffix_tokens: int
+    starts: int
+    candidates: int
+    top_k: int
+    objective: Objective
+    target: str
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -15,7 +32,7 @@ class Found:
 
     suffix: str
     tokens: list[int]
-    settings: Mapping[str, Any]
+    settings: Settings
     prompts: list[str]
     steps: int
     loss_before: float
@@ -23,19 +40,22 @@ class Found:
     cpu_minutes: float
 
     @property
-    def budget(self) -> dict[str, Any]:
+    def searched(self) -> Searched:
         """What was spent and what it brought, without the suffix."""
-        kept = {key: value for key, value in asdict(self).items() if key not in ("suffix", "tokens")}
-        return kept | {"prompts": len(self.prompts)}
+        named = {name: value for name, value in asdict(self.settings).items() if name != "prompts"}
+        brought = {name: getattr(self, name) for name in ("steps", "loss_before", "loss_after", "cpu_minutes")}
+        return Searched(**named, n_prompts=len(self.prompts), **brought)
 
 
-def spent(budgets: Sequence[Mapping[str, Any]]) -> str:
-    """What the searches cost, in words."""
-    return "; ".join(
-        f"{row['prompts']} prompts, {row['steps']} steps of {row['settings']['candidates']} candidates, "
-        f"{row['cpu_minutes']} CPU minutes"
-        for row in budgets
-    )
+def grouped(found: Sequence[Found]) -> list[Group]:
+    """Found suffixes by objective, in the order in which they were found."""
+    groups: dict[Objective, list[Found]] = {}
+    for one in found:
+        groups.setdefault(one.settings.objective, []).append(one)
+    return [
+        Group(objective, tuple(one.suffix for one in rows), tuple(one.searched for one in rows))
+        for objective, rows in groups.items()
+    ]
 
 
 def write_found(path: Path, facts: Mapping[str, str], found: Sequence[Found]) -> None:
@@ -55,9 +75,10 @@ def read_found(path: Path, facts: Mapping[str, str]) -> list[Found]:
                 "that it was found for; run `python -m pipeline search-suffix` for this one"
             )
     try:
-        return [Found(**row) for row in record["suffixes"]]
-    except TypeError:
+        rows = held(list[Found], record["suffixes"], str(path))
+    except UserError:
         raise UserError(f"{path} holds no found suffixes: make it with `python -m pipeline search-suffix`") from None
+    return [Found(**{**row, "settings": Settings(**row["settings"])}) for row in rows]
 
 
 def read_list(path: Path) -> list[str]:

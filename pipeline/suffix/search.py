@@ -17,22 +17,8 @@ from pipeline.model.chat import chat
 from pipeline.model.loading.loading import ChatModel
 from pipeline.progress import progress
 from pipeline.suffix import files as found
+from pipeline.suffix.files import Settings
 from pipeline.suffix.model import gcg
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What makes a search: the same settings give the same search, step by step."""
-
-    seed: int
-    prompts: int
-    suffix_tokens: int
-    starts: int
-    candidates: int
-    top_k: int
-    objective: str
-    target: str
-    dtype: str
 
 
 @dataclass
@@ -66,7 +52,7 @@ def search(
     one = found.Found(
         suffix=searching.text(_tensor(state.tokens)),
         tokens=state.tokens,
-        settings=vars(settings),
+        settings=settings,
         prompts=ids,
         steps=len(state.history) - 1,
         loss_before=state.history[0],
@@ -131,7 +117,7 @@ def _goal(model: ChatModel, layout: Layout, settings: Settings) -> gcg.Goal:
     [target] = chat.encode_plain(model.tokenizer, [settings.target])
     if not target:
         raise UserError("--target is empty: give the beginning of a compliant answer")
-    return gcg.Goal("target", tuple(target), tokens)
+    return gcg.Goal("affirmative", tuple(target), tokens)
 
 
 def _facts(config: Config, model: ChatModel) -> dict[str, str]:

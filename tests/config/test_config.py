@@ -34,6 +34,16 @@ def test_every_model_and_every_profile_composes(model, profile):
     assert composed(model, profile).model.name == model
 
 
+@pytest.mark.parametrize(
+    ("experiment", "source", "others"),
+    [("suffixes", "found", ["suffix.sha256=" + "0" * 64]), ("published_suffixes", "given", [])],
+)
+def test_suffixes_have_an_experiment_each_that_changes_nothing_else(experiment, source, others):
+    plain, config = composed("tiny", "quick"), compose("tiny", "quick", [f"experiment={experiment}", *others])
+    assert (plain.suffix.source, config.suffix.source) == ("none", source)
+    assert {**config, "suffix": None} == {**plain, "suffix": None}
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_profile_says_nothing_of_the_model(profile):
     """So that each file composes once, and not every pair."""

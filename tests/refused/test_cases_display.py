@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,11 @@ from pipeline.report.figures import suffix as suffix_figures
 from pipeline.report.tables import claim as report
 from pipeline.report.tables import suffix as suffix_tables
 from pipeline.results.metrics_file import as_record, of_record
+from pipeline.results.suffix import Suffix
 from tests.conftest import ROOT
 from tests.helpers.cases import Cases, fails, quietly
-from tests.helpers.committed import MODEL, committed
+from tests.helpers.committed import committed
+from tests.helpers.suffix import planted
 
 cases = Cases("What is shown")
 
@@ -80,7 +83,6 @@ HOSTILE = (
 )
 # One text of everything at once, and a long one, for what takes long to draw.
 MIXED = (f"$x_{{ {ESCAPE}[31m{RTL}{ZERO_WIDTH}\n\ud800</script> | ` $", HOSTILE[-2])
-SUFFIX = ROOT / "outputs/suffix" / MODEL / "suffix.json"
 ORDINARY = ("Qwen2.5-Coder-0.5B-Instruct (Q4_K_M)", "Qwen/Qwen-1_8B-Chat", "harmful, baseline", "Qwen3-8B (thinking)")
 
 
@@ -189,13 +191,27 @@ def _():
 @cases("X03", "the same in what the stability and the suffix of a run are drawn from", "figures, no traceback")
 def _():
     stability = files.read_json(committed("standard").metrics.with_name("stability.json"))
-    record = files.read_json(SUFFIX)
     for text in MIXED:
         drawn(stability_figures.stability_panels(stability, [text] * 5, text, plain(text)))
         halves = {**stability, "split_half_cosine": {"note": text}}
         drawn(stability_figures.stability_panels(halves, [text] * 5, text, plain(text)))
-        for figure in suffix_figures.figures({**record, "chosen": text, "source": text}, text, plain(text)).values():
+        hostile = hostile_suffix(text).measured
+        assert hostile is not None
+        for figure in suffix_figures.figures(hostile, text, plain(text)).values():
             drawn(figure)
+
+
+def hostile_suffix(text: str) -> Suffix:
+    """Planted suffixes whose every text is this one."""
+    found = planted().measured
+    assert found is not None
+    analyses = {}
+    for name, one in found.analyses.items():
+        effect = replace(one.effect, verdict=text, reason=text, target=text)
+        search = replace(one.searches[0], target=text, dtype=text)
+        tried = [replace(row, sha256=text) for row in one.tried]
+        analyses[name] = replace(one, effect=effect, searches=[search] * 2, tried=tried)
+    return Suffix(text, text, replace(found, source=text, made_for=text, judge=text, analyses=analyses))
 
 
 @cases("X04", "a letter that the figures' font lacks", "a box in its place, and no warning on the terminal")
@@ -234,11 +250,10 @@ def _():
 
 @cases("X07", "such text in the tables of suffixes, judges, published results and benchmarks", "the tables as they are")
 def _():
-    record = files.read_json(SUFFIX)
     for text in HOSTILE:
         made = [
-            *suffix_tables.tables({**record, "source": text, "judge": text, "reason": text, "made_for": text}),
-            *suffix_tables.tables({"verdict": text or "none", "reason": text}),
+            *suffix_tables.tables(hostile_suffix(text)),
+            *suffix_tables.tables(Suffix(text or "none", text)),
             *judge_report.tables({text: ["refusal", "compliance"], "other": ["refusal", "refusal"]}),
             bench_table([Row(text, text, 1.0, text)], text),
         ]

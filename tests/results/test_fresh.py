@@ -139,9 +139,11 @@ def test_results_that_no_stage_writes_and_strays_are_named(copy):
     stray = copy / EVAL / "paper"
     stray.mkdir()
     (stray / "metrics.json").write_text("{}")
+    (copy / "outputs/copied").mkdir()
     found = "\n".join(fresh.problems())
     assert f"{EVAL}/quick/extra.json is written by no stage" in found
     assert f"{EVAL}/paper is of no run in dvc.lock or params.yaml" in found
+    assert "outputs/copied is of no run in dvc.lock or params.yaml" in found
     assert f"{EVAL}/standard/found/extra is written by no stage" in found
     assert f"outputs/figures/{MODEL}/quick/x.png is written by no stage" in found
 

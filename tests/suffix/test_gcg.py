@@ -17,6 +17,7 @@ from pipeline.model.chat import chat
 from pipeline.model.loading import loading
 from pipeline.model.passes.forward import all_logits
 from pipeline.names import SEARCH_OBJECTIVES
+from pipeline.results.suffix import Objective
 from pipeline.suffix import files as found
 from pipeline.suffix.model import gcg
 from pipeline.suffix.model.regions import SUFFIX, regioned, regioned_all
@@ -32,7 +33,7 @@ FAMILIES = ("qwen2", "gemma2", "gpt2", "bloom", "falcon", "mixtral", "granite")
 
 def searching(name, folder, objective):
     model = loading.load(name, tiny(name, folder), family(name), "float32", "cpu")
-    target = tuple(chat.encode_plain(model.tokenizer, ["Sure"])[0]) if objective == "target" else ()
+    target = tuple(chat.encode_plain(model.tokenizer, ["Sure"])[0]) if objective == "affirmative" else ()
     # Tokens that are likely at first, so that there is something to lower.
     likely = all_logits(model, regioned(model, INSTRUCTIONS[0]).tokens)[-1].topk(3).indices.cpu()
     return gcg.Search(model, INSTRUCTIONS[:3], gcg.Goal(objective, target, likely), 60), target
@@ -106,8 +107,9 @@ def test_what_is_searched_reads_back_as_it_is(model):
     assert search.best([broken], suffix) == (suffix, float("inf"))
 
 
-def one(**changes):
-    row = found.Found("b c", [1, 2], {"seed": 0}, ["id"], 3, 1.0, -2.0, 0.1)
+def one(objective: Objective = "refusal", **changes):
+    settings = found.Settings(0, 1, 2, 1, 8, 4, objective, "Sure" if objective == "affirmative" else "", "float32")
+    row = found.Found("b c", [1, 2], settings, ["id"], 3, 1.0, -2.0, 0.1)
     return dataclasses.replace(row, **changes)
 
 
@@ -118,9 +120,24 @@ def test_found_suffixes_are_refused_for_another_model(tmp_path):
     for key in facts:
         with pytest.raises(UserError, match=f"made for {key} .*only on the model that it was found for"):
             found.read_found(path, {**facts, key: "other"})
-    files.write_json(path, ["b c"])
-    with pytest.raises(UserError, match="holds no found suffixes"):
-        found.read_found(path, facts)
+    whole = files.read_json(path)
+    more, text = ({**whole["suffixes"][0]["settings"], **change} for change in ({"x": 1}, {"seed": "0"}))
+    for damaged in (
+        ["b c"],
+        *({**whole, "suffixes": [{**whole["suffixes"][0], "settings": row}]} for row in (more, text)),
+    ):
+        files.write_json(path, damaged)
+        with pytest.raises(UserError, match="holds no found suffixes"):
+            found.read_found(path, facts)
+
+
+def test_suffixes_of_one_objective_stand_together_each_with_its_search():
+    groups = found.grouped([one(), one("affirmative", suffix="d"), one(suffix="e", steps=9)])
+    assert [(group.objective, group.texts) for group in groups] == [("refusal", ("b c", "e")), ("affirmative", ("d",))]
+    assert [row.steps for row in groups[0].searches] == [3, 9]
+    [search] = groups[1].searches
+    assert (search.objective, search.target, search.n_prompts) == ("affirmative", "Sure", 1)
+    assert (search.loss_before, search.loss_after, search.cpu_minutes) == (1.0, -2.0, 0.1)
 
 
 def test_lists_of_suffixes(tmp_path):
@@ -173,7 +190,7 @@ def test_a_second_search_is_kept_beside_the_first(project):
         "search-suffix",
         *COMMAND,
         "--objective",
-        "target",
+        "affirmative",
         "--target",
         "Sure",
         "--steps",
@@ -182,7 +199,9 @@ def test_a_second_search_is_kept_beside_the_first(project):
         "4",
     )
     record = json.loads((project.folder / "outputs/suffixes/tiny.json").read_text())
-    assert {row["settings"]["seed"] for row in record["suffixes"]} == {0, 4}
+    searched = {row["settings"]["seed"]: row["settings"] for row in record["suffixes"]}
+    assert (searched[0]["objective"], searched[0]["target"]) == ("refusal", "")
+    assert (searched[4]["objective"], searched[4]["target"]) == ("affirmative", "Sure")
 
 
 def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project):
@@ -199,7 +218,7 @@ def test_a_search_ends_within_its_minutes_and_not_before_its_first_step(project)
     [
         (("--prompts", "500"), "harmful train prompts are refused: use --prompts"),
         (("--candidates", "0"), "--candidates: use at least 1"),
-        (("--objective", "target", "--target", ""), "--target is empty"),
+        (("--objective", "affirmative", "--target", ""), "--target is empty"),
     ],
 )
 def test_a_search_that_cannot_begin_says_why(project, arguments, message):

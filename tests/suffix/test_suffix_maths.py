@@ -7,10 +7,13 @@ import pytest
 import torch
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from torch.testing import assert_close
 
+from pipeline.maths import paired
 from pipeline.maths.statistics import Estimate
-from pipeline.suffix.maths import attribution, changes, coordinates, record
+from pipeline.suffix import record
+from pipeline.suffix.maths import attribution, changes, coordinates
 
 
 def test_head_projections_sum_to_the_projection_of_the_output():
@@ -65,15 +68,15 @@ def test_change_is_the_paired_mean_and_wilcoxons_p():
     generator = np.random.default_rng(1)
     before = generator.normal(size=30)
     after = before - 0.5 + 0.3 * generator.normal(size=30)
-    found = changes.change(before.tolist(), after.tolist())
+    found = paired.paired(before.tolist(), after.tolist())
     assert found.change.value == pytest.approx((after - before).mean())
     wilcoxon: Any = stats.wilcoxon(after, before)
     assert found.p == pytest.approx(wilcoxon.pvalue)
     low, value, high = ends(found.change)
     assert low < value < high < 0
-    other = changes.change(before.tolist(), (before + 1e-3 * generator.normal(size=30)).tolist())
-    same = changes.change(before.tolist(), before.tolist())
-    corrected = changes.holm({"a": found, "b": other, "c": same})
+    other = paired.paired(before.tolist(), (before + 1e-3 * generator.normal(size=30)).tolist())
+    same = paired.paired(before.tolist(), before.tolist())
+    corrected = paired.holm({"a": found, "b": other, "c": same})
     expected: Any = multipletests([found.p, other.p], method="holm")[1]
     assert [corrected["a"].p_holm, corrected["b"].p_holm] == pytest.approx(expected.tolist())
     assert [row.verdict for row in corrected.values()] == ["lower", "no difference shown", "not testable"]
@@ -115,18 +118,63 @@ def test_records_compare_the_pairs_on_the_same_prompts():
     shift = torch.zeros(4, 3, dtype=torch.float64)
     shift[2, 1] = -5.0
     kinds = {"harmful": base, "adversarial": base + shift, "random": base.flip(0), "harmless": base - 1}
-    rows = record.heads_record(kinds, [(2, 1), (0, 0)], 0)
-    assert rows[0]["changes"]["adversarial_against_none"]["change"]["value"] == pytest.approx(-5)
-    assert rows[1]["changes"]["adversarial_against_none"]["verdict"] == "not testable"
-    found = record.sum_record(kinds, [(2, 1), (0, 0)], 0)
-    assert found["values"]["harmful"]["value"] == pytest.approx(float((base[:, 2, 1] + base[:, 0, 0]).mean()))
-    cosine = record.cosine_record({kind: x[:, :, 0] for kind, x in kinds.items()}, 0)
-    assert len(cosine["values"]["random"]) == 4
-    assert cosine["random_outside"] == [], "the same prompts in another order have the same mean"
-    moved = record.cosine_record({**{k: x[:, :, 0] for k, x in kinds.items()}, "random": base[:, :, 0] + 9}, 0)
-    assert moved["random_outside"] == [0, 1, 2, 3]
-    assert cosine["random_statement"].startswith("random suffixes keep the mean cosine within")
-    assert moved["random_statement"].endswith("at 4 of 4 layers: 0, 1, 2, 3")
+    moved, same = record.heads(kinds, [(2, 1), (0, 0)], 0)
+    assert (moved.layer, moved.head) == (2, 1)
+    assert moved.written.adversarial_against_none.change.value == pytest.approx(-5)
+    assert same.written.adversarial_against_none.verdict == "not testable"
+    assert moved.written.harmless.value == pytest.approx(float(base[:, 2, 1].mean()) - 1)
+    found = record.heads_sum(kinds, [(2, 1), (0, 0)], 0)
+    assert found.harmful.value == pytest.approx(float((base[:, 2, 1] + base[:, 0, 0]).mean()))
+    assert found.adversarial_against_none.change.value == pytest.approx(-5)
+    rows, left = record.cosines({kind: x[:, :, 0] for kind, x in kinds.items()}, 0)
+    assert len(rows) == 4
+    assert left == [], "the same prompts in another order have the same mean"
+    _, left = record.cosines({**{k: x[:, :, 0] for k, x in kinds.items()}, "random": base[:, :, 0] + 9}, 0)
+    assert left == [0, 1, 2, 3]
+
+
+def test_a_table_is_corrected_as_one_family_over_numbers_and_pairs():
+    generator = np.random.default_rng(4)
+    none = generator.normal(size=(2, 12))
+    table = [
+        {
+            "harmful": list(row),
+            "adversarial": list(row - 0.4 + generator.normal(size=12)),
+            "random": list(row + generator.normal(size=12)),
+            "harmless": list(row),
+        }
+        for row in none
+    ]
+    found = record.measures(table, 0)
+    tests = [getattr(row, pair) for row in found for pair in record.PAIRS]
+    expected: Any = multipletests([test.p for test in tests], method="holm")[1]
+    assert [test.p_holm for test in tests] == pytest.approx(expected.tolist())
+    assert any(test.p_holm > 2 * test.p for test in tests), "corrected over more than one number"
+
+
+def test_how_far_a_suffix_goes_below_harmless_prompts_is_welchs():
+    generator = np.random.default_rng(5)
+    harmless, suffixed = generator.normal(-3, 1, size=32), generator.normal(-16, 2, size=25)
+    found = changes.difference_of_means(harmless.tolist(), suffixed.tolist())
+    means: Any = CompareMeans(DescrStatsW(harmless), DescrStatsW(suffixed))
+    assert ends(found) == pytest.approx(
+        (
+            *means.tconfint_diff(usevar="unequal")[:1],
+            harmless.mean() - suffixed.mean(),
+            means.tconfint_diff(usevar="unequal")[1],
+        )
+    )
+    assert found.n == 57
+    few = changes.difference_of_means(harmless.tolist(), suffixed[:7].tolist())
+    assert (few.low, few.note) == (None, "a set of fewer than 8 prompts")
+    assert changes.difference_of_means([1.0] * 9, [0.5] * 9).value == 0.5
+    assert changes.difference_of_means([1.0] * 9, [0.5] * 9).low is None
+
+
+def test_draws_and_layers_are_in_the_order_of_their_numbers():
+    restored = {f"component_at/{layer}": 0 for layer in (10, 9, 2, 0)} | {"component/last_token": 0, "component": 0}
+    assert record.numbered(restored, "component_at") == [f"component_at/{layer}" for layer in (0, 2, 9, 10)]
+    assert record.numbered(restored, "component") == []
 
 
 def test_proposals_change_one_place_to_a_promising_token():

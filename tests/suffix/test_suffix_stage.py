@@ -1,7 +1,6 @@
 """Stage suffix on the tiny model: off by default, on by one setting, resumed, and its figures."""
 
 import hashlib
-import io
 import json
 import subprocess
 import sys
@@ -9,10 +8,10 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from rich.console import Console
 
+from pipeline.names import SEARCH_OBJECTIVES
 from pipeline.report.figures import suffix as suffix_figures
-from pipeline.report.tables import suffix as suffix_tables
+from pipeline.results.suffix_file import read_suffix
 from pipeline.suffix.model.measure import SUM_TOLERANCE
 from tests.helpers.graph import RUN, Project
 from tests.helpers.stop import killed
@@ -38,81 +37,84 @@ def record(project):
     return measured(project)
 
 
-def measured(project, overrides=GIVEN, check=True):
+def measured(project, overrides=GIVEN, check=True) -> Any:
     project.params(overrides=overrides)
     project.stage("compose")
     result = project.stage("suffix", check=check)
-    return json.loads((project.at("eval") / "suffix.json").read_text()) if check else result
+    return read_suffix(project.at("eval") / "suffix.json") if check else result
 
 
-def test_every_number_is_there_and_the_parts_add_up(record):
-    assert record["verdict"] in ("suffix_lowers_refusal", "suffix_does_not_lower_refusal")
-    parts = record["decomposition"]
-    assert parts["holds"]
-    assert max(parts["sum_error"], parts["heads_error"]) < SUM_TOLERANCE
-    for row in parts["parts"].values():
+@pytest.fixture(scope="module")
+def analysis(record):
+    assert record.verdict == "measured"
+    assert list(record.measured.analyses) == ["given"]
+    return record.measured.analyses["given"]
+
+
+def test_every_number_is_there_and_the_parts_add_up(analysis):
+    assert analysis.effect.verdict in ("suffix_lowers_refusal", "suffix_does_not_lower_refusal")
+    parts = analysis.decomposition
+    assert parts.holds
+    assert max(parts.sum_error, parts.heads_error) < SUM_TOLERANCE
+    for row in parts.parts.values():
         total = row["embedding"] + row["heads"] + row["biases"] + row["mlps"]
         assert total == pytest.approx(row["residual_stream"], abs=1e-5)
-    assert len(record["tried"]) == 2
-    lowest = min(range(2), key=lambda number: record["tried"][number]["metric_val"]["value"])
-    assert record["chosen"] == lowest, "chosen on val, measured on test"
-    for draw in record["random_draws"]:
-        assert draw["tokens"]["fewest"] == draw["tokens"]["most"] == record["tried"][lowest]["tokens"]["most"]
-    for kind, regions in record["attention"]["values"].items():
-        assert sum(row["value"] for row in regions.values()) == pytest.approx(1, abs=1e-5), kind
-        assert (regions["suffix"]["value"] == 0) == (kind in ("harmful", "harmless"))
+    assert [row.sha256 for row in analysis.tried] == [
+        hashlib.sha256(text).hexdigest() for text in (b"b c d", b"zz top")
+    ]
+    lowest = min(range(2), key=lambda number: analysis.tried[number].metric_val.value)
+    assert analysis.chosen == lowest, "chosen on val, measured on test"
+    for draw in analysis.random_draws:
+        assert draw.tokens.fewest == draw.tokens.most == analysis.tried[lowest].tokens.most
+    for kind in ("harmful", "adversarial", "random", "harmless"):
+        regions = {name: getattr(getattr(analysis.effect.attention, name), kind) for name in suffix_figures.REGIONS}
+        assert sum(row.value for row in regions.values()) == pytest.approx(1, abs=1e-5), kind
+        assert (regions["suffix"].value == 0) == (kind in ("harmful", "harmless"))
 
 
-def test_restoring_nothing_and_every_head_are_the_ends_of_the_scale(record):
-    none, suffixed = (record["metric"]["values"][kind]["value"] for kind in ("harmful", "adversarial"))
+def test_the_numbers_of_a_suffix_are_those_of_its_curves_and_of_its_prompts(record, analysis):
+    effect, prompts = analysis.effect, analysis.prompts
+    assert effect.cosine == analysis.cosine[record.measured.layer]
+    assert effect.component.share == analysis.restoration.component.returned
+    assert len(effect.component.controls) == len(analysis.restoration.random_directions)
+    means = {kind: sum(rows.values()) / len(rows) for kind, rows in prompts.items()}
+    for kind, value in means.items():
+        assert getattr(effect.metric, kind).value == pytest.approx(value)
+    assert effect.below_harmless.value == pytest.approx(means["harmless"] - means["adversarial"])
+    assert (len(prompts["harmful"]), len(prompts["harmless"])) == (
+        record.measured.n.harmful,
+        record.measured.n.harmless,
+    )
+
+
+def test_restoring_nothing_and_every_head_are_the_ends_of_the_scale(analysis):
+    none, suffixed = analysis.effect.metric.harmful.value, analysis.effect.metric.adversarial.value
     assert abs(none - suffixed) > 0.01
-    assert record["restoration"]["nothing"]["metric"]["value"] == pytest.approx(suffixed, abs=1e-3)
-    assert record["restoration"]["all_heads"]["metric"]["value"] == pytest.approx(none, abs=1e-3)
-    assert record["restoration"]["component_at/0"]["metric"]["value"] == pytest.approx(suffixed, abs=1e-3)
+    assert analysis.restoration.nothing.metric.value == pytest.approx(suffixed, abs=1e-3)
+    assert analysis.restoration.all_heads.metric.value == pytest.approx(none, abs=1e-3)
+    assert analysis.restoration.component_at[0].metric.value == pytest.approx(suffixed, abs=1e-3)
 
 
 def test_no_suffix_and_no_text_of_a_prompt_is_in_the_record(record, project):
-    text = json.dumps(record)
+    text = (project.at("eval") / "suffix.json").read_text()
     lines = (project.at("models") / "prompts/harmful_test.jsonl").read_text().splitlines()
     assert not any(json.loads(line)["instruction"] in text for line in lines)
     assert "zz top" not in text
 
 
-def test_figures_are_drawn_from_the_record(record):
-    drawn = suffix_figures.figures(record, "tiny", "stamp")
-    assert list(drawn) == ["suffix_cosine", "suffix_heads", "suffix_attention", "suffix_restoration"]
+def test_figures_are_drawn_from_the_record(record, analysis):
+    drawn = suffix_figures.figures(record.measured, "tiny", "stamp")
+    names = ("cosine", "heads", "attention", "restoration")
+    assert list(drawn) == [f"suffix_given_{name}" for name in names]
     for figure in drawn.values():
         assert isinstance(figure, Figure)
         assert figure.get_supxlabel() == "stamp"
         assert all(axis.get_xlabel() for axis in figure.axes[:1])
-    line: Any = drawn["suffix_cosine"].axes[0].lines[0].get_ydata()
-    assert list(line) == [row["value"] for row in record["cosine"]["values"]["harmful"]]
-    bars: Any = drawn["suffix_attention"].axes[0].patches[:4]
-    heights = [bar.get_height() for bar in bars]
-    values = record["attention"]["values"]["harmful"]
-    assert heights == [values[region]["value"] for region in suffix_figures.REGIONS]
-    assert suffix_figures.figures({"verdict": "not_run"}, "tiny", "stamp") == {}
-
-
-def printed(record):
-    console = Console(width=140, record=True, file=io.StringIO())
-    for table in suffix_tables.tables(record):
-        console.print(table)
-    return console.export_text()
-
-
-def test_tables_show_the_numbers_of_the_record_and_what_random_suffixes_do(record):
-    text = printed(record)
-    changes = record["metric"]["changes"]["adversarial_against_none"]
-    assert f"{changes['change']['value']:+.3f}" in text
-    assert "refusal score [substring]" in text
-    assert record["cosine"]["random_statement"] in text
-    assert f"{record['restoration']['top_heads']['against_suffix']['change']['value']:+.3f}" in text
-    assert printed({"verdict": "not_run", "reason": "off"}) == ""
-    few = {"verdict": "too_few_refused_prompts", "reason": "3 refused harmful test prompts"}
-    assert few["reason"] in printed(few)
-    broken = {**record, "decomposition": {**record["decomposition"], "holds": False, "sum_error": 0.5}}
-    assert "PARTS DO NOT ADD UP: off by 5e-01" in printed(broken)
+    line: Any = drawn["suffix_given_cosine"].axes[0].lines[0].get_ydata()
+    assert list(line) == [row.harmful.value for row in analysis.cosine]
+    bars: Any = drawn["suffix_given_attention"].axes[0].patches[:4]
+    regions = [getattr(analysis.effect.attention, name) for name in suffix_figures.REGIONS]
+    assert [bar.get_height() for bar in bars] == [row.harmful.value for row in regions]
 
 
 def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
@@ -132,20 +134,33 @@ def test_a_killed_run_resumes_and_equals_an_uninterrupted_one(record, project):
 
 
 def test_it_is_not_run_by_default(record, project):
-    assert measured(project, SIZES)["verdict"] == "not_run"
+    off = measured(project, SIZES)
+    assert (off.verdict, off.measured, off.effects) == ("not_run", None, {})
 
 
-def test_what_the_search_found_is_measured_with_its_budget_and_printed(project):
+def test_what_searches_found_is_measured_objective_by_objective_with_what_they_cost(project):
     settings = ("--prompts", "2", "--suffix-tokens", "4", "--candidates", "8", "--starts", "2", "--steps", "2")
-    printed = project.module("pipeline", "search-suffix", "--model", "tiny", *settings).stdout
+    for objective in SEARCH_OBJECTIVES:
+        command = ("search-suffix", "--model", "tiny", *settings, "--objective", objective, "--target", "Sure")
+        printed = project.module("pipeline", *command).stdout
     sha256 = printed.rsplit("suffix.sha256=", 1)[1].strip()
     found = measured(project, f'"suffix=found","suffix.sha256={sha256}",{SIZES}')
-    [search] = found["searches"]
-    assert (search["prompts"], search["steps"], search["settings"]["candidates"]) == (2, 2, 8)
-    if found["verdict"] == "suffix_does_not_lower_refusal":
-        assert found["reason"].startswith("no suffix found at this budget (2 prompts, 2 steps of 8 candidates")
+    assert list(found.effects) == list(SEARCH_OBJECTIVES)
+    for objective, analysis in found.measured.analyses.items():
+        [search] = analysis.searches
+        assert (search.objective, analysis.effect.objective) == (objective, objective)
+        assert (search.n_prompts, search.steps, search.candidates) == (2, 2, 8)
+        assert analysis.effect.target == search.target == ("Sure" if objective == "affirmative" else "")
+        if analysis.effect.verdict == "suffix_does_not_lower_refusal":
+            assert "no suffix found at this budget (2 prompts, 2 steps of 8 candidates" in analysis.effect.reason
+    first, second = found.effects.values()
+    assert first.metric.harmful == second.metric.harmful, "the same prompts"
+    assert first.metric.adversarial != second.metric.adversarial, "with another suffix"
     kept = project.folder / "outputs/suffixes/tiny.json"
-    assert json.loads(kept.read_text())["suffixes"][0]["suffix"] not in json.dumps(found)
+    written = (project.at("eval") / "suffix.json").read_text()
+    texts = [row["suffix"] for row in json.loads(kept.read_text())["suffixes"]]
+    assert not any(text in written for text in texts)
+    assert all(hashlib.sha256(text.encode()).hexdigest() in written for text in texts)
     kept.unlink()
 
 

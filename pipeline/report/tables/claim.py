@@ -22,6 +22,7 @@ from pipeline.results.choosing import RefusalTokens
 from pipeline.results.effects import Export
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import read_metrics
+from pipeline.results.suffix_file import read_suffix
 
 STANDARD_TOOK = "35 minutes on two cores of a CPU with AMX, longer on one without"
 WIDTH = 160  # of the widest row
@@ -197,6 +198,8 @@ def text(metrics: Path) -> str:
             record = read_record(path, dict[str, Any])
             with as_written(path):
                 shown += made(record)
+    if (path := metrics.with_name("suffix.json")).exists():
+        shown += suffix_tables.tables(read_suffix(path))
     for table in shown:
         console.print(table)
     assert isinstance(console.file, StringIO)
@@ -206,7 +209,6 @@ def text(metrics: Path) -> str:
 BESIDE: dict[str, Callable[[Mapping[str, Any]], Iterable[Table]]] = {  # tables of a file beside metrics.json
     "stability.json": lambda record: [stability_table(record)],
     "invariance.json": lambda record: [invariance_table(record)] if "variants" in record else [],
-    "suffix.json": suffix_tables.tables,
 }
 
 

@@ -1,11 +1,11 @@
 """What judges of safety say of every condition."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.artifacts.layout import Layout
+from pipeline.config.data import SetSpec
 from pipeline.judges.probe.file import reliability
 from pipeline.maths import evaluation
-from pipeline.maths.comparisons import Outcomes
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 from pipeline.results.effects import Reliability, Safety
@@ -28,12 +28,13 @@ def scores(judgements: Judgements, judge: str) -> Safety:
 
 
 def attacks(
-    layout: Layout, safe: Mapping[str, Mapping[Label, Outcomes]], kinds: Mapping[str, str]
+    layout: Layout, judgements: Judgements, judges: Sequence[str], sets: Mapping[str, SetSpec]
 ) -> dict[Label, dict[str, dict[str, Estimate]]]:
-    """Attack success by category of prompt, by judge: completions not safe, of the harmful ones of the sets `kinds`."""
+    """Attack success by category of prompt, by judge: completions not safe, of the harmful ones of the sets."""
     rates: dict[Label, dict[str, dict[str, Estimate]]] = {}
-    for judge, outcomes in safe.items():
-        for label in (label for label in outcomes if kinds.get(label.kind) == "harmful"):
+    for judge in judges:
+        outcomes = judgements.safe(judge)
+        for label in (label for label in outcomes if label.kind in sets and sets[label.kind].kind == "harmful"):
             unsafe = {key: None if value is None else not value for key, value in outcomes[label].items()}
             categories = categories_of(layout, label)
             rates.setdefault(label, {})[judge] = evaluation.by_category(unsafe, categories)

@@ -1,57 +1,15 @@
-"""What a suffix changes, prompt by prompt: paired changes, their tests, and how much of a fall comes back."""
+"""What a suffix changes: how much of a fall comes back, how far it goes below others, what leaves an interval."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import ttest_ind
 
-from pipeline.maths.comparisons import ALPHA, corrected
-from pipeline.maths.statistics import LEAST_FOR_INTERVAL, LEAST_ROWS, Estimate, linearised, mean
+from pipeline.maths.statistics import LEAST_FOR_INTERVAL, LEAST_ROWS, LEVEL, Estimate, linearised, mean
 
 # By which two means of the same float32 numbers may differ.
 ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class Change:
-    """Mean of after - before over the same prompts, its 95 % interval, and Wilcoxon's signed-rank test.
-
-    `p_holm`: corrected for all tests of its family. `verdict`: `lower`, `higher` or `no difference shown`;
-    `not testable` where all prompts change by the same amount or too few are there.
-    """
-
-    change: Estimate
-    p: float | None
-    p_holm: float | None = None
-    verdict: str = "not testable"
-
-
-def change(before: Sequence[float], after: Sequence[float], seed: int = 0) -> Change:
-    """Paired change of one number."""
-    assert len(before) == len(after), "paired values come from the same prompts"
-    differences = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    estimate = mean(differences.tolist(), seed)
-    if len(differences) < LEAST_ROWS or not differences.any():
-        return Change(estimate, None)
-    test: Any = wilcoxon(differences)
-    return Change(estimate, float(test.pvalue))
-
-
-def holm(family: Mapping[str, Change]) -> dict[str, Change]:
-    """The family with Holm's correction over its testable members, and verdicts."""
-    p_values = corrected({name: row.p for name, row in family.items()})
-    return {
-        name: replace(row, p_holm=p_values[name], verdict=_verdict(row, p_values[name])) if name in p_values else row
-        for name, row in family.items()
-    }
-
-
-def _verdict(row: Change, p: float) -> str:
-    if p >= ALPHA:
-        return "no difference shown"
-    return "higher" if (row.change.value or 0) > 0 else "lower"
 
 
 def returned_share(
@@ -70,6 +28,19 @@ def returned_share(
     if (fall.low if fall.low is not None else float(np.mean(plain - low))) <= 0:
         return Estimate(None, None, None, n, "no fall to bring back: its interval holds zero, or it is a rise")
     return mean(linearised((back - low).tolist(), (plain - low).tolist()))
+
+
+def difference_of_means(first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """mean(first) - mean(second) of two sets of prompts, with Welch's 95 % interval; `n` counts both sets."""
+    rows, n = (np.asarray(first, dtype=float), np.asarray(second, dtype=float)), len(first) + len(second)
+    point = float(rows[0].mean() - rows[1].mean())
+    if min(map(len, rows)) < LEAST_ROWS:
+        return Estimate(point, None, None, n, f"a set of fewer than {LEAST_ROWS} prompts")
+    if not any(map(np.ptp, rows)):
+        return Estimate(point, None, None, n, "all rows of each set are equal: there is no spread")
+    test: Any = ttest_ind(*rows, equal_var=False)
+    interval = test.confidence_interval(LEVEL)
+    return Estimate(point, float(interval.low), float(interval.high), n)
 
 
 def outside(curve: Sequence[float], band: Sequence[Estimate]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -14,15 +15,15 @@ from pipeline.model.generation.generation import generate
 from pipeline.model.loading.loading import ChatModel
 from pipeline.model.passes import forward, ticking
 from pipeline.progress import progress
-from pipeline.suffix.maths import record
+from pipeline.results import suffix as results
+from pipeline.suffix import record
+from pipeline.suffix.group import Group, spent
 from pipeline.suffix.maths.attribution import top_heads
-from pipeline.suffix.maths.changes import best_suffix, change, holm
+from pipeline.suffix.maths.changes import best_suffix, difference_of_means
 from pipeline.suffix.model import measure
-from pipeline.suffix.model.regions import REGIONS, Regioned, join, regioned_all
+from pipeline.suffix.model.regions import Regioned, join, regioned_all
 
 Step = Callable[[str, Callable[[], Any]], Any]
-TOO_FEW = "too_few_refused_prompts"
-EFFECTIVE, WITHOUT_EFFECT = "suffix_lowers_refusal", "suffix_does_not_lower_refusal"
 
 
 @dataclass(frozen=True)
@@ -54,51 +55,14 @@ class Analysis:
 
     model: ChatModel
     r_hat: Float[Tensor, " d_model"]
+    layer: int
     refusal_tokens: Int[Tensor, " token"]
     cutoff: float
     settings: Settings
     step: Step
     refuses: Callable[[str, str | None], bool | None]
 
-    def run(self, given: Instructions, texts: Sequence[str]) -> dict[str, Any]:
-        """The record of the suffixes `texts`, in this order; a verdict alone where too few prompts are refused."""
-        kept = self._refused(given)
-        if min(map(len, (kept.choosing, kept.harmful, kept.harmless))) < LEAST_ROWS:
-            counts = f"{len(kept.harmful)} refused harmful and {len(kept.harmless)} answered harmless test prompts"
-            return {
-                "verdict": TOO_FEW,
-                "reason": f"{counts}, {len(kept.choosing)} val prompts: {LEAST_ROWS} are needed",
-            }
-        plain = self._metrics("harmful", kept.harmful, "")
-        tried = [self._try(number, text, kept) for number, text in enumerate(texts)]
-        chosen = best_suffix([row["choosing"] for row in tried])
-        adversarial = texts[chosen]
-        n_tokens = tried[chosen]["tokens"]["most"]
-        randoms = self.step("random suffixes", lambda: self._random(kept, n_tokens))
-        drawn = [self._metrics(f"random {i}", kept.harmful, text) for i, text in enumerate(randoms)]
-        metrics = {
-            "harmful": plain,
-            "adversarial": tried[chosen]["harmful"],
-            "random": [sum(rows) / len(rows) for rows in zip(*drawn, strict=True)],
-        }
-        metric = record.metric_record(metrics, self.settings.seed)
-        readings = self._readings(kept, adversarial, randoms)
-        heads = top_heads(measure.averaged([readings["choosing"]], "heads").mean(dim=0), self.settings.n_heads)
-        return {
-            **_verdict(metric["changes"], chosen),
-            "n": {name: len(rows) for name, rows in asdict(kept).items()},
-            "tried": self._tried(plain, tried),
-            "chosen": chosen,
-            "random_draws": [self._draw(kept, text, rows) for text, rows in zip(randoms, drawn, strict=True)],
-            "metric": metric
-            | {"harmless": asdict(mean(self._metrics("harmless", kept.harmless, ""), self.settings.seed))},
-            "refusal_score": self._answers(kept, {"harmful": "", "adversarial": adversarial, "random": randoms[0]}),
-            **self._explained(readings, heads),
-            **self._restored(kept, adversarial, heads, metrics),
-            "prompts": {kind: dict(zip(kept.harmful, rows, strict=True)) for kind, rows in metrics.items()},
-        }
-
-    def _refused(self, given: Instructions) -> Instructions:
+    def kept(self, given: Instructions) -> Instructions:
         """The first prompts that the model refuses (harmful) or answers (harmless), by the refusal metric."""
         n, cutoff = self.settings.n_prompts, self.cutoff
         harmful = self._metrics("all harmful", given.harmful, "")
@@ -109,6 +73,67 @@ class Analysis:
             given.choosing,
             {key: given.harmful[key] for key in refused},
             {key: given.harmless[key] for key in answered},
+        )
+
+    def run(self, kept: Instructions, groups: Sequence[Group]) -> dict[results.Objective, results.Analysis]:
+        """What the best suffix of each group does, by objective; `kept` as `kept` has them, enough of each."""
+        choosing = self._reading("choosing", kept.choosing, "")
+        heads = top_heads(measure.averaged([choosing], "heads").mean(dim=0), self.settings.n_heads)
+        return {group.objective: self._analysis(kept, group, heads) for group in groups}
+
+    def _analysis(self, kept: Instructions, group: Group, heads: record.Heads) -> results.Analysis:
+        objective, seed = group.objective, self.settings.seed
+        tried = [self._try(f"{objective} {number}", text, kept) for number, text in enumerate(group.texts)]
+        chosen = best_suffix([row["choosing"] for row in tried])
+        adversarial, n_tokens = group.texts[chosen], tried[chosen]["tokens"]["most"]
+        texts = self.step(f"random suffixes of {n_tokens} tokens", lambda: self._random(kept, n_tokens))
+        randoms = {f"random {number} of {n_tokens}": text for number, text in enumerate(texts)}
+        drawn = [self._metrics(name, kept.harmful, text) for name, text in randoms.items()]
+        metrics = {
+            "harmful": self._metrics("harmful", kept.harmful, ""),
+            "adversarial": tried[chosen]["harmful"],
+            "random": [sum(rows) / len(rows) for rows in zip(*drawn, strict=True)],
+            "harmless": self._metrics("harmless", kept.harmless, ""),
+        }
+        [metric] = record.measures([metrics], seed)
+        verdict, reason = record.verdict(metric, _named(group, chosen))
+        if group.searches and verdict == record.WITHOUT_EFFECT:
+            reason = f"no suffix found at this budget ({spent(group.searches)}): {reason}"
+        readings = self._readings(kept, objective, adversarial, randoms)
+        cosine, outside = record.cosines(_part(readings, "cosine"), seed)
+        restored = self._restored(kept, objective, adversarial, heads)
+        restoration = record.restoration(metrics["harmful"], metrics["adversarial"], restored, seed)
+        answered = {"harmful": ("harmful", ""), "adversarial": (f"suffix {objective}", adversarial)}
+        answered |= {"random": next(iter(randoms.items()))}
+        answers = {kind: self._answers(name, kept, text) for kind, (name, text) in answered.items()}
+        return results.Analysis(
+            effect=results.Effect(
+                verdict=verdict,
+                reason=reason,
+                objective=objective,
+                target=group.searches[chosen].target if group.searches else "",
+                n_suffixes=len(group.texts),
+                metric=metric,
+                below_harmless=difference_of_means(metrics["harmless"], metrics["adversarial"]),
+                refusal_score=record.scores(answers),
+                cosine=cosine[self.layer],
+                heads_sum=record.heads_sum(_part(readings, "heads"), heads, seed),
+                attention=record.attention(_part(readings, "masses"), heads, seed),
+                **record.returned(restoration, restored, seed),
+            ),
+            searches=list(group.searches),
+            tried=record.tried(metrics["harmful"], tried, seed),
+            chosen=chosen,
+            random_draws=[self._draw(kept, text, rows) for text, rows in zip(texts, drawn, strict=True)],
+            cosine=cosine,
+            random_outside=outside,
+            heads=record.heads(_part(readings, "heads"), heads, seed),
+            decomposition=_decomposition(readings),
+            restoration=restoration,
+            prompts={
+                kind: dict(zip(kept.harmless if kind == "harmless" else kept.harmful, rows, strict=True))
+                for kind, rows in metrics.items()
+            },
         )
 
     def _prompts(self, texts: Mapping[str, str], suffix: str) -> list[Regioned]:
@@ -123,44 +148,34 @@ class Analysis:
 
         return self.step(f"metric, {step}", compute)
 
-    def _try(self, number: int, text: str, kept: Instructions) -> dict[str, Any]:
+    def _try(self, name: str, text: str, kept: Instructions) -> dict[str, Any]:
         return {
-            "tokens": asdict(measure.tokens_of(self.model, self._prompts(kept.harmful, text), text)),
-            "choosing": self._metrics(f"choosing, suffix {number}", kept.choosing, text),
-            "harmful": self._metrics(f"harmful, suffix {number}", kept.harmful, text),
+            "sha256": sha256(text.encode()).hexdigest(),
+            "tokens": asdict(self._tokens(kept, text)),
+            "choosing": self._metrics(f"choosing, suffix {name}", kept.choosing, text),
+            "harmful": self._metrics(f"harmful, suffix {name}", kept.harmful, text),
         }
 
-    def _tried(self, plain: Sequence[float], tried: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Every suffix by number: its tokens, and its refusal metric with its change, corrected over suffixes."""
-        seed = self.settings.seed
-        tests = holm({str(number): change(plain, row["harmful"], seed) for number, row in enumerate(tried)})
-        return [
-            {
-                "tokens": row["tokens"],
-                "metric_val": asdict(mean(row["choosing"], seed)),
-                "metric": asdict(mean(row["harmful"], seed)),
-                "against_none": asdict(tests[str(number)]),
-            }
-            for number, row in enumerate(tried)
-        ]
+    def _tokens(self, kept: Instructions, text: str) -> results.Tokens:
+        return measure.tokens_of(self.model, self._prompts(kept.harmful, text), text)
 
     def _random(self, kept: Instructions, n_tokens: int) -> list[str]:
         settings, instructions = self.settings, list(kept.harmful.values())
         return measure.random_suffixes(self.model, instructions, n_tokens, settings.n_random, settings.seed)
 
-    def _draw(self, kept: Instructions, text: str, rows: Sequence[float]) -> dict[str, Any]:
-        tokens = measure.tokens_of(self.model, self._prompts(kept.harmful, text), text)
-        return {"text": text, "tokens": asdict(tokens), "metric": asdict(mean(rows, self.settings.seed))}
+    def _draw(self, kept: Instructions, text: str, rows: Sequence[float]) -> results.Draw:
+        return results.Draw(text, self._tokens(kept, text), mean(rows, self.settings.seed))
 
-    def _readings(self, kept: Instructions, adversarial: str, randoms: Sequence[str]) -> dict[str, measure.Reading]:
-        wanted = {
-            "choosing": (kept.choosing, ""),
-            "harmful": (kept.harmful, ""),
-            "adversarial": (kept.harmful, adversarial),
-            "harmless": (kept.harmless, ""),
-            **{f"random {draw}": (kept.harmful, text) for draw, text in enumerate(randoms)},
+    def _readings(
+        self, kept: Instructions, objective: str, adversarial: str, randoms: Mapping[str, str]
+    ) -> dict[str, measure.Reading]:
+        return {
+            "choosing": self._reading("choosing", kept.choosing, ""),
+            "harmful": self._reading("harmful", kept.harmful, ""),
+            "adversarial": self._reading(f"suffix {objective}", kept.harmful, adversarial),
+            "harmless": self._reading("harmless", kept.harmless, ""),
+            **{name: self._reading(name, kept.harmful, text) for name, text in randoms.items()},
         }
-        return {name: self._reading(name, *row) for name, row in wanted.items()}
 
     def _reading(self, name: str, texts: Mapping[str, str], suffix: str) -> measure.Reading:
         def compute() -> dict[str, Any]:
@@ -170,26 +185,9 @@ class Analysis:
 
         return measure.Reading(**self.step(f"reading, {name}", compute))
 
-    def _explained(self, readings: Mapping[str, Any], heads: record.Heads) -> dict[str, Any]:
-        """Cosine over layers, what the top heads write and where they look, and how well the parts add up."""
-        seed = self.settings.seed
-        kinds = {name: [readings[name]] for name in ("harmful", "adversarial", "harmless")}
-        kinds["random"] = [one for name, one in readings.items() if name.startswith("random")]
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {kind: measure.averaged(rows, name) for kind, rows in kinds.items()}
-
-        return {
-            "cosine": record.cosine_record(part("cosine"), seed),
-            "heads": record.heads_record(part("heads"), heads, seed),
-            "heads_sum": record.sum_record(part("heads"), heads, seed),
-            "attention": record.attention_record(part("masses"), heads, REGIONS, seed),
-            "decomposition": _decomposition(readings),
-        }
-
     def _restored(
-        self, kept: Instructions, adversarial: str, heads: record.Heads, metrics: Mapping[str, Sequence[float]]
-    ) -> dict[str, Any]:
+        self, kept: Instructions, objective: str, adversarial: str, heads: record.Heads
+    ) -> dict[str, list[float]]:
         def compute() -> dict[str, list[float]]:
             plan = measure.Plan(tuple(heads), self.settings.n_random_heads, self.settings.seed)
             wanted = measure.restorations(self.model, self.r_hat, plan)
@@ -198,20 +196,10 @@ class Analysis:
                 settings = (wanted, self.refusal_tokens, self.settings.max_tokens, bar)
                 return measure.restored_metrics(self.model, *pair, *settings)
 
-        values = self.step("restorations", compute)
-        seed = self.settings.seed
-        return {
-            "restoration": record.restoration_record(metrics["harmful"], metrics["adversarial"], values, seed),
-            "restoration_against_controls": record.control_record(values, seed),
-        }
+        return self.step(f"restorations, {objective}", compute)
 
-    def _answers(self, kept: Instructions, wanted: Mapping[str, str]) -> dict[str, Any]:
-        return record.refusal_record(
-            {
-                kind: self.step(f"answers, {kind}", lambda s=suffix: self._judged(kept, s))
-                for kind, suffix in wanted.items()
-            }
-        )
+    def _answers(self, name: str, kept: Instructions, suffix: str) -> dict[str, bool | None]:
+        return self.step(f"answers, {name}", lambda: self._judged(kept, suffix))
 
     def _judged(self, kept: Instructions, suffix: str) -> dict[str, bool | None]:
         """Whether each answer is refused; the answers themselves are not kept."""
@@ -227,33 +215,39 @@ class Analysis:
         return {key: verdicts[key] for key in ids}
 
 
-def _verdict(changes: Mapping[str, Any], chosen: int) -> dict[str, str]:
-    """Whether the chosen suffix lowers the refusal metric, and more than random ones of its length."""
-    tests = {name: changes[name] for name in ("adversarial_against_none", "adversarial_against_random")}
-    lowers = all(row["verdict"] == "lower" for row in tests.values())
-    said = "; ".join(f"{name.replace('_', ' ')} {_said(row)}" for name, row in tests.items())
-    if lowers:
-        return {"verdict": EFFECTIVE, "reason": f"suffix {chosen} lowers the refusal metric: {said}"}
-    return {
-        "verdict": WITHOUT_EFFECT,
-        "reason": f"suffix {chosen}, the best of those tried, does not lower the refusal metric below both no suffix "
-        f"and random ones: {said}; what follows describes a suffix that does not work and explains no bypass",
-    }
+def too_few(kept: Instructions) -> str:
+    """Why nothing can be measured; empty where enough prompts are refused and answered."""
+    if min(map(len, (kept.choosing, kept.harmful, kept.harmless))) >= LEAST_ROWS:
+        return ""
+    counts = f"{len(kept.harmful)} refused harmful and {len(kept.harmless)} answered harmless test prompts"
+    return f"{counts}, {len(kept.choosing)} val prompts: {LEAST_ROWS} are needed"
 
 
-def _said(row: Mapping[str, Any]) -> str:
-    value, p = row["change"]["value"], row["p_holm"]
-    return f"{value:+.2f} nats ({row['verdict']}" + ("" if p is None else f", p {p:.1g}") + ")"
+def _named(group: Group, chosen: int) -> str:
+    """The suffix that is measured, in words."""
+    which = f"suffix {chosen}, the best of {len(group.texts)} on val prompts" if len(group.texts) > 1 else "the suffix"
+    if not group.searches:
+        return which
+    search = group.searches[chosen]
+    lowered = f"cross-entropy of '{search.target}'" if search.target else "the refusal metric itself"
+    return f"{which} (searched by {lowered})"
 
 
-def _decomposition(readings: Mapping[str, Any]) -> dict[str, Any]:
+def _part(readings: Mapping[str, measure.Reading], name: str) -> dict[str, Tensor]:
+    """One part of the readings by kind of prompts, the random suffixes averaged."""
+    kinds = {kind: [readings[kind]] for kind in ("harmful", "adversarial", "harmless")}
+    kinds["random"] = [one for key, one in readings.items() if key.startswith("random")]
+    return {kind: measure.averaged(rows, name) for kind, rows in kinds.items()}
+
+
+def _decomposition(readings: Mapping[str, measure.Reading]) -> results.Decomposition:
     """Relative errors of the sums, the largest over all prompts that were read; means of the parts by kind."""
     sums, heads = (max(getattr(one, name) for one in readings.values()) for name in ("sum_error", "heads_error"))
-    return {
-        "sum_error": sums,
-        "heads_error": heads,
-        "tolerance": measure.SUM_TOLERANCE,
-        "holds": max(sums, heads) <= measure.SUM_TOLERANCE,
-        "attention_outside": max(one.lost_mass for one in readings.values()),
-        "parts": {name: one.parts for name, one in readings.items()},
-    }
+    return results.Decomposition(
+        sum_error=sums,
+        heads_error=heads,
+        tolerance=measure.SUM_TOLERANCE,
+        holds=max(sums, heads) <= measure.SUM_TOLERANCE,
+        attention_outside=max(one.lost_mass for one in readings.values()),
+        parts={name: one.parts for name, one in readings.items()},
+    )

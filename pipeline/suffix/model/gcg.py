@@ -24,7 +24,7 @@ Suffix = Int[Tensor, " place"]
 class Goal:
     """What a suffix should lower, in nats, averaged over prompts.
 
-    `target`: cross-entropy per token of an affirmative beginning of the answer. `refusal`: the refusal
+    `affirmative`: cross-entropy per token of an affirmative beginning of the answer. `refusal`: the refusal
     metric, log-odds of the refusal tokens as the first of the answer.
     """
 

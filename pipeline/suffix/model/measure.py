@@ -13,6 +13,7 @@ from pipeline.maths.metrics import refusal_metric
 from pipeline.model.loading.loading import ChatModel
 from pipeline.model.passes.forward import last_logits
 from pipeline.model.passes.ticking import Advance, silent
+from pipeline.results.suffix import Tokens
 from pipeline.suffix.maths.attribution import random_heads, region_masses, relative_error
 from pipeline.suffix.model.gcg import allowed_tokens, random_tokens
 from pipeline.suffix.model.heads import LastToken, last_tokens, n_heads
@@ -22,17 +23,6 @@ from pipeline.suffix.model.restore import restored_tokens as pair_tokens
 
 # Parts must add up to the residual stream within this, relative to its root mean square over prompts.
 SUM_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """How a suffix stands in the prompts: its tokens (fewest and most), and prompts in which a token straddles
-    the boundary to the instruction, or in which it is not read as it is by itself."""
-
-    fewest: int
-    most: int
-    straddling: int
-    retokenised: int
 
 
 def tokens_of(model: ChatModel, prompts: Sequence[Regioned], suffix: str) -> Tokens:
