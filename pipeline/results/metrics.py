@@ -8,7 +8,7 @@ from pipeline.maths.evaluation import Agreement, Rate
 from pipeline.maths.statistics import Estimate
 from pipeline.results.choosing import Estimator, RefusalTokens, Selection, ValScores
 from pipeline.results.effects import Capability, Export, Loss, Safety, Systems
-from pipeline.results.origins import Prompts, Provenance
+from pipeline.results.origins import Answers, Prompts, Provenance
 from pipeline.results.values import Condition
 
 VERSION = 2
@@ -25,6 +25,8 @@ class Metrics:
     judge: str
     """Of refusal: whose verdicts the numbers below are."""
     max_new_tokens: int
+    answers: Answers
+    """Greedy or sampled."""
     reference: dict[str, Any]
     """What the paper published of the same model; empty where nothing."""
     refusal_score: dict[Condition, Rate]

@@ -16,6 +16,7 @@ from pipeline.results.handed_on import Exported, LossRow, NotExported
 from pipeline.results.judgements import read_judgements
 from pipeline.results.metrics import VERSION
 from pipeline.results.metrics_file import of_values, write_metrics
+from pipeline.results.origins import Answers
 from pipeline.stages.shared import safety
 
 READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch", "memory", "suffix"))
@@ -41,6 +42,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "reason": selection["reason"],
         "judge": judge,
         "max_new_tokens": config.generate.max_new_tokens,
+        "answers": shape.read_record(layout.sampling, Answers),
         "reference": config.model.reference,
         "refusal_score": scores,
         "unknown": evaluation.unknown(outcomes),

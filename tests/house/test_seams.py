@@ -17,6 +17,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SHARED = (
     "answering",
     "instructions",
+    "sampling",
     "safety",
     "train",
     "validation",
