@@ -29,5 +29,5 @@ def numbers(value: Any, where: str) -> dict[str, Any]:
     """All that SamplingConfig holds, from a mapping of some. Raises ValueError naming the key for anything else."""
     given = cast(dict[Any, Any], value) if isinstance(value, dict) else {}
     holds = {"temperature"} <= set(given) <= set(KEYS) and all(type(one) in (int, float) for one in given.values())
-    check(holds, where, cast(object, value), f"use null, {OWN}, or {{temperature: 0.7, top_p: 0.8, top_k: 20}}")
+    check(holds, where, cast(object, value), f"use {OWN}, or {{temperature: 0.7, top_p: 0.8, top_k: 20}}")
     return asdict(SamplingConfig(**given))

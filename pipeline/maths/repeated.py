@@ -4,6 +4,9 @@ A run is a value a prompt, by the prompt's id: 1 where it is refused, or a chang
 two draws share all of them, so that answers to one prompt are no independent evidence.
 """
 
+# pyright: reportUnknownMemberType=false
+# Scipy's own annotations leave parts open.
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +43,7 @@ class Between:
 
 def by_prompt(runs: Sequence[Values]) -> tuple[list[float], list[int]]:
     """Sum and number of the values of each prompt, over all runs that have it."""
-    ids = sorted(set().union(*runs))
+    ids = sorted({name for run in runs for name in run})
     found = [[run[name] for run in runs if name in run] for name in ids]
     return [math.fsum(values) for values in found], [len(values) for values in found]
 
@@ -85,7 +88,7 @@ def between(runs: Sequence[Values]) -> Between:
     if n < 3 or fewest < 2:
         nothing = Estimate(None, None, None, n, f"{n} runs, of {fewest} prompts or more: it needs 3 and 2")
         return Between(nothing, nothing)
-    from scipy.stats import chi2  # pyright: ignore[reportMissingTypeStubs]
+    from scipy.stats import chi2  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     observed, expected = float(np.var(_means(runs), ddof=1)), sampling_variance(runs)
     if observed == 0:
@@ -120,7 +123,7 @@ def chance_cosine(d_model: int) -> float:
 
     The squared cosine has a beta distribution with parameters 1/2 and (d_model - 1) / 2.
     """
-    from scipy.stats import beta  # pyright: ignore[reportMissingTypeStubs]
+    from scipy.stats import beta  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     return math.sqrt(float(beta.ppf(LEVEL, 0.5, (d_model - 1) / 2)))
 

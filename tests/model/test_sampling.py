@@ -126,9 +126,9 @@ def test_a_model_without_a_temperature_of_its_own_is_refused(tmp_path, temperatu
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("generate.sampling=hot", "generate.sampling is 'hot': use null, own"),
-        ("generate.sampling={top_p: 0.5}", "generate.sampling is {'top_p': 0.5}: use null, own"),
-        ("generate.sampling={temperature: warm}", "use null, own"),
+        ("generate.sampling=hot", "generate.sampling is 'hot': use own, or"),
+        ("generate.sampling={top_p: 0.5}", "generate.sampling is {'top_p': 0.5}: use own, or"),
+        ("generate.sampling={temperature: warm}", "use own, or"),
         ("generate.sampling={temperature: 0}", "sampling.temperature is 0: use a number above 0"),
         ("generate.sampling={temperature: 1, top_p: 1.5}", "sampling.top_p is 1.5: use a number above 0, at most 1"),
         ("generate.sampling={temperature: 1, top_k: -1}", "sampling.top_k is -1: use 0 (all tokens) or more"),
