@@ -13,7 +13,7 @@ from pipeline.maths.evaluation import is_control
 from pipeline.maths.labels import BASELINE, Label, control_kind, is_null
 from pipeline.maths.statistics import Estimate
 from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, PINK, finish, percent, share_axis
+from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, PINK, finish, percent, share_axis, title_of
 from pipeline.results.metrics import Metrics
 
 TICKS = {
@@ -27,7 +27,7 @@ CONTROLS = {"random": ("o", "random direction"), "shuffled": ("^", "shuffled lab
 
 def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     """Refusal before and after, against the length of the answer, and by estimator where there are any, by name."""
-    title, judge, scores = metrics.title, metrics.judge, metrics.refusal_score
+    title, judge, scores = title_of(metrics), metrics.judge, metrics.refusal_score
     lengths: dict[Label, dict[int, Estimate]] = {label: dict(rates) for label, rates in metrics.by_length.items()}
     for label, rate in scores.items():
         lengths.setdefault(label, {})[metrics.max_new_tokens] = rate

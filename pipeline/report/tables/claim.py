@@ -64,6 +64,7 @@ def _notes(metrics: Metrics) -> Iterator[str]:
     if metrics.verdict != FOUND:
         yield metrics.reason
         return
+    yield f"{wording.answers(metrics.answers)}, at most {metrics.max_new_tokens} tokens each"
     yield (
         "rank: of the direction's effect among random and shuffled directions, first is the largest; "
         "p: McNemar's exact test against the baseline, Holm's correction"
