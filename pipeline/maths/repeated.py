@@ -41,10 +41,18 @@ class Between:
     """Of the variance of the runs' means, 0 to 1."""
 
 
-def by_prompt(runs: Sequence[Values]) -> tuple[list[float], list[int]]:
-    """Sum and number of the values of each prompt, over all runs that have it."""
+def prompt_means(runs: Sequence[Values]) -> dict[str, float]:
+    """Mean value of each prompt, over all runs that have it."""
+    return {name: math.fsum(values) / len(values) for name, values in _by_prompt(runs).items()}
+
+
+def _by_prompt(runs: Sequence[Values]) -> dict[str, list[float]]:
     ids = sorted({name for run in runs for name in run})
-    found = [[run[name] for run in runs if name in run] for name in ids]
+    return {name: [run[name] for run in runs if name in run] for name in ids}
+
+
+def _sums(runs: Sequence[Values]) -> tuple[list[float], list[int]]:
+    found = _by_prompt(runs).values()
     return [math.fsum(values) for values in found], [len(values) for values in found]
 
 
@@ -56,7 +64,7 @@ def clustered_rate(runs: Sequence[Values]) -> Estimate:
     least none more than there are answers. A share of 0 or 1 has no variance: each prompt counts once then. Raises
     ValueError on no values.
     """
-    sums, counts = by_prompt(runs)
+    sums, counts = _sums(runs)
     n, share = len(sums), math.fsum(sums) / sum(counts)
     variance = float(np.var(linearised(sums, counts), ddof=1)) / n if n > 1 else 0.0
     size = min(share * (1 - share) / variance, sum(counts)) if variance > 0 else n
@@ -65,7 +73,7 @@ def clustered_rate(runs: Sequence[Values]) -> Estimate:
 
 def clustered_mean(runs: Sequence[Values], seed: int = 0) -> Estimate:
     """Mean over all answers with a 95 % bootstrap interval that draws whole prompts; n is of prompts."""
-    return ratio(*by_prompt(runs), seed)
+    return ratio(*_sums(runs), seed)
 
 
 def spread(runs: Sequence[Values]) -> Spread:

@@ -103,6 +103,8 @@ class Repeated:
     """Of sampled answers; empty without draws."""
     against_greedy: dict[Condition, Estimate]
     """Sampled minus greedy, of the share of refusals: each prompt's mean over draws against its one greedy answer."""
+    refused_draws: dict[Condition, dict[str, float]]
+    """Share of the draws in which each prompt is refused, by its id."""
     origin: Origin
     version: int = VERSION
 

@@ -70,6 +70,7 @@ def together(seeds: Sequence[Ran], draws: Sequence[Ran], code: Mapping[str, str]
             for label, before in seeds[0].values().items()
             if (runs := sampled.get(label))
         },
+        refused_draws={label: maths.prompt_means(runs) for label, runs in sampled.items()},
         origin=Origin(first.provenance.model, dict(code), config, first.provenance.packages),
     )
 

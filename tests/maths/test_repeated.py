@@ -5,11 +5,11 @@ import pytest
 
 from pipeline.maths.repeated import (
     between,
-    by_prompt,
     chance_cosine,
     clustered_mean,
     clustered_rate,
     differences,
+    prompt_means,
     sampling_variance,
     spread,
 )
@@ -119,7 +119,7 @@ def test_what_cannot_be_said_is_not():
 
 def test_sums_spread_and_differences_by_hand():
     runs = [{"a": 1.0, "b": 0.0}, {"a": 1.0, "c": 1.0}]
-    assert by_prompt(runs) == ([2.0, 0.0, 1.0], [2, 1, 1])
+    assert prompt_means([*runs, {"b": 1.0}]) == {"a": 1.0, "b": 0.5, "c": 1.0}
     assert clustered_rate(runs).value == 0.75
     found = spread(runs)
     assert (found.low, found.high, found.sd, found.n) == (0.5, 1.0, pytest.approx(0.5 / 2**0.5), 2)

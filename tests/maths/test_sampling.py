@@ -57,6 +57,13 @@ def test_every_number_draws_a_token_that_may_come():
     assert order.index(int(last)) == int((shares > 0).sum()) - 1
 
 
+def test_a_number_at_the_edge_draws_the_token_above_it():
+    even = torch.zeros((3, 4))
+    order = candidates(even[:1], Sampling(1.0))[1][0].tolist()
+    tokens = drawn(even, Sampling(1.0), torch.tensor([0.0, 0.25, 0.75 - 2**-24]))
+    assert [order.index(token) for token in tokens.tolist()] == [0, 1, 2]
+
+
 def test_a_low_temperature_is_greedy_and_a_high_one_is_not():
     numbers = uniforms(0, 0, ["a", "b", "c", "d"], 1)
     assert next_tokens(LOGITS, Draws(Sampling(1e-4), numbers), range(4), 0).tolist() == LOGITS.argmax(1).tolist()

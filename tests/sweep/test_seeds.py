@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 from pipeline.graph import repeated as graph
 from pipeline.graph.fresh import edited_results, unwritten
 from pipeline.maths.labels import Label
+from pipeline.report.figures.marks import title_of
 from pipeline.results.metrics_file import read_metrics
 from pipeline.results.repeated import place, read_repeated
 from tests.helpers.graph import Project
@@ -78,6 +79,9 @@ def test_the_files_say_what_the_runs_measured(ran, found):
     for label, each in found.draws.refusal_score.items():
         assert (each.value.n, each.n_answers) == (8, 16), "two answers to a prompt are one prompt"
         greedy = runs[0, None].refusal_score[label].value
+        shares = found.refused_draws[label]
+        assert shares.keys() == runs[0, None].outcomes[label].keys()
+        assert set(shares.values()) <= {0.0, 0.5, 1.0}
         assert found.against_greedy[label].value == pytest.approx(each.value.value - greedy)
     [cosine] = found.cosines
     assert cosine.seeds == [0, 1]
@@ -85,6 +89,24 @@ def test_the_files_say_what_the_runs_measured(ran, found):
     assert (len(places) == 1) == (cosine.at_first == pytest.approx(cosine.chosen))
     assert -1 <= cosine.at_second <= 1
     assert 0.2 < found.chance_cosine < 0.5, "of 32 dimensions"
+
+
+def test_a_runs_report_and_figures_say_whether_its_answers_were_drawn(ran):
+    project, _ = ran
+    for key, metrics in metrics_of(project).items():
+        is_drawn = key[1] is not None
+        assert title_of(metrics).endswith("sampled answers") == is_drawn
+        [report] = [
+            path.read_text() for path in reports(project) if read_metrics(path.with_name("metrics.json")) == metrics
+        ]
+        said = (
+            f"answers sampled at temperature 2.0, top_p 1.0, top_k 0 (draw {key[1]})" if is_drawn else "greedy answers"
+        )
+        assert f"{said}, at most 8 tokens each" in " ".join(report.split())
+
+
+def reports(project):
+    return (project.folder / ".sweep/jobs").glob("*/outputs/eval/tiny/few/report.txt")
 
 
 def test_the_tables_are_printed_and_a_second_call_computes_nothing(ran):
