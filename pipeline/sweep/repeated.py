@@ -61,10 +61,10 @@ def together(seeds: Sequence[Ran], draws: Sequence[Ran], code: Mapping[str, str]
         judge=first.judge,
         max_new_tokens=first.max_new_tokens,
         runs=[_repeat(run) for run in (*seeds, *draws)],
-        seeds=_over([run.values() for run in seeds], between=True),
+        seeds=over([run.values() for run in seeds], between=True),
         cosines=cosines,
         chance_cosine=maths.chance_cosine(width) if cosines else None,
-        draws=_over([run.values() for run in draws], between=False),
+        draws=over([run.values() for run in draws], between=False),
         against_greedy={
             label: maths.clustered_mean(maths.differences(runs, before))
             for label, before in seeds[0].values().items()
@@ -96,7 +96,8 @@ def _by_condition(runs: Sequence[Mapping[Label, maths.Values]]) -> Runs:
     return {label: [run[label] for run in runs if run.get(label)] for label in labels}
 
 
-def _over(runs: Sequence[Mapping[Label, maths.Values]], between: bool) -> Over:
+def over(runs: Sequence[Mapping[Label, maths.Values]], between: bool) -> Over:
+    """Each main condition over the runs that have it; `between`: whether what lies between runs is asked for."""
     changes = [
         {
             label: maths.differences([rows], run[label.baseline])[0]

@@ -13,6 +13,7 @@ from pipeline.config.sampling import OWN
 from pipeline.errors import UserError
 from pipeline.maths.interventions import DirectionalAblation
 from pipeline.maths.sampling import Draws, Sampling, uniforms
+from pipeline.model.generation import decoding
 from pipeline.model.generation.generation import generate, generate_jobs
 from pipeline.model.loading import loading
 from pipeline.model.passes.forward import last_logits
@@ -49,6 +50,14 @@ def test_an_answer_is_of_no_batch_and_no_order(any_model):
         assert answers(any_model, prompts, drawn_for(PROMPTS), size, **options) == expected
     turned = answers(any_model, prompts[::-1], drawn_for(PROMPTS[::-1]))
     assert turned[::-1] == expected
+
+
+def test_the_library_draws_the_same_tokens(model):
+    prompts = model.encode(PROMPTS)
+    draws = drawn_for(PROMPTS)
+    rows = decoding.by_library(model, prompts, N, 0, draws=draws)
+    assert [tokens for tokens, _ in rows] == answers(model, prompts, draws)
+    assert max(len(set(tokens)) for tokens, _ in rows) > 2, "no token is as likely as to come every time"
 
 
 def test_without_heat_an_answer_is_the_greedy_one(any_model):

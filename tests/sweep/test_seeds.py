@@ -15,6 +15,7 @@ from pipeline.results.repeated import place, read_repeated
 from tests.helpers.graph import Project
 
 SETTINGS = "profile: few\nseeds: [0, 1]\ndraws: 2\nsampling: {temperature: 2.0}\n"
+pytestmark = pytest.mark.slow  # four runs of the graph, each stage a process of its own
 OWN = ("harmful_baseline", "harmful_ablation", "harmless_baseline", "harmless_addition")
 
 
