@@ -40,7 +40,7 @@ def _run(model: str | None, read_only: bool) -> None:
         write_csv(path.with_suffix(".csv"), as_table(repeated))
         write_seal(path.with_name("seal.json"), [path, path.with_suffix(".csv")])
     for table in repeated_tables(read_repeated(path)):
-        Console(width=150).print(table)
+        Console(width=170).print(table)
 
 
 def main() -> None:

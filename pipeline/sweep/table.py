@@ -68,10 +68,10 @@ def _over(title: str, over: Over, repeated: Repeated) -> Shown:
     columns = ("refusal score", "mean", "prompts", "answers", "lowest, highest run", "SD of runs", *last, "change")
     table = printed.table(f"{repeated.title}: {title}", *columns)
     for label, found in over.refusal_score.items():
-        runs, beyond = found.spread, found.between
+        runs, more = found.spread, found.between
         sd = "-" if runs.sd is None else f"{runs.sd:.1%}"
         ends = [_rate(repeated.against_greedy.get(label), "+.0%")] if is_drawn else []
-        ends += [_rate(beyond.sd, ".1%"), _rate(beyond.share)] if beyond else []
+        ends += [_rate(more.sd, ".1%"), _rate(more.share)] if more else []
         change = over.change.get(label)
         table.add_row(
             str(label),
@@ -83,11 +83,8 @@ def _over(title: str, over: Over, repeated: Repeated) -> Shown:
             *ends,
             _rate(change.value if change else None, "+.0%"),
         )
-    table.caption = printed.caption(
-        "[a, b]: 95 % interval over prompts, each of which counts once; of the last but one, over runs."
-        if not is_drawn
-        else "[a, b]: 95 % interval over prompts, each of which counts once."
-    )
+    beyond = "" if is_drawn else "; between: beyond what the sampling of prompts gives, its interval over runs"
+    table.caption = printed.caption(f"[a, b]: 95 % interval over prompts, each of which counts once{beyond}")
     return table
 
 
