@@ -1,5 +1,7 @@
 """Several runs together: shared prompts do not narrow an interval, and what lies between runs is found where it is."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -79,14 +81,14 @@ def test_intervals_by_prompt_hold_the_truth_where_those_by_answer_do_not():
 
 def test_nothing_between_runs_is_found_where_nothing_is():
     rng = np.random.default_rng(3)
-    found = [between(planted(rng, 0.0, 0.3)[0]) for _ in range(300)]
+    found: list[Any] = [between(planted(rng, 0.0, 0.3)[0]) for _ in range(300)]
     assert np.mean([each.sd.holds(0.0) for each in found]) >= 0.95, "a bound of 0 is one-sided"
     assert np.median([each.sd.value for each in found]) < 0.03
 
 
 def test_what_lies_between_runs_is_found_where_it_is():
     rng = np.random.default_rng(4)
-    found = [between(planted(rng, 0.15, 0.2)[0]) for _ in range(300)]
+    found: list[Any] = [between(planted(rng, 0.15, 0.2)[0]) for _ in range(300)]
     variances = [each.sd.value**2 for each in found]
     assert np.mean(variances) == pytest.approx(0.15**2, rel=0.25)
     assert np.mean([each.sd.holds(0.15) for each in found]) >= 0.9

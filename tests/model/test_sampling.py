@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_the_same_numbers_draw_under_every_intervention(model):
     assert by_job[len(prompts) :] == [row.tokens for row in sorted(alone, key=lambda row: row.row)]
 
 
-def config_of(*overrides):
+def config_of(*overrides) -> Any:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_object(compose("tiny", "smoke", overrides))

@@ -1,6 +1,7 @@
 """Two seeds and two draws of the tiny model through the real graph, and what they say together."""
 
 import json
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -71,7 +72,7 @@ def test_the_files_say_what_the_runs_measured(ran, found):
     assert found.seeds.refusal_score.keys() >= {Label.parse(name) for name in OWN}
     for label, each in found.seeds.refusal_score.items():
         outcomes = [runs[seed, None].outcomes[label] for seed in (0, 1)]
-        values = [value for rows in outcomes for value in rows.values()]
+        values: list[Any] = [value for rows in outcomes for value in rows.values()]
         assert each.value.value == pytest.approx(sum(values) / len(values))
         assert each.n_answers == len(values)
         assert each.value.n == len({name for rows in outcomes for name in rows})
