@@ -14,6 +14,7 @@ VERBS = {
         "report": "the tables of a run",
         "figures": "make the figures of every run",
         "sweep": "many models or settings, each an isolated run of the graph (Hydra multirun)",
+        "seeds": "the same model over several seeds and sampled answers: what they say together",
     },
     "look at one thing": {
         "select": "choose a direction from candidate scores in a file",

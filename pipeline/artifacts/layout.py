@@ -175,6 +175,11 @@ class Layout:
         return self.folder / ("completions" if condition.is_main else "further") / f"{condition}.jsonl"
 
     @property
+    def sampling(self) -> Path:
+        """How the answers of the run were made: greedy, or drawn and how."""
+        return self.folder / "completions" / "sampling.json"
+
+    @property
     def systems(self) -> Path:
         """System prompts by name that were not measured, and why."""
         return self.folder / "further" / "systems.json"

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from pipeline.config.checks import DTYPES, check
+from pipeline.config.sampling import OWN, numbers
 from pipeline.names import EFFECTS, REFUSAL_JUDGES, SAFETY_JUDGES, TEXT_JUDGES
 
 KEPT = ("model", "proof")  # of an export
@@ -17,8 +18,13 @@ class GenerateConfig:
     batch_size: int = MISSING
     coefficient: float = MISSING
     lengths: list[int] = MISSING
+    sampling: Any = None
+    draw: int = 0
 
     def __post_init__(self):
+        if self.sampling not in (None, OWN):
+            self.sampling = numbers(self.sampling, "generate.sampling")
+        check(self.draw >= 0, "generate.draw", self.draw, "use 0 or more")
         check(all(length >= 1 for length in self.lengths), "generate.lengths", self.lengths, "use at least 1")
         check(self.max_new_tokens >= 1, "generate.max_new_tokens", self.max_new_tokens, "use at least 1")
         check(self.batch_size >= 1, "generate.batch_size", self.batch_size, "use at least 1")

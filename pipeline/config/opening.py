@@ -8,6 +8,7 @@ from omegaconf import MISSING
 from pipeline.config.chat import ChatFormat
 from pipeline.config.checks import AUTO, DTYPES, check
 from pipeline.config.family import Family
+from pipeline.config.sampling import SamplingConfig
 
 SOURCE_KINDS = ("gguf", "hub", "folder", "random")
 QUANTIZED = ("8bit", "4bit")
@@ -53,6 +54,7 @@ class ModelConfig:
     family: Family = MISSING
     chat: ChatFormat = field(default_factory=ChatFormat)
     reference: dict[str, Any] = field(default_factory=dict[str, Any])
+    sampling: SamplingConfig | None = None
     source: SourceConfig = MISSING
 
 

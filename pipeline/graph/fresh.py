@@ -15,9 +15,10 @@ from pipeline.artifacts.seal import broken, sealed
 from pipeline.config.params import Run
 from pipeline.disk.files import read_object
 from pipeline.errors import UserError
-from pipeline.graph import closure
+from pipeline.graph import closure, repeated
 from pipeline.graph.declared import LOCK, read_graph, read_lock
 from pipeline.graph.runs import every_run
+from pipeline.results.repeated import FOLDER
 
 FOLDERS = ("bench", "eval", "families", "figures", "golden", "models", "partial", "suffixes")  # of outputs/
 DRY = "--dry-run-of"  # the call of this program in which DVC is asked about one run
@@ -73,7 +74,7 @@ def broken_graph(root: Path = Path()) -> list[str]:
 def unwritten(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
     """Files beside committed results that no stage writes."""
     outs = {root / path for run in runs for path in committed(run, root)}
-    tops = [root / "outputs" / name for name in ("eval", "figures", "golden")]
+    tops = [root / "outputs" / name for name in ("eval", "figures", "golden", FOLDER.name)]
     files = [path for top in tops for path in top.rglob("*") if path.is_file() and path.name != ".gitignore"]
     seals = _seals(runs, root)
     known = {*seals, *(path for seal in seals for path in sealed(seal))}
@@ -96,6 +97,7 @@ def edited_results(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
 
 def _seals(runs: Sequence[Run], root: Path) -> list[Path]:
     seals = [Layout(run.model, run.label, root).seal for run in runs] + [root / "outputs" / "golden" / "seal.json"]
+    seals += sorted((root / FOLDER).glob("*/seal.json"))
     return [seal for seal in seals if seal.exists()]
 
 
@@ -125,7 +127,7 @@ def problems() -> list[str]:
         for stage, label in stale.items()
         if stage not in code
     ]
-    lines += broken_graph()
+    lines += [*repeated.stale(), *broken_graph()]
     lines += [f"{path} is missing: check it out again" for run in runs for path in missing_results(run)]
     lines += [f"{path} is not what was sealed: check it out again, or make it again" for path in edited_results(runs)]
     stray = stray_folders(runs)

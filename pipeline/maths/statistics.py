@@ -43,7 +43,7 @@ def rate(outcomes: Sequence[bool]) -> Estimate:
     return Estimate(count / n, *wilson(count, n), n)
 
 
-def wilson(count: int, n: int) -> tuple[float, float]:
+def wilson(count: int | float, n: int | float) -> tuple[float, float]:
     """95 % Wilson score interval of a rate of `count` in `n`."""
     from statsmodels.stats.proportion import proportion_confint  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 

@@ -1,9 +1,12 @@
 """What stages hand on to the metrics, where it is more exact than the type that the metrics have of it."""
 
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from pipeline.artifacts.kinds import Audit, SetsAudit
+from pipeline.artifacts.layout import Layout
+from pipeline.disk import shape
 from pipeline.maths.statistics import Estimate
 from pipeline.results.values import LossChange
 
@@ -53,3 +56,10 @@ class Exported(TypedDict):
     n_writers: int
     n_edited: int
     untied: bool
+
+
+def prompts(layout: Layout) -> dict[str, Any]:
+    """The prompts of the metrics, of those that the direction was found on and of the further sets."""
+    audit, further = shape.read_record(layout.audit, Audit), shape.read_record(layout.sets_audit, SetsAudit)
+    hashes = audit["hashes"] | further["hashes"]
+    return {"hashes": hashes, "surface_auroc": audit["surface_auroc"], "shared_with_fitted": further["overlaps"]}

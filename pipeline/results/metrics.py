@@ -10,7 +10,7 @@ from pipeline.maths.held_out import ScoredDirection
 from pipeline.maths.statistics import Estimate
 from pipeline.results.choosing import Estimator, HeldOutScores, RefusalTokens, Selection
 from pipeline.results.effects import Capability, Export, Loss, Safety, Systems
-from pipeline.results.origins import Prompts, Provenance
+from pipeline.results.origins import Answers, Prompts, Provenance
 from pipeline.results.suffix import Effect, Objective
 from pipeline.results.values import Condition
 
@@ -28,6 +28,8 @@ class Metrics:
     judge: str
     """Of refusal: whose verdicts the numbers below are."""
     max_new_tokens: int
+    answers: Answers
+    """Greedy or sampled."""
     reference: dict[str, Any]
     """What the paper published of the same model; empty where nothing."""
     refusal_score: dict[Condition, Rate]

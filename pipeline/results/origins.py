@@ -36,6 +36,21 @@ class Prompts:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """How answers were made."""
+
+    how: str
+    """`greedy`, the likeliest token each time, or `sampled`, drawn from those that the rest says; null where greedy."""
+    temperature: float | None
+    top_p: float | None
+    """1: no token is left out for it."""
+    top_k: int | None
+    """0: no token is left out for it."""
+    draw: int | None
+    """Which of the random answers that the seed gives."""
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What the numbers were made from: nothing that changes from run to run."""
 

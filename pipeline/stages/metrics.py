@@ -3,20 +3,20 @@
 from dataclasses import fields
 
 from pipeline.artifacts import records
-from pipeline.artifacts.kinds import Audit, SetsAudit
 from pipeline.artifacts.layout import Layout
 from pipeline.artifacts.provenance import identity, provenance
 from pipeline.config.schema import Config
 from pipeline.disk import files, shape, tables
 from pipeline.maths import evaluation
 from pipeline.maths.claim import claim
-from pipeline.results import compared, overview
+from pipeline.results import compared, handed_on, overview
 from pipeline.results.choosing import RefusalTokens
 from pipeline.results.effects import Capability
 from pipeline.results.handed_on import Exported, LossRow, NotExported
 from pipeline.results.judgements import read_judgements
 from pipeline.results.metrics import VERSION
 from pipeline.results.metrics_file import of_values, write_metrics
+from pipeline.results.origins import Answers
 from pipeline.results.suffix_file import read_suffix
 from pipeline.stages.shared import safety
 
@@ -26,13 +26,12 @@ READ = tuple(field.name for field in fields(Config) if field.name not in ("fetch
 def metrics(config: Config, layout: Layout) -> None:
     """Collect refusal scores, paired comparisons, agreement, selection, loss and export."""
     pinned = identity(config.model.source)
-    selection, audit = records.read_selection(layout.selection), shape.read_record(layout.audit, Audit)
+    selection = records.read_selection(layout.selection)
     judge, judges = config.judge.refusal, config.judge.refusal_judges
     judgements = read_judgements(layout, judges, config.judge.safety, judge)
     verdicts = {name: judgements.refused(name) for name in judges}
     outcomes = verdicts[judge]
     comparisons = evaluation.comparisons(outcomes)
-    further = shape.read_record(layout.sets_audit, SetsAudit)
     record = {
         "model": config.model.name,
         "title": config.model.title,
@@ -40,6 +39,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "reason": selection["reason"],
         "judge": judge,
         "max_new_tokens": config.generate.max_new_tokens,
+        "answers": shape.read_record(layout.sampling, Answers),
         "reference": config.model.reference,
         "refusal_score": evaluation.rates(outcomes),
         "unknown": evaluation.unknown(outcomes),
@@ -66,11 +66,7 @@ def metrics(config: Config, layout: Layout) -> None:
         "capability": shape.read_record(layout.capability, Capability),
         "export": shape.read_record(layout.equivalence, Exported | NotExported),
         "suffixes": read_suffix(layout.suffix).effects,
-        "prompts": {
-            "hashes": audit["hashes"] | further["hashes"],
-            "surface_auroc": audit["surface_auroc"],
-            "shared_with_fitted": further["overlaps"],
-        },
+        "prompts": handed_on.prompts(layout),
         "provenance": provenance(config, layout, pinned, READ),
         "version": VERSION,
     }

@@ -1,5 +1,6 @@
 """What a sweep prints when its jobs have ended: a row for each."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 
+from pipeline import printed
 from pipeline.artifacts.layout import Layout
 from pipeline.disk import files
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 from pipeline.printed import Shown
 from pipeline.results.metrics_file import read_metrics
+from pipeline.results.repeated import Over, Repeated
 
 RECORD = "job.json"
 COLUMNS = {
@@ -37,8 +40,76 @@ def sweep_table(jobs: list[dict[str, Any]]) -> Shown:
     return table
 
 
-def _rate(rate: Estimate | None) -> str:
-    return f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]" if rate else "-"
+def repeated_tables(repeated: Repeated) -> Iterator[Shown]:
+    """What several seeds say together, and several draws; the directions of the seeds beside each other."""
+    n_seeds = sum(run.answers.draw is None for run in repeated.runs)
+    yield _each(repeated)
+    yield _over(f"{n_seeds} seeds, greedy answers", repeated.seeds, repeated)
+    if repeated.draws.refusal_score:
+        yield _over(f"{len(repeated.runs) - n_seeds} draws of sampled answers, first seed", repeated.draws, repeated)
+    if repeated.cosines:
+        yield _cosines(repeated)
+
+
+def _each(repeated: Repeated) -> Shown:
+    table = printed.table(
+        f"{repeated.title}, {repeated.profile}: each run", "run", "verdict", "position, layer", *COLUMNS
+    )
+    for run in repeated.runs:
+        name = f"seed {run.seed}" + ("" if run.answers.draw is None else f", draw {run.answers.draw}")
+        place = "-" if run.position is None else f"{run.position}, {run.layer}"
+        table.add_row(name, run.verdict, place, *(_rate(run.refusal_score.get(label)) for label in COLUMNS.values()))
+    return table
+
+
+def _over(title: str, over: Over, repeated: Repeated) -> Shown:
+    is_drawn = over is repeated.draws
+    last = ("sampled - greedy",) if is_drawn else ("SD between", "share between")
+    columns = ("refusal score", "mean", "prompts", "answers", "lowest, highest run", "SD of runs", *last, "change")
+    table = printed.table(f"{repeated.title}: {title}", *columns)
+    for label, found in over.refusal_score.items():
+        runs, more = found.spread, found.between
+        sd = "-" if runs.sd is None else f"{runs.sd:.1%}"
+        ends = [_rate(repeated.against_greedy.get(label), "+.0%")] if is_drawn else []
+        ends += [_rate(more.sd, ".1%"), _rate(more.share)] if more else []
+        change = over.change.get(label)
+        table.add_row(
+            str(label),
+            _rate(found.value),
+            str(found.value.n),
+            str(found.n_answers),
+            f"{runs.low:.0%}, {runs.high:.0%} (n = {runs.n})",
+            sd,
+            *ends,
+            _rate(change.value if change else None, "+.0%"),
+        )
+    beyond = "" if is_drawn else "; between: beyond what the sampling of prompts gives, its interval over runs"
+    table.caption = printed.caption(f"[a, b]: 95 % interval over prompts, each of which counts once{beyond}")
+    return table
+
+
+def _cosines(repeated: Repeated) -> Shown:
+    table = printed.table(
+        f"{repeated.title}: cosine of the directions of two seeds",
+        "seeds",
+        "as chosen",
+        "at the first's place",
+        "at the second's",
+    )
+    for row in repeated.cosines:
+        numbers = (f"{value:.3f}" for value in (row.chosen, row.at_first, row.at_second))
+        table.add_row(" and ".join(map(str, row.seeds)), *numbers)
+    table.caption = printed.caption(
+        f"of 100 pairs of directions drawn at random 95 have less than {repeated.chance_cosine:.3f}"
+    )
+    return table
+
+
+def _rate(rate: Estimate | None, form: str = ".0%") -> str:
+    if rate is None or rate.value is None:
+        return "-"
+    interval = "" if rate.low is None else f" [{rate.low:{form}}, {rate.high:{form}}]"
+    return f"{rate.value:{form}}{interval}"
 
 
 class PrintTable(Callback):

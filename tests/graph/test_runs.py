@@ -6,32 +6,13 @@ import pytest
 
 from tests.helpers.graph import Project
 
-LEAN = """
-defaults:
-  - override /capability: none
-evaluate: {n_prompts: 0, effects: [ablation, addition]}
-estimators: {names: []}
-stability: {sizes: []}
-invariance: {n_prompts: 0}
-loss: {n_completions: 0}
-text: {n_documents: 0, n_answers: 0}
-refusal_tokens: {n_harmful: 0, n_harmless: 0}
-controls: {layer_share: null}
-engine: {dtype: auto}
-"""
 FOUND = ("direction.safetensors", "selection.json", "scores.csv")
 PARAMS = "# mine\nmodels: [tiny]\nprofile: a\noverrides: []\n"
 
 
 def write_profiles(project):
-    smoke = (project.folder / "conf/profile/smoke.yaml").read_text()
-    parts = {"a": "generate: {max_new_tokens: 6}\n", "b": "generate: {max_new_tokens: 5}\n"}
-    for name, own in parts.items():
-        base = smoke.replace("  - override /capability: toy\n", "")
-        (project.folder / f"conf/profile/{name}_base.yaml").write_text(base)
-        head = f"# @package _global_\ndefaults:\n  - {name}_base\n  - override /capability: none\n  - _self_\n"
-        body = LEAN.split("none\n", 1)[1]
-        (project.folder / f"conf/profile/{name}.yaml").write_text(head + body + own)
+    for name, n_tokens in {"a": 6, "b": 5}.items():
+        project.lean_profile(name, f"engine: {{dtype: auto}}\ngenerate: {{max_new_tokens: {n_tokens}}}\n")
     (project.folder / "params.yaml").write_text(PARAMS)
 
 

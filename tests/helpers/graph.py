@@ -14,6 +14,16 @@ from tests.helpers import preloaded
 
 RUN = "smoke"
 STAGES = [name for name in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if name != "code"]
+LEAN = """\
+evaluate: {n_prompts: 0, effects: [ablation, addition]}
+estimators: {names: []}
+stability: {sizes: []}
+invariance: {n_prompts: 0}
+loss: {n_completions: 0}
+text: {n_documents: 0, n_answers: 0}
+refusal_tokens: {n_harmful: 0, n_harmless: 0}
+controls: {layer_share: null}
+"""
 PARAMS = "models: [{models}]\nprofile: {profile}\noverrides: [{overrides}]\n"
 
 
@@ -51,6 +61,14 @@ class Project:
     def params(self, models: str = "tiny", overrides: str = "", profile: str = RUN) -> None:
         text = PARAMS.format(models=models, overrides=overrides, profile=profile)
         (self.folder / "params.yaml").write_text(text)
+
+    def lean_profile(self, name: str, own: str = "") -> None:
+        """A profile of the least that the graph can do, with some values of its own."""
+        folder = self.folder / "conf" / "profile"
+        smoke = (folder / "smoke.yaml").read_text().replace("  - override /capability: toy\n", "")
+        (folder / f"{name}_base.yaml").write_text(smoke)
+        head = f"# @package _global_\ndefaults:\n  - {name}_base\n  - override /capability: none\n  - _self_\n"
+        (folder / f"{name}.yaml").write_text(head + LEAN + own)
 
     def stage(self, name: str, check: bool = True) -> subprocess.CompletedProcess:
         """One stage of the tiny model's run, without DVC."""

@@ -18,6 +18,7 @@ SHARED = (
     "answering",
     "estimating",
     "instructions",
+    "sampling",
     "safety",
     "test_scores",
     "train",
@@ -36,9 +37,10 @@ def imports_of(path: Path) -> set[str]:
 
 
 def shared_by(entry: Path) -> list[Path]:
-    """Modules of pipeline/stages/shared that a stage uses and that have a say in results."""
+    """Modules of pipeline/stages/shared that a stage uses, or that these use, and that have a say in results."""
     names = [name for name in SHARED if f"pipeline.stages.shared.{name}" in imports_of(entry)]
-    return [PIPELINE / "stages" / "shared" / f"{name}.py" for name in names]
+    paths = [PIPELINE / "stages" / "shared" / f"{name}.py" for name in names]
+    return list(dict.fromkeys([*paths, *(inner for path in paths for inner in shared_by(path))]))
 
 
 def used_by(entry: Path) -> set[str]:

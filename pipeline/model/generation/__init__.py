@@ -1,1 +1,1 @@
-"""Greedy answers."""
+"""Answers, greedy or drawn."""

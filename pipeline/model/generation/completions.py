@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.maths.interventions import Intervention
+from pipeline.maths.sampling import Draws
 from pipeline.model.chat import thoughts
 from pipeline.model.generation.generation import generate_jobs, job_tokens
 from pipeline.model.loading.loading import ChatModel
@@ -13,13 +14,17 @@ from pipeline.model.passes.ticking import Advance, silent
 
 @dataclass(frozen=True)
 class Asked:
-    """Prompts that are answered under each intervention; `lengths`: after how many tokens answers are cut as well."""
+    """Prompts that are answered under each intervention.
+
+    `lengths`: after how many tokens answers are cut as well; `draws`: by which they are drawn, None: greedy.
+    """
 
     interventions: Sequence[Intervention]
     prompts: Sequence[Sequence[int]]
     max_new_tokens: int
     batch_size: int
     lengths: Sequence[int]
+    draws: Draws | None = None
 
     @property
     def jobs(self) -> list[tuple[int, int]]:
@@ -37,9 +42,8 @@ def completions(
 ) -> Iterator[dict[int, dict[str, Any]]]:
     """Answers by job, batch by batch, but those of jobs that are done; `max_tokens`: prompt tokens in one pass."""
     sizes = (asked.max_new_tokens, asked.batch_size)
-    batches = generate_jobs(
-        model, asked.prompts, asked.interventions, asked.jobs, *sizes, done, max_tokens=max_tokens, progress=progress
-    )
+    settings: Any = {"max_tokens": max_tokens, "progress": progress, "draws": asked.draws}
+    batches = generate_jobs(model, asked.prompts, asked.interventions, asked.jobs, *sizes, done, **settings)
     for batch in batches:
         yield {
             item.row: {

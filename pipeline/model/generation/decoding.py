@@ -1,4 +1,4 @@
-"""Greedy decoding of one batch of prompts, by the project's own loop or by the library's."""
+"""Answers to one batch of prompts, greedy or drawn, by the project's own loop or by the library's."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache
 
+from pipeline.maths.sampling import Draws, next_tokens
 from pipeline.model.batching import length_sorted_batches
 from pipeline.model.chat import chat
 from pipeline.model.generation import kvcache, library
@@ -31,16 +32,22 @@ def n_silent(model: ChatModel, logits: Float[Tensor, "prompt d_vocab"]) -> int:
 
 
 def by_library(
-    model: ChatModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, padding: int, progress: Advance = silent
+    model: ChatModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    padding: int,
+    progress: Advance = silent,
+    draws: Draws | None = None,
 ) -> list[Answer]:
     """(tokens, ended by the model itself) of every prompt, from transformers' own `generate`.
 
-    `progress` advances by the prompts' tokens, and by those that answers of full length would take.
+    `draws`: by which tokens are drawn, a row for each prompt; None: greedy. `progress` advances by the prompts'
+    tokens, and by those that answers of full length would take.
     """
     padded = chat.pad_left(prompts, model.pad_id, extra=padding)
     stops = stop_tokens(model)
     with ticking_all(model.sites.blocks, n_tokens(prompts) + answer_tokens(len(prompts), max_new_tokens), progress):
-        rows = library.generate(model.hf, model.tokenizer, padded, model.pad_id, max_new_tokens)
+        rows = library.generate(model.hf, model.tokenizer, padded, model.pad_id, max_new_tokens, draws)
     return [_until_stop(row, stops) for row in rows]
 
 
@@ -75,7 +82,7 @@ class _State:
 
 
 class Decoder:
-    """Greedy answers under whatever interventions are in force; holds for those alone, since it keeps a prefix.
+    """Answers under whatever interventions are in force; holds for those alone, since it keeps a prefix.
 
     Rows of one batch may be under several (`pipeline.model.passes.rowwise`), each in a state of its own.
     """
@@ -109,14 +116,17 @@ class Decoder:
         self._shared = list(prompts[0][: chat.shared_prefix(prompts)]) if shares else []
         self._prefix: Cache | None = None
 
-    def answers(self, prompts: Sequence[Sequence[int]], states: Sequence[int] | None = None) -> list[Answer]:
+    def answers(
+        self, prompts: Sequence[Sequence[int]], states: Sequence[int] | None = None, draws: Draws | None = None
+    ) -> list[Answer]:
         """(tokens, ended by the model itself) of every prompt of one batch, which comes in order of length.
 
-        `states`: of each row; None: all are in the one state.
+        `states`: of each row; None: all are in the one state. `draws`: by which the tokens of each row are drawn;
+        None: greedy.
         """
         chosen = torch.tensor(states or [0] * len(prompts), device=self._model.device)
         with exactly(self._own_tokens(prompts), self._progress) as advance:
-            return self._answers(prompts, chosen, advance)
+            return self._answers(prompts, chosen, draws, advance)
 
     def n_tokens(self, batches: Sequence[Sequence[Sequence[int]]]) -> float:
         """Tokens of these batches if every answer is of full length; the rest of a shorter one counts as run."""
@@ -126,14 +136,16 @@ class Decoder:
         answers = answer_tokens(len(prompts), self._max_new_tokens)
         return n_tokens(prompts) - len(prompts) * len(self._shared) + answers
 
-    def _answers(self, prompts: Sequence[Sequence[int]], states: Int[Tensor, " row"], advance: Advance) -> list[Answer]:
+    def _answers(
+        self, prompts: Sequence[Sequence[int]], states: Int[Tensor, " row"], draws: Draws | None, advance: Advance
+    ) -> list[Answer]:
         state = self._prefill(prompts, states, advance)
         rows = list(range(len(prompts)))
         generated: list[list[int]] = [[] for _ in prompts]
         ended = [False] * len(prompts)
         for step in range(self._max_new_tokens):
             # float32, as in the library: argmax over bfloat16 is five times slower on a CPU.
-            tokens = state.logits.float().argmax(dim=-1).to(self._model.device)
+            tokens = next_tokens(state.logits.float(), draws, rows, step).to(self._model.device)
             for row, token in zip(rows, tokens.tolist(), strict=True):
                 ended[row] = token in self._stops
                 if not ended[row]:

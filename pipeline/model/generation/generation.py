@@ -1,4 +1,4 @@
-"""Greedy generation under an intervention."""
+"""Generation under an intervention."""
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.maths.interventions import Intervention
+from pipeline.maths.sampling import Draws
 from pipeline.model.batching import length_sorted_batches, run_batches
 from pipeline.model.generation import decoding, kvcache
 from pipeline.model.loading.loading import ChatModel
@@ -16,7 +17,7 @@ from pipeline.model.passes.ticking import n_tokens as prompt_tokens
 
 @dataclass(frozen=True)
 class Generated:
-    """Greedy continuation of job, or prompt, number `row`; `finished` when the model ended it itself."""
+    """Continuation of job, or prompt, number `row`; `finished` when the model ended it itself."""
 
     row: int
     tokens: tuple[int, ...]
@@ -34,11 +35,12 @@ def generate(
     padding: int = 0,
     max_tokens: int = 10**9,
     progress: Advance = silent,
+    draws: Draws | None = None,
 ) -> Iterator[list[Generated]]:
     """`generate_jobs` of every prompt under one intervention."""
     jobs = [(0, prompt) for prompt in range(len(prompts))]
     sizes = (max_new_tokens, batch_size, done, padding, max_tokens)
-    return generate_jobs(model, prompts, [intervention], jobs, *sizes, progress)
+    return generate_jobs(model, prompts, [intervention], jobs, *sizes, progress, draws)
 
 
 @torch.inference_mode()
@@ -53,8 +55,11 @@ def generate_jobs(
     padding: int = 0,
     max_tokens: int = 10**9,
     progress: Advance = silent,
+    draws: Draws | None = None,
 ) -> Iterator[list[Generated]]:
-    """Greedy continuations batch by batch, rows of like length together; a job is (intervention, prompt), by number.
+    """Continuations batch by batch, rows of like length together; a job is (intervention, prompt), by number.
+
+    `draws`: by which the tokens of each prompt are drawn, the same ones under every intervention; None: greedy.
 
     `interventions`: what may share a batch (`rowwise.intervene_rows`). They hold in the prefill and in every
     decode step; no hook is left between batches. Batches are the same whatever is `done`, and one is skipped only
@@ -74,11 +79,12 @@ def generate_jobs(
     def run(batch: list[int]) -> list[decoding.Answer]:
         chosen = [prompts[jobs[job][1]] for job in batch]
         states = [jobs[job][0] for job in batch]
+        own = draws and draws.of([jobs[job][1] for job in batch])
         with intervene_rows(model, interventions, rows):
             if decodable:
-                return decoder.answers(chosen, states)
+                return decoder.answers(chosen, states, own)
             rows.current = torch.tensor(states, device=model.device)
-            return decoding.by_library(model, chosen, max_new_tokens, padding, progress)
+            return decoding.by_library(model, chosen, max_new_tokens, padding, progress, own)
 
     for batch, outputs in run_batches(wanted, lengths, run):
         whole = [Generated(row, *output) for row, output in zip(batch, outputs, strict=True)]

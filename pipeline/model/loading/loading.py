@@ -1,6 +1,6 @@
 """From a model's source to a loaded model, always by way of a local folder of safetensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class ChatModel:
     post_instruction: tuple[int, ...]
     report: selfcheck.Report
     format: ChatFormat
+    shipped: Mapping[str, Any]
+    """Generation settings that came with it, none of which is in force."""
 
     @property
     def n_layers(self) -> int:
@@ -120,14 +122,15 @@ def load(
         note(f"'{name}' ships code of its own, which is never run: the library's classes of its architecture are used")
     if unread:
         note(f"model '{name}' has {len(unread)} tensors that its architecture leaves out, such as '{unread[0]}'")
-    if set_aside := settings.set_aside(hf):
+    set_aside = settings.set_aside(hf)
+    if set_aside:
         note(f"generation settings that ship with '{name}' are not applied: {', '.join(set_aside)}")
     hf.eval().requires_grad_(False)
     sites = find_sites(hf, family)
     sites.head.register_forward_pre_hook(contiguous)
     checked = selfcheck.check(name, hf, tokenizer, sites, chat_format, watch)
     tail = tuple(chat.post_instruction_tokens(tokenizer, chat_format))
-    return ChatModel(name, hf, tokenizer, sites, tail, checked, chat_format)
+    return ChatModel(name, hf, tokenizer, sites, tail, checked, chat_format, set_aside)
 
 
 def _placement(

@@ -12,7 +12,7 @@ from pipeline.display import NAME, mathless
 from pipeline.maths.comparisons import Comparison
 from pipeline.maths.labels import BASELINE, Label, control_kind
 from pipeline.maths.statistics import Estimate
-from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, PINK, finish, share_axis
+from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, PINK, finish, share_axis, title_of
 from pipeline.results.metrics import Metrics
 
 TICKS = {
@@ -31,7 +31,7 @@ CONTROLS = {
 
 def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     """Refusal before and after, and against the length of the answer, by name."""
-    title, judge, scores = metrics.title, metrics.judge, metrics.refusal_score
+    title, judge, scores = title_of(metrics), metrics.judge, metrics.refusal_score
     lengths: dict[Label, dict[int, Estimate]] = {label: dict(rates) for label, rates in metrics.by_length.items()}
     for label, rate in scores.items():
         lengths.setdefault(label, {})[metrics.max_new_tokens] = rate

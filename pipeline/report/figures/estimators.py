@@ -13,7 +13,7 @@ from pipeline.maths.evaluation import is_control
 from pipeline.maths.labels import BASELINE, Label, is_null
 from pipeline.maths.statistics import Estimate
 from pipeline.names import EQUAL_KL, EQUAL_NORM, MEAN_DIFFERENCE, OWN_LENGTH
-from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, finish, percent
+from pipeline.report.figures.marks import BLUE, GREEN, GREY, ORANGE, finish, percent, title_of
 from pipeline.report.tables.estimators import named
 from pipeline.results.choosing import Addition, Estimator
 from pipeline.results.metrics import Metrics
@@ -40,7 +40,9 @@ def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     rates = {title: _rates(metrics, row) for title, row in titled.items()}
     additions = {title: row.additions for title, row in titled.items()}
     reference = metrics.estimators[MEAN_DIFFERENCE].additions.get(OWN_LENGTH)
-    return {"estimators": panels(rates, baselines, controls, additions, reference, metrics.title, metrics.judge, stamp)}
+    return {
+        "estimators": panels(rates, baselines, controls, additions, reference, title_of(metrics), metrics.judge, stamp)
+    }
 
 
 def _null_rates(scores: Mapping[Label, Estimate], effect: str) -> list[Estimate]:

@@ -10,7 +10,7 @@ from pipeline.display import mathless
 from pipeline.maths.held_out import METRICS, RANKED
 from pipeline.maths.labels import CONTROLS, control_kind
 from pipeline.maths.statistics import Estimate
-from pipeline.report.figures.marks import BLUE, GREY, ORANGE, finish
+from pipeline.report.figures.marks import BLUE, GREY, ORANGE, finish, title_of
 from pipeline.report.tables import wording
 from pipeline.report.tables.held_out import PROMPTS, metrics_of
 from pipeline.results.choosing import HeldOutScores, MetricScore
@@ -27,7 +27,7 @@ ROWS = {
 
 def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     """Changes of the refusal metric under the direction and each control; nothing without a direction."""
-    return {"controls": changes(metrics.test_scores, metrics.title, stamp)} if metrics.test_scores else {}
+    return {"controls": changes(metrics.test_scores, title_of(metrics), stamp)} if metrics.test_scores else {}
 
 
 def changes(scores: HeldOutScores, title: str, stamp: str) -> Figure:

@@ -10,9 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.display import LINE, NAME, mathless
+from pipeline.results.metrics import Metrics
 
 # Okabe-Ito: told apart by readers with any colour vision.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+
+
+def title_of(metrics: Metrics) -> str:
+    """The model's title, and that its answers are no greedy ones where that is so."""
+    return metrics.title if metrics.answers.how == "greedy" else f"{metrics.title}, sampled answers"
 
 
 def percent(value: float, _position: float) -> str:

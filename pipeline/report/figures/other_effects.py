@@ -12,7 +12,7 @@ from pipeline.display import NAME, mathless
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 from pipeline.report.figures.claim import score_bars
-from pipeline.report.figures.marks import BLUE, GREEN, ORANGE, PINK, finish, percent
+from pipeline.report.figures.marks import BLUE, GREEN, ORANGE, PINK, finish, percent, title_of
 from pipeline.report.tables.wording import on_tasks
 from pipeline.results.metrics import Metrics
 
@@ -27,7 +27,7 @@ STYLES = {
 
 def figures(metrics: Metrics, stamp: str) -> dict[str, Figure]:
     """Safety by each judge, further sets and system prompts, capability, by name: each that was measured."""
-    title = metrics.title
+    title = title_of(metrics)
     drawn = {
         f"safety_{judge}": score_bars(safety.score, safety.comparisons, "Safety", "judged safe", judge, title, stamp)
         for judge, safety in metrics.safety.items()

@@ -65,6 +65,7 @@ def _notes(metrics: Metrics) -> Iterator[str]:
         yield metrics.reason
         return
     yield from verdict.sentences(metrics.claim)
+    yield f"{wording.answers(metrics.answers)}, at most {metrics.max_new_tokens} tokens each"
     yield ("change: paired, with Newcombe's interval; p: McNemar's exact test against the baseline, Holm's correction")
     if any(row.rank for row in metrics.refusal_score.values()):
         yield "rank: of the direction's effect among random directions, first is the largest"

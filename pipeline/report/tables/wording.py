@@ -8,6 +8,7 @@ from pipeline.maths.comparisons import Comparison, Rank
 from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.statistics import Estimate
 from pipeline.results.effects import Systems
+from pipeline.results.origins import Answers
 
 TESTED = ("change, 95 % interval", "p", "p (Holm)", "verdict")  # the columns of `test`
 DONE = {"baseline": "baseline", "ablation": "ablated", "subtraction": "subtracted", "addition": "added"}
@@ -38,6 +39,13 @@ def condition(label: Label) -> str:
         return f"{prompts}, baseline"
     what = "direction" if not label.source else label.source.replace("_", " ")
     return f"{prompts}, {what} {DONE[label.effect]}"
+
+
+def answers(how: Answers) -> str:
+    """How answers were made, in words."""
+    if how.how == "greedy":
+        return "greedy answers"
+    return f"answers sampled at temperature {how.temperature}, top_p {how.top_p}, top_k {how.top_k} (draw {how.draw})"
 
 
 def on_tasks(done: Iterable[Treatment]) -> dict[Treatment, str]:

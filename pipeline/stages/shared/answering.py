@@ -1,4 +1,4 @@
-"""Greedy answers under a list of conditions: what `completions` and `further` do."""
+"""Answers under a list of conditions: what `completions` and `further` do."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from pipeline.model.generation.completions import Asked, completions
 from pipeline.model.loading.loading import ChatModel
 from pipeline.progress import Bar, progress
 from pipeline.prompts.prompt import Prompt
+from pipeline.stages.shared import sampling
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def answer(
     `limit`: at most so many prompts of each set; `systems`: system prompts by the name that conditions have.
     """
     texts = {"": None, **(systems or {})}
-    work = [_prepared(config, layout, model, group, limit, texts[group[0].label.system]) for group in groups(plan)]
+    work = [_work(config, layout, model, group, limit, texts[group[0].label.system]) for group in groups(plan)]
     total = sum(each.asked.n_tokens(model) for each in work)
     left = sum(each.asked.n_tokens(model, each.done) for each in work)
     with progress("answers", total, done=total - left) as bar:
@@ -60,21 +61,20 @@ def answer(
         each.kept.discard()
 
 
-def _prepared(
-    config: Config, layout: Layout, model: ChatModel, group: Group, limit: int | None, system: str | None
-) -> Work:
-    prompts = records.read_prompts(layout.prompts(group[0].label.prompt_set))[:limit]
+def _work(config: Config, layout: Layout, model: ChatModel, group: Group, most: int | None, system: str | None) -> Work:
+    prompts = records.read_prompts(layout.prompts(group[0].label.prompt_set))[:most]
     conditions = [[condition.name, condition.intervention] for condition in group]
     made_by = [identity(config.model.source), config.model.chat, config.engine, config.generate]
-    kept = unfinished(layout.partial, "completions", made_by, conditions, system, prompts)
+    draws = sampling.draws(config, model, [prompt.id for prompt in prompts])
+    kept = unfinished(layout.partial, "completions", made_by, conditions, system, prompts, draws)
     tokens = model.encode([prompt.instruction for prompt in prompts], thoughts=True, system=system)
     sizes = (config.generate.max_new_tokens, config.generate.batch_size, config.generate.lengths)
-    return Work(group, prompts, Asked([each.intervention for each in group], tokens, *sizes), kept)
+    return Work(group, prompts, Asked([each.intervention for each in group], tokens, *sizes, draws), kept)
 
 
 def _generate(config: Config, model: ChatModel, work: Work, bar: Bar) -> None:
-    names, jobs = [condition.name for condition in work.group], work.asked.jobs
-    bar.step(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more at once")
-    of_set = {"prompt_set": work.group[0].label.prompt_set}
+    first, n_more, jobs = work.group[0], len(work.group) - 1, work.asked.jobs
+    bar.step(f"{first.name} and {n_more} more at once" if n_more else first.name)
+    of_set = {"prompt_set": first.label.prompt_set}
     for batch in completions(model, work.asked, config.engine.max_batch_tokens, work.done, bar):
         work.kept.keep({str(job): {"id": work.prompts[jobs[job][1]].id, **of_set, **row} for job, row in batch.items()})
