@@ -1,19 +1,16 @@
-"""Parts of pages that are made of committed results: each stands between two comments, and no hand writes it."""
+"""Tables of README.md and docs/ that are made of committed results."""
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
 from pipeline.artifacts.layout import Layout
 from pipeline.disk.files import read_text
-from pipeline.errors import UserError
 from pipeline.maths.comparisons import Rank
 from pipeline.maths.labels import Label, Treatment, control_kind
 from pipeline.maths.statistics import Estimate
 from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report import configuration
 from pipeline.report.tables import wording
 from pipeline.results.choosing import ValScores
 from pipeline.results.effects import Export, Loss
@@ -22,7 +19,6 @@ from pipeline.results.metrics_file import read_metrics
 
 SHOWN = Layout("qwen2_5_coder_0_5b", "standard")  # the run that the pages show
 FAMILIES = Path("outputs/families/families.csv")
-PART = re.compile(r"(?s)(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->\n)")
 MAIN = {
     Label("harmful", "baseline"): "harmful, baseline",
     Label("harmful", "ablation"): "harmful, direction ablated",
@@ -43,36 +39,8 @@ TASKS = {"commonsense_qa_text": "CommonsenseQA, by text", "piqa": "PIQA"}
 Row = Sequence[str]
 
 
-def renewed(page: Path, root: Path = Path()) -> str:
-    """A page with every part made again. Raises UserError for a part that nothing makes, or that is missing."""
-    text = read_text(root / page)
-    found = [match[2] for match in PART.finditer(text)]
-    wrong = sorted({*(set(found) ^ set(PAGES[page])), *(name for name in found if found.count(name) > 1)})
-    if wrong or text.count("<!-- made:") != len(found):
-        raise UserError(f"{page}: made parts come once each, between `made` and `end`: see {', '.join(wrong)}")
-    return PART.sub(lambda match: match[1] + MAKERS[match[2]](root) + match[4], text)
-
-
-def edited(root: Path = Path()) -> dict[Path, list[str]]:
-    """Names of made parts that are not what the committed results make, by page; pages without one are left out."""
-    found: dict[Path, list[str]] = {}
-    for page in (page for page in PAGES if (root / page).exists()):
-        now, made = PART.findall(read_text(root / page)), PART.findall(renewed(page, root))
-        if names := [name for (_, name, old, _), (_, _, new, _) in zip(now, made, strict=True) if old != new]:
-            found[page] = names
-    return found
-
-
-def problems() -> list[str]:
-    """A line for each part that is not what the results make."""
-    return [
-        f"{page}: part '{name}' is not what the results make: `python -m pipeline readme`"
-        for page, names in edited().items()
-        for name in names
-    ]
-
-
-def _table(columns: Row, rows: Iterable[Row]) -> str:
+def table(columns: Row, rows: Iterable[Row]) -> str:
+    """A table of Markdown, bars in cells escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
@@ -101,7 +69,7 @@ def _claim(metrics: Metrics) -> str:
         )
         for label in MAIN
     )
-    return _table(("requests", "model", "refused, 95 % interval", "n", "with a random direction instead"), rows)
+    return table(("requests", "model", "refused, 95 % interval", "n", "with a random direction instead"), rows)
 
 
 def _refusal(metrics: Metrics) -> str:
@@ -120,13 +88,13 @@ def _refusal(metrics: Metrics) -> str:
         )
         for label, title in MAIN.items()
     )
-    return _table(("refusal score", *columns, layer, *others), rows)
+    return table(("refusal score", *columns, layer, *others), rows)
 
 
 def _besides(metrics: Metrics) -> str:
     columns = ("what else changes", "value, 95 % interval", "rank", "all controls", "n")
     assert metrics.val_scores is not None, "the run that is shown has a direction"
-    return _table(columns, [*_val(metrics.val_scores), *_losses(metrics.loss), *_export(metrics.export)])
+    return table(columns, [*_val(metrics.val_scores), *_losses(metrics.loss), *_export(metrics.export)])
 
 
 def _val(scores: ValScores) -> Iterable[Row]:
@@ -193,7 +161,7 @@ def _safety(metrics: Metrics) -> str:
         )
         for label, title in MAIN.items()
     )
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _further(metrics: Metrics) -> str:
@@ -202,7 +170,7 @@ def _further(metrics: Metrics) -> str:
         (title, *(_rate(rates.get(Label(kind, effect, system=system))) for effect in wording.DONE))
         for (kind, system), title in FURTHER.items()
     )
-    return _table(("prompts", *wording.DONE.values()), rows)
+    return table(("prompts", *wording.DONE.values()), rows)
 
 
 def _capability(metrics: Metrics) -> str:
@@ -218,12 +186,12 @@ def _capability(metrics: Metrics) -> str:
         (title, f"{tasks[name].chance:.0%}", *(_rate(tasks[name].score.get(done)) for done in conditions))
         for name, title in TASKS.items()
     )
-    return _table(("task", "chance", *conditions.values()), rows)
+    return table(("task", "chance", *conditions.values()), rows)
 
 
 def _estimators(metrics: Metrics) -> str:
     columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
-    return _table(columns, (_estimator(metrics, name) for name in ESTIMATOR_NAMES if name in metrics.estimators))
+    return table(columns, (_estimator(metrics, name) for name in ESTIMATOR_NAMES if name in metrics.estimators))
 
 
 def _estimator(metrics: Metrics, name: str) -> Row:
@@ -248,32 +216,26 @@ def _families(root: Path) -> str:
         "writers edited": "writers edited",
     }
     rows = [row for row in csv.DictReader(StringIO(read_text(root / FAMILIES))) if row["family"] != "tiny"]
-    return _table(("family", *columns.values()), ((_family(row), *(row[key] for key in columns)) for row in rows))
+    return table(("family", *columns.values()), ((_family(row), *(row[key] for key in columns)) for row in rows))
 
 
 def _family(row: Mapping[str, str]) -> str:
     return row["family"] if row["equal to ablation"] == "exact" else f"**{row['family']}** (not equal)"
 
 
-def _of_run(make: Callable[[Metrics], str]) -> Callable[[Path], str]:
+def of_run(make: Callable[[Metrics], str]) -> Callable[[Path], str]:
+    """A maker that reads the run which the pages show."""
     return lambda root: make(read_metrics(root / SHOWN.metrics))
 
 
 MAKERS: dict[str, Callable[[Path], str]] = {
-    "claim": _of_run(_claim),
-    "refusal": _of_run(_refusal),
-    "besides": _of_run(_besides),
-    "direction": _of_run(_direction),
-    "safety": _of_run(_safety),
-    "further": _of_run(_further),
-    "capability": _of_run(_capability),
-    "estimators": _of_run(_estimators),
+    "claim": of_run(_claim),
+    "refusal": of_run(_refusal),
+    "besides": of_run(_besides),
+    "direction": of_run(_direction),
+    "safety": of_run(_safety),
+    "further": of_run(_further),
+    "capability": of_run(_capability),
+    "estimators": of_run(_estimators),
     "families": _families,
-    "configuration": configuration.tables,
-}
-PAGES = {
-    Path("README.md"): ("claim",),
-    Path("docs/results.md"): ("refusal", "besides", "direction", "safety", "further", "capability", "estimators"),
-    Path("docs/families.md"): ("families",),
-    Path("docs/configuration.md"): ("configuration",),
 }
