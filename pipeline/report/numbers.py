@@ -13,7 +13,9 @@ Not looked at are made parts (`pages`), the targets of links, and the marks of n
 import ast
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sized
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -32,7 +34,7 @@ TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 NUMBER_WORDS: Mapping[str, float] = {
     **{word: value for value, word in enumerate(f"{SMALL} nineteen".split(), start=2)},
     **{word: 10 * value for value, word in enumerate(TENS.split(), start=2)},
-    **{"hundred": 100, "thousand": 1000, "million": 1e6, "twice": 2, "half": 1 / 2, "third": 1 / 3, "quarter": 1 / 4},
+    **{"hundred": 100, "thousand": 1000, "million": 1e6, "twice": 2, "half": 1 / 2, "quarter": 1 / 4},
     **{"fifth": 1 / 5, "tenth": 1 / 10},
 }
 NUMBER = re.compile(rf"(?i)(?<![\w.])\d+(?:[.,]\d+)*(?:e[-+]?\d+)?|\b(?:{'|'.join(NUMBER_WORDS)})s?\b")
@@ -101,7 +103,10 @@ def _wrong(row: Row, text: str, root: Path) -> str:
         return "" if numbers and why else f"'{row.words}' has no number, or its source says nothing"
     if len(numbers) != 1:
         return f"'{row.words}' has {len(numbers)} numbers, and {row.source} is one"
-    value = _value(row.source, root)
+    try:
+        value = _value(row.source, root)
+    except UserError as error:
+        return str(error)
     if any(_is_printed(value, number, text[number.end() :]) for number in numbers):
         return ""
     return f"{row.page} says '{row.words}', and {row.source} is {value}"
@@ -110,26 +115,34 @@ def _wrong(row: Row, text: str, root: Path) -> str:
 def _value(source: str, root: Path) -> Any:
     """What a file gives for a key, or a module for a name."""
     name, _, key = source.partition(" ")
-    text = read_text(root / name, missing="is missing, and a row of docs/numbers.csv names it")
-    if name.endswith(".py"):
-        return _constant(text, key, source)
-    value = parse_json(text, name) if name.endswith(".json") else parse_yaml(text, name)
-    for part in key.split("."):
+    text, steps = read_text(root / name, missing="is missing"), key.split(".")
+    value: Any = READERS[Path(name).suffix](text, name)
+    for step in steps:
         try:
-            value = value[int(part) if isinstance(value, list) else part]
+            value = value[int(step) if isinstance(value, list | tuple) else step]
         except (KeyError, IndexError, TypeError, ValueError):
-            raise UserError(f"{LEDGER}: {source} is not there") from None
+            raise UserError(f"{source} is not there") from None
     return value
 
 
-def _constant(text: str, name: str, source: str) -> Any:
-    """The literal that a module gives a name; without running the module."""
+def _literals(text: str) -> Mapping[str, Any]:
+    """What a module gives names at its top level, of plain literals; without running it."""
+    found: dict[str, Any] = {}
     for node in ast.parse(text).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                return ast.literal_eval(node.value)
-    raise UserError(f"{LEDGER}: {source} is not there")
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name):
+                    with suppress(ValueError):
+                        found[target.id] = ast.literal_eval(node.value)
+    return found
+
+
+READERS: Mapping[str, Callable[[str, str], Any]] = {
+    ".py": lambda text, name: _literals(text),
+    ".toml": lambda text, name: tomllib.loads(text),
+    ".json": parse_json,
+    ".yaml": parse_yaml,
+}
 
 
 def _is_printed(value: Any, number: re.Match[str], after: str) -> bool:

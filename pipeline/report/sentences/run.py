@@ -78,15 +78,17 @@ def _controls(metrics: Metrics, kind: str, name: str) -> str:
     }
     if not tests:
         return ""
-    moved = [label for label in wording.ordered(tests) if not tests[label].change.holds(0)]
+    moved = [label for label in wording.ordered(tests) if not tests[label].change.holds(0.0)]
     largest = max(tests.values(), key=lambda test: abs(test.change.value or 0))
     if not moved:
         return (
-            f"No {name} changes refusal: all {len(tests)} intervals hold 0, the largest change is {_points(largest)}."
+            f"No {name} is shown to change refusal: 0 lies in the interval of all {len(tests)} changes, the largest of "
+            f"which is {_points(largest)}."
         )
     changes = listed([f"{wording.condition(label)} {_points(tests[label])}" for label in moved])
-    chance = f"(by chance one in {1 / (1 - LEVEL):.0f} would not)"
-    return f"Of {len(tests)} intervals of changes under a {name}, {len(moved)} do not hold 0 {chance}: {changes}."
+    chance = f"by chance about one in {1 / (1 - LEVEL):.0f} does"
+    have = "has" if len(moved) == 1 else "have"
+    return f"Of {len(tests)} changes under a {name}, {len(moved)} {have} an interval without 0 ({chance}): {changes}."
 
 
 def _effect(label: Label) -> str:
@@ -228,13 +230,11 @@ def _length(metrics: Metrics) -> str:
 def _tokens(metrics: Metrics) -> Iterator[str]:
     for name, row in metrics.refusal_tokens.lists.items():
         val, which = row.caught_val, "in use" if name == metrics.refusal_tokens.used else "not in use"
-        caught = (
-            f"{val.refused_above} of {val.refused} refused prompts and {val.answered_above} of {val.answered} answered"
-        )
+        caught = f"{val.refused_above} of {val.refused} refused, {val.answered_above} of {val.answered} answered ones"
         yield (
             f"The refusal metric with tokens of `{name}` ({', '.join(f'`{token}`' for token in row.tokens)}; {which}) "
-            f"has AUROC {with_interval(row.auroc_val, '{:.3f}')} on val prompts; above its cutoff {row.cutoff:+.2f} are "
-            f"{caught}."
+            f"has AUROC {with_interval(row.auroc_val, '{:.3f}')} on val prompts; above its cutoff {row.cutoff:+.2f} "
+            f"are {caught}."
         )
 
 
