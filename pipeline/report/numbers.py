@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -53,11 +54,17 @@ class Row:
 
 def problems(root: Path = Path()) -> list[str]:
     """A line for each number that no row traces, and for each row that does not hold."""
-    rows, pages = list(_rows(root)), {page: _prose(read_text(root / page)) for page in written(root)}
+
+    @cache
+    def read(name: str) -> Any:
+        return _parsed(root / name)
+
+    rows = list(_rows(root))
+    pages = {page: _prose(read_text(root / page)) for page in written(root)}
     found = [f"{row.line}: there is no page {row.page}" for row in rows if row.page not in pages]
     for page, text in pages.items():
         own = [row for row in rows if row.page == page]
-        found += [f"{row.line}: {wrong}" for row in own if (wrong := _wrong(row, text, root))]
+        found += [f"{row.line}: {wrong}" for row in own if (wrong := _wrong(row, text, read))]
         places = [_place(row, text) for row in own]
         for number in NUMBER.finditer(text):
             if (n := sum(start <= number.start() < end for start, end in places)) != 1:
@@ -92,7 +99,7 @@ def _place(row: Row, text: str) -> tuple[int, int]:
     return start, start + len(row.words)
 
 
-def _wrong(row: Row, text: str, root: Path) -> str:
+def _wrong(row: Row, text: str, read: Callable[[str], Any]) -> str:
     """Why a row does not hold; empty where it does."""
     if (n := text.count(row.words)) != 1:
         return f"'{row.words}' stands {n} times in {row.page}, not once"
@@ -104,7 +111,7 @@ def _wrong(row: Row, text: str, root: Path) -> str:
     if len(numbers) != 1:
         return f"'{row.words}' has {len(numbers)} numbers, and {row.source} is one"
     try:
-        value = _value(row.source, root)
+        value = _value(row.source, read)
     except UserError as error:
         return str(error)
     if any(_is_printed(value, number, text[number.end() :]) for number in numbers):
@@ -112,17 +119,24 @@ def _wrong(row: Row, text: str, root: Path) -> str:
     return f"{row.page} says '{row.words}', and {row.source} is {value}"
 
 
-def _value(source: str, root: Path) -> Any:
+def _value(source: str, read: Callable[[str], Any]) -> Any:
     """What a file gives for a key, or a module for a name."""
     name, _, key = source.partition(" ")
-    text, steps = read_text(root / name, missing="is missing"), key.split(".")
-    value: Any = READERS[Path(name).suffix](text, name)
-    for step in steps:
+    value = read(name)
+    for step in key.split("."):
         try:
             value = value[int(step) if isinstance(value, list | tuple) else step]
         except (KeyError, IndexError, TypeError, ValueError):
             raise UserError(f"{source} is not there") from None
     return value
+
+
+def _parsed(path: Path) -> Any:
+    if path.suffix not in READERS:
+        raise UserError(
+            f"'{path.name}' is no source: a file of {', '.join(READERS)}, or one of {', '.join(OTHER_SOURCES)}"
+        )
+    return READERS[path.suffix](read_text(path, missing="is missing"), str(path))
 
 
 def _literals(text: str) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from pipeline.disk.files import read_object, read_text
 from pipeline.disk.shape import as_written
 from pipeline.errors import UserError
 from pipeline.report import configuration, numbers, readme
+from pipeline.report.readme import Committed
 from pipeline.report.sentences import beside, speed, suffix
 from pipeline.report.sentences import run as sentences
 
@@ -16,24 +17,24 @@ SUFFIX = Path("outputs/suffix/qwen2_5_coder_0_5b/suffix.json")
 PART = re.compile(r"(?s)(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->\n)")
 
 
-def _of_record(path: Path, make: Callable[[Mapping[str, Any]], str]) -> Callable[[Path], str]:
-    def made(root: Path) -> str:
-        record = read_object(root / path)
-        with as_written(root / path):
+def _of_record(path: Path, make: Callable[[Mapping[str, Any]], str]) -> Callable[[Committed], str]:
+    def made(committed: Committed) -> str:
+        record = read_object(committed.root / path)
+        with as_written(path):
             return make(record)
 
     return made
 
 
-MAKERS: dict[str, Callable[[Path], str]] = {
+MAKERS: dict[str, Callable[[Committed], str]] = {
     **readme.MAKERS,
     **{name: readme.of_run(make) for name, make in sentences.RUN.items()},
     "also": readme.of_run(lambda metrics: sentences.further(metrics, readme.FURTHER)),
     "choice": _of_record(readme.SHOWN.stability, beside.stability),
     "rounding": _of_record(readme.SHOWN.invariance, beside.invariance),
     "suffix": _of_record(SUFFIX, suffix.suffix),
-    "speed": speed.speed,
-    "configuration": configuration.tables,
+    "speed": lambda committed: speed.speed(committed.root),
+    "configuration": lambda committed: configuration.tables(committed.root),
 }
 PAGES = {
     Path("README.md"): ("claim", "verdict"),
@@ -67,7 +68,8 @@ def renewed(page: Path, root: Path = Path()) -> str:
     wrong = sorted({*(set(found) ^ {*PAGES.get(page, ())}), *(name for name in found if found.count(name) > 1)})
     if wrong or text.count("<!-- made:") != len(found):
         raise UserError(f"{page}: made parts come once each, between `made` and `end`: see {', '.join(wrong)}")
-    return PART.sub(lambda match: match[1] + MAKERS[match[2]](root) + match[4], text)
+    committed = Committed(root)
+    return PART.sub(lambda match: match[1] + MAKERS[match[2]](committed) + match[4], text)
 
 
 def edited(root: Path = Path()) -> dict[Path, list[str]]:

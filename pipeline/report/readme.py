@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 
@@ -37,6 +38,18 @@ FURTHER = {  # prompts, and system prompt
 }
 TASKS = {"commonsense_qa_text": "CommonsenseQA, by text", "piqa": "PIQA"}
 Row = Sequence[str]
+
+
+class Committed:
+    """The committed results below a folder that the pages show, each read once."""
+
+    def __init__(self, root: Path = Path()) -> None:
+        self.root = root
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Of the run that the pages show."""
+        return read_metrics(self.root / SHOWN.metrics)
 
 
 def table(columns: Row, rows: Iterable[Row]) -> str:
@@ -205,7 +218,7 @@ def _estimator(metrics: Metrics, name: str) -> Row:
     return [*found, f"{where.kl:.3f}"]
 
 
-def _families(root: Path) -> str:
+def _families(committed: Committed) -> str:
     columns = {
         "model_types": "`model_type`",
         "export - ablation, logits": "export − ablation, logits",
@@ -215,7 +228,7 @@ def _families(root: Path) -> str:
         "addition as weights, layer 2": "layer 2",
         "writers edited": "writers edited",
     }
-    rows = [row for row in csv.DictReader(StringIO(read_text(root / FAMILIES))) if row["family"] != "tiny"]
+    rows = [row for row in csv.DictReader(StringIO(read_text(committed.root / FAMILIES))) if row["family"] != "tiny"]
     return table(("family", *columns.values()), ((_family(row), *(row[key] for key in columns)) for row in rows))
 
 
@@ -223,12 +236,12 @@ def _family(row: Mapping[str, str]) -> str:
     return row["family"] if row["equal to ablation"] == "exact" else f"**{row['family']}** (not equal)"
 
 
-def of_run(make: Callable[[Metrics], str]) -> Callable[[Path], str]:
-    """A maker that reads the run which the pages show."""
-    return lambda root: make(read_metrics(root / SHOWN.metrics))
+def of_run(make: Callable[[Metrics], str]) -> Callable[[Committed], str]:
+    """A maker that takes the metrics of the run which the pages show."""
+    return lambda committed: make(committed.metrics)
 
 
-MAKERS: dict[str, Callable[[Path], str]] = {
+MAKERS: dict[str, Callable[[Committed], str]] = {
     "claim": of_run(_claim),
     "refusal": of_run(_refusal),
     "besides": of_run(_besides),
