@@ -21,11 +21,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--model", help="name of a file in conf/model/ (default: the first of params.yaml)")
     parser.add_argument("--random", type=_size, metavar="WIDTHxLAYERS", help="random weights of a size in its place")
+    parser.add_argument("--keep", action="store_true", help="write the ratios to outputs/speed/ too, to be committed")
     parser.add_argument("--dtype", choices=DTYPES, help="default: engine.dtype")
     parser.add_argument("--candidates", type=int, default=4, help="sampled for the comparison (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds behind each median (default: %(default)s)")
     parser.add_argument("--sample", action="store_true", help="neither a whole raced sweep nor peak memory: shorter")
-    parser.add_argument("--keep", action="store_true", help="write the ratios to outputs/speed/ too, to be committed")
     arguments = parser.parse_args()
     allowed = ON_MODEL if arguments.random else SECTIONS
     arguments.sections = arguments.sections or list(allowed)
