@@ -9,7 +9,7 @@ from pipeline.maths.labels import Label, Treatment
 from pipeline.maths.statistics import Estimate
 from pipeline.report import readme
 from pipeline.report.sentences import beside, run, speed, suffix
-from pipeline.report.sentences.words import WIDTH, listed, paragraph, with_interval
+from pipeline.report.sentences.words import WIDTH, listed, paragraph, percent, with_interval
 from pipeline.results.metrics_file import read_metrics
 from tests.helpers.committed import committed
 
@@ -105,6 +105,11 @@ def test_the_learning_curve_says_how_many_prompts_are_enough():
     )
 
 
+def test_nothing_is_said_of_a_learning_curve_that_was_not_drawn():
+    record = read_json(committed("standard").stability) | {"learning_curve": []}
+    assert "train prompts a class" not in " ".join(beside.stability(record).split())
+
+
 def test_changed_verdicts_are_counted():
     record = read_json(committed("standard").invariance)
     assert "No verdict changes." in beside.invariance(record)
@@ -152,7 +157,8 @@ def test_paragraphs_are_as_wide_as_a_page_and_never_say_nothing():
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["a"]) == "a"
     assert with_interval(Estimate(0.5, None, None, 9, "9 rows")) == "50% (9 rows)"
-    assert with_interval(Estimate(None, None, None, 0, "none")) == "none"
+    assert with_interval(Estimate(None, None, None, 0, "no rows")) == "none (no rows)"
+    assert [percent(value) for value in (-0.001, -0.05, 0.5, None)] == ["0%", "-5%", "50%", "-"]
 
 
 def test_what_is_kept_of_a_benchmark_is_ratios():

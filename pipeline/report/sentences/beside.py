@@ -51,7 +51,8 @@ def _spread(row: Record) -> str:
 
 def _curve(record: Record) -> Iterator[str]:
     """The fewest train prompts whose directions, each of them, have nearly the whole effect under ablation."""
-    rows = record["learning_curve"]
+    if not (rows := record["learning_curve"]):
+        return
     [every] = [row for row in rows if row["n"] is None]
     before = record["baselines"]["harmful"]
     shares = {

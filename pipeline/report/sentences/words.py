@@ -16,7 +16,7 @@ def paragraph(sentences: Iterable[str]) -> str:
 
 def percent(value: float | None) -> str:
     """48%, or a dash."""
-    return "-" if value is None else f"{value:.0%}"
+    return "-" if value is None else f"{value:.0%}".removeprefix("-") if round(value, 2) == 0 else f"{value:.0%}"
 
 
 def interval(row: Estimate, form: str = "{:.0%}") -> str:
@@ -27,8 +27,8 @@ def interval(row: Estimate, form: str = "{:.0%}") -> str:
 
 
 def with_interval(row: Estimate, form: str = "{:.0%}") -> str:
-    """Value and interval, or why there is no value."""
-    return row.note if row.value is None else f"{form.format(row.value)} {interval(row, form)}"
+    """Value and interval, or none and why."""
+    return f"none ({row.note})" if row.value is None else f"{form.format(row.value)} {interval(row, form)}"
 
 
 def listed(parts: Sequence[str]) -> str:
