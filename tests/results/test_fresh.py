@@ -108,6 +108,15 @@ def test_an_edited_table_of_a_page_is_named(copy):
     assert len(pages.problems()) == len(changes)
 
 
+def test_a_number_of_a_page_that_comes_from_nowhere_is_named(copy):
+    assert pages.problems() == []
+    edit(copy / "README.md", r"Python 3\.11", "Python 3.12")
+    edit(copy / "docs/method.md", "## Planted truth", "## Planted truth\n\nIn 17 of 20 runs it was right.\n")
+    found = pages.problems()
+    assert sum("README.md" in line for line in found) >= 1
+    assert sum("of docs/method.md is traced by 0 rows" in line for line in found) == 2
+
+
 def test_every_value_of_the_configuration_is_described(copy):
     """By the comment that it has in conf/, and with a type of the schema."""
     found = configuration.described()
