@@ -80,16 +80,15 @@ def invariance(record: Record) -> str:
     variants = {name: (wording.estimate(row["completions"]), row) for name, row in record["variants"].items()}
     same = [_way(name) for name, (row, _) in variants.items() if row.value == 0]
     reference, n = record["reference"], {row.n for row, _ in variants.values()}
-    made = f"in batches of {reference['batch_size']} and {reference['dtype']}"
-    kept = f"none of {max(n)} changes ({listed(same)})" if same else ""
+    made = f"{record['n_tokens']} tokens, batches of {reference['batch_size']}, {reference['dtype']}"
+    kept = f"none changes {' or '.join(same)}" if same else ""
     changed = [
         f"{_changed(row, one['first_difference'])} {_way(name)}" for name, (row, one) in variants.items() if row.value
     ]
     verdicts = sum(round(one["verdicts"]["value"] * one["verdicts"]["n"]) for _, one in variants.values())
-    what = "; ".join(filter(None, [kept, listed(changed)]))
     return paragraph(
         [
-            f"Beside answers of {record['n_tokens']} tokens {made}, {what}.",
+            f"Of {max(n)} answers ({made}) {'; '.join([*filter(None, [kept]), *changed])}.",
             f"{counted(verdicts, 'verdict').capitalize()} {'changes' if verdicts <= 1 else 'change'}.",
         ]
     )

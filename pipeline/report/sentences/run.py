@@ -125,7 +125,7 @@ def _safety(metrics: Metrics, judge: str, score: Mapping[Label, Estimate]) -> It
             f"on {'all' if which == 'all' else f'the {which}'} {row.n}"
             for which, row in groups.items()
         ]
-        yield f"Against {reference}, on completions that it was not fitted on: {listed(parts)}."
+        yield f"Against {reference}, on completions that it was not fitted on: {'; '.join(parts)}."
 
 
 def further(metrics: Metrics, labels: Mapping[tuple[str, str], str]) -> str:
