@@ -74,13 +74,13 @@ gate: setup ## fail when a refusal rate of any run moved from its baseline (METR
 baseline: setup ## make the active run's metrics its baseline
 	@python -m pipeline gate --update
 
-readme: setup ## make the tables of README.md and docs/ again from the committed results
+readme: setup ## make the tables and measured sentences of README.md and docs/ again from the committed results
 	@python -m pipeline readme
 
-fresh: setup ## fail when dvc.lock, configuration, code, results and the tables of the pages do not belong together
+fresh: setup ## fail when dvc.lock, configuration, code, results and the numbers of the pages do not belong together
 	@python -m pipeline fresh
 
-bench: setup ## time the pipeline beside plain ways of doing the same (ARGS="selection --sample --dtype float32")
+bench: setup ## time the pipeline beside plain ways of doing the same (ARGS="selection --sample --dtype float32"; --keep: ratios for docs/speed.md)
 	@python -m pipeline bench $(ARGS)
 
 lock: ## resolve pyproject.toml again into requirements.lock (torch apart)

@@ -28,7 +28,7 @@ VERBS = {
     "keep watch": {
         "gate": "fail when a refusal rate moved from its baseline",
         "fresh": "fail when code, configuration and committed results do not belong together",
-        "readme": "make the tables of README.md and docs/ again from the committed results",
+        "readme": "make the tables and measured sentences of README.md and docs/ again from the committed results",
         "families": "check every family file on a random tiny model",
         "bench": "what the pipeline costs on this machine, as ratios",
         "cache": "what is on the disk, for which run, and what nobody needs any more",

@@ -7,6 +7,7 @@ from pipeline.maths.labels import Label
 
 SETS = ("harmful_train", "harmful_val", "harmful_test", "harmless_train", "harmless_val", "harmless_test")
 TEXTS = ("plain_text", "instruction_answers")
+KEPT_BENCH = Path("outputs/speed")  # ratios that pages show
 CODE = Path("outputs/code.json")  # what code each stage depends on
 WORKSPACE = Path("outputs/partial/workspace.lock")  # held while the graph is run
 
@@ -271,6 +272,10 @@ class Layout:
     def bench(self, kind: str) -> Path:
         """Times and ratios of this machine; not an artefact."""
         return self.root / "outputs" / "bench" / f"{self.model}-{kind}.json"
+
+    def kept_bench(self, kind: str) -> Path:
+        """Ratios alone, with the machine that they were measured on; committed."""
+        return self.root / KEPT_BENCH / f"{self.model}-{kind}.json"
 
     @property
     def costs(self) -> Path:

@@ -1,16 +1,21 @@
 """Times of things done in turn, so that a machine whose speed drifts treats them alike."""
 
+import platform
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.errors import UserError
+
+RATIOS = ("of the time", "times", "of the ceiling", "of all", "nats")  # units; `+- 0.1` is of a power
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class Row:
     unit: str
     bound: float | None = None
     at_least: bool = False
+
+    @property
+    def is_ratio(self) -> bool:
+        """It says something beyond this machine: no time, memory or rate."""
+        return self.unit in RATIOS or self.unit.startswith("+-")
 
     @property
     def far_off(self) -> bool:
@@ -71,3 +81,10 @@ def in_process(module: str, *arguments: str) -> str:
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def machine() -> dict[str, Any]:
+    """The processor as it calls itself, and how many threads compute."""
+    told = Path("/proc/cpuinfo")
+    names = re.findall(r"(?m)^model name\s*: (.+)$", told.read_text(encoding="utf-8")) if told.exists() else []
+    return {"processor": (names or [platform.machine()])[0], "threads": torch.get_num_threads()}

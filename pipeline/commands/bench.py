@@ -1,6 +1,7 @@
 """bench: what the pipeline costs beside plain ways of doing the same, in one process, in turn, as ratios.
 
-Prints a table and writes outputs/bench/<model>-<dtype>-<device>.json. Times are of this machine as it is
+Prints a table and writes outputs/bench/<model>-<dtype>-<device>.json; with --keep also the ratios alone, beside the
+machine's processor, to outputs/speed/, which the pages show. Times are of this machine as it is
 now; ratios are what to compare. Exit status 1 when a ratio is more than twice past its bound.
 """
 
@@ -20,6 +21,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--model", help="name of a file in conf/model/ (default: the first of params.yaml)")
     parser.add_argument("--random", type=_size, metavar="WIDTHxLAYERS", help="random weights of a size in its place")
+    parser.add_argument("--keep", action="store_true", help="write the ratios to outputs/speed/ too, to be committed")
     parser.add_argument("--dtype", choices=DTYPES, help="default: engine.dtype")
     parser.add_argument("--candidates", type=int, default=4, help="sampled for the comparison (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds behind each median (default: %(default)s)")
@@ -49,6 +51,7 @@ def main() -> None:
 
     from pipeline.artifacts.layout import Layout
     from pipeline.bench.run import measured, table
+    from pipeline.bench.timing import machine
     from pipeline.config.params import read_params
     from pipeline.disk import files
     from pipeline.display import plain
@@ -63,8 +66,12 @@ def main() -> None:
         # Wide enough for the widest row, also when the output is a file or a log.
         Console(width=140).print(table(rows, f"{shown}, {kind}, medians of {arguments.repeats}"))
         records = [row.record() for row in rows]
-        path = Layout(shown.replace(" ", "-"), "").bench(kind.replace(" ", "-"))
-        files.write_json(path, {"model": shown, "on": kind, "repeats": arguments.repeats, "rows": records})
+        record = {"model": shown, "on": kind, "repeats": arguments.repeats}
+        layout, of = Layout(shown.replace(" ", "-"), ""), kind.replace(" ", "-")
+        files.write_json(layout.bench(of), {**record, "rows": records})
+        if arguments.keep:
+            ratios = [row.record() for row in rows if row.is_ratio]
+            files.write_json(layout.kept_bench(of), {**record, "machine": machine(), "rows": ratios})
 
     guarded(run)
     far = [row.name for row in rows if row.far_off]

@@ -25,7 +25,7 @@ def main() -> None:
     from pipeline.entry.program import guarded
     from pipeline.graph.fresh import problems
     from pipeline.graph.runs import every_run
-    from pipeline.report.readme import problems as edited
+    from pipeline.report.pages import problems as edited
 
     def run() -> None:
         read_params()

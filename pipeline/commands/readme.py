@@ -1,4 +1,4 @@
-"""readme: make the tables of README.md and docs/ again, from the committed results and the schema of the configuration.
+"""readme: make the tables and measured sentences of README.md and docs/ again, from the committed results and conf/.
 
 Exit status 0 also where nothing changed.
 """
@@ -12,7 +12,7 @@ def main() -> None:
 
     from pipeline.disk.files import replacing
     from pipeline.entry.program import guarded
-    from pipeline.report.readme import PAGES, edited, renewed
+    from pipeline.report.pages import PAGES, edited, renewed
 
     def run() -> None:
         changed = edited()

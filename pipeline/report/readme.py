@@ -1,19 +1,17 @@
-"""Parts of pages that are made of committed results: each stands between two comments, and no hand writes it."""
+"""Tables of README.md and docs/ that are made of committed results."""
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 
 from pipeline.artifacts.layout import Layout
 from pipeline.disk.files import read_text
-from pipeline.errors import UserError
 from pipeline.maths.held_out import METRICS
 from pipeline.maths.labels import Label, Treatment, control_kind
 from pipeline.maths.statistics import Estimate
 from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report import configuration
 from pipeline.report.tables import held_out, wording
 from pipeline.results.choosing import HeldOutScores
 from pipeline.results.effects import Export, Loss
@@ -22,7 +20,6 @@ from pipeline.results.metrics_file import read_metrics
 
 SHOWN = Layout("qwen2_5_coder_0_5b", "standard")  # the run that the pages show
 FAMILIES = Path("outputs/families/families.csv")
-PART = re.compile(r"(?s)(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->\n)")
 MAIN = {
     Label("harmful", "baseline"): "harmful, baseline",
     Label("harmful", "ablation"): "harmful, direction ablated",
@@ -48,36 +45,20 @@ TASKS = {"commonsense_qa_text": "CommonsenseQA, by text", "piqa": "PIQA"}
 Row = Sequence[str]
 
 
-def renewed(page: Path, root: Path = Path()) -> str:
-    """A page with every part made again. Raises UserError for a part that nothing makes, or that is missing."""
-    text = read_text(root / page)
-    found = [match[2] for match in PART.finditer(text)]
-    wrong = sorted({*(set(found) ^ set(PAGES[page])), *(name for name in found if found.count(name) > 1)})
-    if wrong or text.count("<!-- made:") != len(found):
-        raise UserError(f"{page}: made parts come once each, between `made` and `end`: see {', '.join(wrong)}")
-    return PART.sub(lambda match: match[1] + MAKERS[match[2]](root) + match[4], text)
+class Committed:
+    """The committed results below a folder that the pages show, each read once."""
+
+    def __init__(self, root: Path = Path()) -> None:
+        self.root = root
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Of the run that the pages show."""
+        return read_metrics(self.root / SHOWN.metrics)
 
 
-def edited(root: Path = Path()) -> dict[Path, list[str]]:
-    """Names of made parts that are not what the committed results make, by page; pages without one are left out."""
-    found: dict[Path, list[str]] = {}
-    for page in (page for page in PAGES if (root / page).exists()):
-        now, made = PART.findall(read_text(root / page)), PART.findall(renewed(page, root))
-        if names := [name for (_, name, old, _), (_, _, new, _) in zip(now, made, strict=True) if old != new]:
-            found[page] = names
-    return found
-
-
-def problems() -> list[str]:
-    """A line for each part that is not what the results make."""
-    return [
-        f"{page}: part '{name}' is not what the results make: `python -m pipeline readme`"
-        for page, names in edited().items()
-        for name in names
-    ]
-
-
-def _table(columns: Row, rows: Iterable[Row]) -> str:
+def table(columns: Row, rows: Iterable[Row]) -> str:
+    """A table of Markdown, bars in cells escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
@@ -106,7 +87,7 @@ def _claim(metrics: Metrics) -> str:
         )
         for label in MAIN
     )
-    return _table(("requests", "model", "refused, 95 % interval", "n", "with a random direction instead"), rows)
+    return table(("requests", "model", "refused, 95 % interval", "n", "with a random direction instead"), rows)
 
 
 def _refusal(metrics: Metrics) -> str:
@@ -126,13 +107,13 @@ def _refusal(metrics: Metrics) -> str:
         )
         for label, title in MAIN.items()
     )
-    return _table(("refusal score", *columns, layer, *others), rows)
+    return table(("refusal score", *columns, layer, *others), rows)
 
 
 def _besides(metrics: Metrics) -> str:
     columns = ("what else changes", "value, 95 % interval", "rank", "all controls", "n")
     assert metrics.test_scores is not None, "the run that is shown has a direction"
-    return _table(columns, [*_held_out(metrics.test_scores), *_losses(metrics.loss), *_export(metrics.export)])
+    return table(columns, [*_held_out(metrics.test_scores), *_losses(metrics.loss), *_export(metrics.export)])
 
 
 def _held_out(scores: HeldOutScores) -> Iterable[Row]:
@@ -200,7 +181,7 @@ def _safety(metrics: Metrics) -> str:
         )
         for label, title in MAIN.items()
     )
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _further(metrics: Metrics) -> str:
@@ -209,7 +190,7 @@ def _further(metrics: Metrics) -> str:
         (title, *(_rate(rates.get(Label(kind, effect, system=system))) for effect in wording.DONE))
         for (kind, system), title in FURTHER.items()
     )
-    return _table(("prompts", *wording.DONE.values()), rows)
+    return table(("prompts", *wording.DONE.values()), rows)
 
 
 def _capability(metrics: Metrics) -> str:
@@ -225,12 +206,12 @@ def _capability(metrics: Metrics) -> str:
         (title, f"{tasks[name].chance:.0%}", *(_rate(tasks[name].score.get(done)) for done in conditions))
         for name, title in TASKS.items()
     )
-    return _table(("task", "chance", *conditions.values()), rows)
+    return table(("task", "chance", *conditions.values()), rows)
 
 
 def _estimators(metrics: Metrics) -> str:
     columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
-    return _table(columns, (_estimator(metrics, name) for name in ESTIMATOR_NAMES if name in metrics.estimators))
+    return table(columns, (_estimator(metrics, name) for name in ESTIMATOR_NAMES if name in metrics.estimators))
 
 
 def _estimator(metrics: Metrics, name: str) -> Row:
@@ -244,7 +225,7 @@ def _estimator(metrics: Metrics, name: str) -> Row:
     return [*found, f"{where.kl:.3f}"]
 
 
-def _families(root: Path) -> str:
+def _families(committed: Committed) -> str:
     columns = {
         "model_types": "`model_type`",
         "export - ablation, logits": "export − ablation, logits",
@@ -254,33 +235,27 @@ def _families(root: Path) -> str:
         "addition as weights, layer 2": "layer 2",
         "writers edited": "writers edited",
     }
-    rows = [row for row in csv.DictReader(StringIO(read_text(root / FAMILIES))) if row["family"] != "tiny"]
-    return _table(("family", *columns.values()), ((_family(row), *(row[key] for key in columns)) for row in rows))
+    rows = [row for row in csv.DictReader(StringIO(read_text(committed.root / FAMILIES))) if row["family"] != "tiny"]
+    return table(("family", *columns.values()), ((_family(row), *(row[key] for key in columns)) for row in rows))
 
 
 def _family(row: Mapping[str, str]) -> str:
     return row["family"] if row["equal to ablation"] == "exact" else f"**{row['family']}** (not equal)"
 
 
-def _of_run(make: Callable[[Metrics], str]) -> Callable[[Path], str]:
-    return lambda root: make(read_metrics(root / SHOWN.metrics))
+def of_run(make: Callable[[Metrics], str]) -> Callable[[Committed], str]:
+    """A maker that takes the metrics of the run which the pages show."""
+    return lambda committed: make(committed.metrics)
 
 
-MAKERS: dict[str, Callable[[Path], str]] = {
-    "claim": _of_run(_claim),
-    "refusal": _of_run(_refusal),
-    "besides": _of_run(_besides),
-    "direction": _of_run(_direction),
-    "safety": _of_run(_safety),
-    "further": _of_run(_further),
-    "capability": _of_run(_capability),
-    "estimators": _of_run(_estimators),
+MAKERS: dict[str, Callable[[Committed], str]] = {
+    "claim": of_run(_claim),
+    "refusal": of_run(_refusal),
+    "besides": of_run(_besides),
+    "direction": of_run(_direction),
+    "safety": of_run(_safety),
+    "further": of_run(_further),
+    "capability": of_run(_capability),
+    "estimators": of_run(_estimators),
     "families": _families,
-    "configuration": configuration.tables,
-}
-PAGES = {
-    Path("README.md"): ("claim",),
-    Path("docs/results.md"): ("refusal", "besides", "direction", "safety", "further", "capability", "estimators"),
-    Path("docs/families.md"): ("families",),
-    Path("docs/configuration.md"): ("configuration",),
 }

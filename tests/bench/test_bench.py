@@ -115,3 +115,21 @@ def test_the_help_of_every_verb_is_timed(monkeypatch):
     rows = list(door.rows(1))
     verbs = {verb for group in VERBS.values() for verb in group}
     assert {row.name for row in rows} == set(asked) == verbs
+
+
+def test_what_is_kept_is_ratios_beside_the_machine(monkeypatch, tmp_path):
+    from pipeline.bench import run
+    from pipeline.commands import bench
+
+    rows = [Row("s", "seconds", 2.0, "s"), Row("s", "one / other", 0.5, "of the time", 1.0)]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "measured", lambda *_: ("float32-cpu", rows))
+    for arguments, kept in ((["--model", "tiny"], False), (["--model", "tiny", "--keep"], True)):
+        monkeypatch.setattr("sys.argv", ["bench", *arguments])
+        bench.main()
+        written = json.loads((tmp_path / "outputs/bench/tiny-float32-cpu.json").read_text())
+        assert [row["name"] for row in written["rows"]] == ["seconds", "one / other"]
+        assert (tmp_path / "outputs/speed/tiny-float32-cpu.json").exists() == kept
+    record = json.loads((tmp_path / "outputs/speed/tiny-float32-cpu.json").read_text())
+    assert [row["name"] for row in record["rows"]] == ["one / other"]
+    assert record["machine"]["processor"]

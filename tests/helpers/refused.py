@@ -10,6 +10,7 @@ FOLDER = ROOT / "tests/refused"
 PAGE = ROOT / "docs/what-is-refused.md"
 HEAD = """# What is refused, and what is read
 
+<!-- made: refused -->
 Inputs that are wrong, damaged or hostile, and what a user sees. Each row is a test: `python -m pytest tests -k cases`
 builds it on the spot from a random tiny model. *Refused* means one line that begins `error:`, exit status 1, nothing
 measured, nothing half written. Written by `python -m tests.helpers.refused`.
@@ -28,7 +29,7 @@ def page() -> str:
     for cases in every():
         rows = "".join(f"| {row.name} | {_cell(row.given)} | {_cell(row.sees)} |\n" for row in cases.rows)
         parts.append(f"\n## {cases.kind}\n\n| case | given | a user sees |\n|---|---|---|\n{rows}")
-    return "".join(parts)
+    return "".join([*parts, "<!-- end -->\n"])
 
 
 def _cell(text: str) -> str:

@@ -12,14 +12,14 @@ from pipeline.config.params import Run
 from pipeline.config.schema import Config
 from pipeline.errors import UserError
 from pipeline.graph import fresh
-from pipeline.report import configuration, readme
+from pipeline.report import configuration, pages
 from tests.conftest import ROOT
 
 MODEL = "qwen2_5_coder_0_5b"
 RUNS = [Run(MODEL, "quick"), Run(MODEL, "standard")]
 COPIED = ("pipeline", "conf", ".dvc/config", ".dvcignore", "dvc.yaml", "dvc.lock", "params.yaml", "README.md", "docs")
 COPIED += ("requirements.lock", "pyproject.toml", *(f"outputs/{name}" for name in ("code.json", "eval", "figures")))
-COPIED += ("outputs/golden", "outputs/families")
+COPIED += ("outputs/golden", "outputs/families", "outputs/suffix")
 COPIED += tuple(f"outputs/models/{MODEL}/{label}/config.yaml" for label in ("quick", "standard"))
 EVAL = f"outputs/eval/{MODEL}"
 
@@ -95,7 +95,7 @@ def test_what_is_deleted_is_named(copy, name):
 
 
 def test_an_edited_table_of_a_page_is_named(copy):
-    assert readme.edited() == {}
+    assert pages.edited() == {}
     changes = {
         "README.md": ("claim", r"taken out \| 1%", "taken out | 0%"),
         "docs/results.md": ("refusal", r"direction ablated \| 1%", "direction ablated | 0%"),
@@ -104,8 +104,17 @@ def test_an_edited_table_of_a_page_is_named(copy):
     }
     for page, (_, before, after) in changes.items():
         edit(copy / page, before, after)
-    assert readme.edited() == {Path(page): [part] for page, (part, _, _) in changes.items()}
-    assert len(readme.problems()) == len(changes)
+    assert pages.edited() == {Path(page): [part] for page, (part, _, _) in changes.items()}
+    assert len(pages.problems()) == len(changes)
+
+
+def test_a_number_of_a_page_that_comes_from_nowhere_is_named(copy):
+    assert pages.problems() == []
+    edit(copy / "README.md", r"Python 3\.11", "Python 3.12")
+    edit(copy / "docs/method.md", "## Planted truth", "## Planted truth\n\nIn 17 of 20 runs it was right.\n")
+    found = pages.problems()
+    assert sum("README.md" in line for line in found) >= 1
+    assert sum("of docs/method.md is traced by 0 rows" in line for line in found) == 2
 
 
 def test_every_value_of_the_configuration_is_described(copy):
@@ -168,11 +177,11 @@ def test_code_is_compared_with_what_the_results_were_made_with(copy):
 def test_parts_of_the_readme_come_once_each_and_by_known_names(copy):
     page = Path("docs/results.md")
     text = (copy / page).read_text()
-    part = readme.PART.search(text)
+    part = pages.PART.search(text)
     assert part
     for wrong in (text.replace(part[0], ""), text + part[0], text.replace("made: refusal", "made: nothing")):
         (copy / page).write_text(wrong)
         with pytest.raises(UserError, match="made parts come once each"):
-            readme.renewed(page, copy)
+            pages.renewed(page, copy)
     (copy / page).write_text(text)
-    assert readme.renewed(page, copy) == text
+    assert pages.renewed(page, copy) == text

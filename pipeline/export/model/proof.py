@@ -21,7 +21,11 @@ from pipeline.model.writers import Edit
 
 BLOCK = 2**22  # numbers in float64 at a time
 CHUNK = 2**24  # bytes
-# What the direction may keep of any resid_pre of the export: |cos|, by the dtype of the comparison.
+# What may differ between export and live ablation, by the dtype of the comparison; COSINE: what the direction may keep
+# of any resid_pre of the export, |cos|.
+LOGITS = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.25}  # largest difference, of what ablation moves
+ANSWERS = {"float32": 0.0, "bfloat16": 0.5, "float16": 0.5}  # share that may differ
+BEHIND_NORM = 0.5  # largest difference of logits where a norm stands between a matrix and the stream, in any dtype
 COSINE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}
 
 
@@ -43,9 +47,7 @@ def bound(exact: bool, dtype: str) -> Bound:
     to 8 or 11 bits moves logits by more. Where a norm stands between a matrix and the stream, an edit clears the
     direction and leaves each write as ablation would up to one positive factor (docs/families.md).
     """
-    if not exact:
-        return Bound(0.5, 1.0)
-    return Bound(1e-3, 0.0) if dtype == "float32" else Bound(0.25, 0.5)
+    return Bound(LOGITS[dtype], ANSWERS[dtype]) if exact else Bound(BEHIND_NORM, 1.0)
 
 
 def require_equal(found: Equivalence, exact: bool, dtype: str) -> None:
