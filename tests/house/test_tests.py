@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 TESTS = ROOT / "tests"
-BESIDES = {"data", "faults", "helpers", "house", "refused"}  # of no one room
+BESIDES = {"data", "faults", "helpers", "house", "planted", "refused"}  # of no one room
 
 
 def imports_of_tests(text: str) -> list[str]:
