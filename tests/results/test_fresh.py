@@ -138,7 +138,7 @@ def test_a_stage_that_is_removed_or_frozen_and_files_that_are_hidden_are_named(c
     (copy / "dvc.yaml").write_text(graph)
     edit(copy / ".dvcignore", "^", "conf/select\npipeline\n")
     assert "conf/select/paper.yaml is hidden by .dvcignore from the stages that need it" in fresh.broken_graph()
-    edit(copy / "pipeline/artifacts/prompt_scores.py", "\nfrom pathlib", "\n# a control is cut out\nfrom pathlib")
+    edit(copy / "pipeline/artifacts/control_scores.py", "\nfrom pathlib", "\n# a control is cut out\nfrom pathlib")
     assert f"controls@{MODEL}-quick" in fresh.stale_code(RUNS), "code is seen though .dvcignore hides it"
 
 
