@@ -37,7 +37,7 @@ def layout(tmp_path):
     baseline = [{"set": name, "id": row.id, "refusal_metric": 0.5} for name in FITTED_SETS for row in PROMPTS]
     kept = {name: [row.id for row in PROMPTS[:2]] for name in FITTED_SETS}
     class_means.write_baseline(layout.baseline, baseline, kept)
-    facts = {"tokenizer": "a", "chat_template": "b", "device": "cpu"}
+    facts = {"tokenizer": "a", "chat_template": "b", "device": "cpu", "system": ""}
     verdict, every = FilterVerdict(None, "", 3, 3), {str(name): PROMPTS for name in FITTED_SETS}
     class_means.write_filter_summary(layout.filter_summary, verdict, every, kept, ["x"], facts)
     for condition in (BASELINE, ABLATED):
