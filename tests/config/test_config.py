@@ -38,10 +38,11 @@ def test_every_model_and_every_profile_composes(model, profile):
     ("experiment", "source", "others"),
     [("suffixes", "found", ["suffix.sha256=" + "0" * 64]), ("published_suffixes", "given", [])],
 )
-def test_suffixes_have_an_experiment_each_that_changes_nothing_else(experiment, source, others):
+def test_suffixes_have_an_experiment_each_that_changes_only_how_many_prompts_are_evaluated(experiment, source, others):
     plain, config = composed("tiny", "quick"), compose("tiny", "quick", [f"experiment={experiment}", *others])
     assert (plain.suffix.source, config.suffix.source) == ("none", source)
-    assert {**config, "suffix": None} == {**plain, "suffix": None}
+    tests = {"sizes.harmful.test=100", "sizes.harmless.test=100"}
+    assert {**config, "suffix": None} == {**compose("tiny", "quick", sorted(tests)), "suffix": None}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
