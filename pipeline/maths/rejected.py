@@ -10,7 +10,7 @@ def left_of_gap(candidate: CandidateScores, baselines: Baselines) -> float:
 
 def best_rejected(selection: Selection) -> CandidateScores | None:
     """Of the rejected candidates that were measured in full and pass the layer and KL filters: the lowest bypass."""
-    rows = [row for name in ("induce", "bypass") for row in selection.removed_by[name] if not row.stopped]
+    rows = [row for name in ("induce", "bypass") for row in selection.removed_by[name]]
     return min(rows, key=lambda row: row.bypass, default=None)
 
 
