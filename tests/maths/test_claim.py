@@ -154,8 +154,8 @@ BASELINES = Baselines(harmful=4.0, harmless=-16.0)
 LIMITS = Thresholds(kl=0.2, induce=-6.0, bypass=-6.0, max_layer=8)
 
 
-def candidate(layer, bypass, induce=-16.0, kl=0.0, **more):
-    return CandidateScores(-1, layer, bypass, induce, kl, n_harmful=8, n_harmless=8, **more)
+def candidate(layer, bypass, induce=-16.0, kl=0.0):
+    return CandidateScores(-1, layer, bypass, induce, kl, n_harmful=8, n_harmless=8)
 
 
 def test_the_best_rejected_candidate_says_what_is_left():
@@ -163,7 +163,6 @@ def test_the_best_rejected_candidate_says_what_is_left():
         candidate(1, 3.0),
         candidate(2, 2.0),
         candidate(3, -16.0, kl=5.0),  # stops every refusal, and every answer
-        candidate(4, -10.0, stopped="induce"),  # a mean over the few prompts that it saw
         candidate(9, -16.0),  # too late
     ]
     selection = select(rows, LIMITS, "calibrated")

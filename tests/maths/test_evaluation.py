@@ -84,7 +84,7 @@ def test_each_family_is_corrected_by_itself():
     smaller = min((found[ABLATED], found[ADDED]), key=lambda row: row.p or 1.0)
     assert smaller.p_holm == pytest.approx(2 * (smaller.p or 0))
     controls = [row for label, row in found.items() if evaluation.is_control(label.source)]
-    assert len(controls) == 4
+    assert len(controls) == 5
     assert all(row.p is not None and row.p_holm is None for row in controls), "correction would clear them"
     assert found[of("shuffled_0")].verdict == found[of("layer_4")].verdict == "lower"
     assert found[ABLATED].verdict == "lower"
@@ -104,7 +104,7 @@ def test_a_model_with_too_few_refusals_gets_a_verdict_and_no_p_value():
 def test_null_controls_whose_paired_interval_leaves_out_0_are_named():
     found = evaluation.comparisons(OUTCOMES)
     assert evaluation.moved_controls(found) == [of("shuffled_0")]
-    assert evaluation.nulls_held(found) == 3
+    assert evaluation.nulls_held(found) == 4
     slightly = {**OUTCOMES, of("random_0"): verdicts(43)}
     assert rates(slightly)[HARMFUL].holds(0.43), "inside of the baseline's own interval"
     moved = evaluation.comparisons(slightly)
