@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_holm_clears_controls_that_move_and_the_interval_does_not():
     generator, cleared, seen, n = np.random.default_rng(0), 0, 0, 0
     for _ in range(12):
         pairs = {i: drawn_control(generator, 100, 0.5, 0.1 if i < 3 else 0.0) for i in range(15)}
-        corrected = compare_family({i: (*pair, "") for i, pair in pairs.items()})
+        corrected = compare_family({i: (pair[0], pair[1], "") for i, pair in pairs.items()})
         cleared += sum(corrected[i].verdict != "lower" for i in range(3))
         seen += sum(compare_control(*pairs[i]).verdict == "lower" for i in range(3))
         n += 3
@@ -226,5 +227,5 @@ def test_kappa_has_an_interval_only_where_it_holds_the_truth():
 def asymptotic(table):
     from statsmodels.stats.inter_rater import cohens_kappa
 
-    found = cohens_kappa(table)
+    found: Any = cohens_kappa(table)
     return float(found.kappa_low), float(found.kappa_upp)

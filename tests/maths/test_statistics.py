@@ -66,6 +66,9 @@ def test_the_interval_of_skewed_rows_inverts_halls_transformation(sign):
     rows = sign * np.random.default_rng(2).lognormal(size=20)
     estimate = statistics.mean(rows.tolist())
     a = skew(rows, bias=False) / (3 * math.sqrt(20))
+    assert estimate.low is not None
+    assert estimate.value is not None
+    assert estimate.high is not None
     for end, expected in ((estimate.low, t.ppf(0.975, 19)), (estimate.high, t.ppf(0.025, 19))):
         x = (rows.mean() - end) / (rows.std(ddof=1) / math.sqrt(20))
         assert x + a * x**2 + a**2 * x**3 / 3 + a / 2 == pytest.approx(expected)
