@@ -5,15 +5,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.layout import Layout
 from pipeline.disk.files import read_object, read_text
 from pipeline.disk.shape import as_written
 from pipeline.errors import UserError
 from pipeline.report import configuration, numbers, readme
 from pipeline.report.readme import Committed
-from pipeline.report.sentences import beside, speed, suffix
+from pipeline.report.sentences import beside, repeated, speed, suffix
 from pipeline.report.sentences import run as sentences
+from pipeline.results.metrics_file import read_metrics
+from pipeline.results.repeated import place, read_repeated
 
-SUFFIX = Path("outputs/suffix/qwen2_5_coder_0_5b/suffix.json")
+SUFFIXES = {
+    "suffix": Layout(readme.SHOWN.model, "quick-suffixes"),
+    "published": Layout(readme.SHOWN.model, "quick-published_suffixes"),
+}
+SEEDS = place(readme.SHOWN.model)
 PART = re.compile(r"(?s)(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->\n)")
 
 
@@ -26,36 +33,40 @@ def _of_record(path: Path, make: Callable[[Mapping[str, Any]], str]) -> Callable
     return made
 
 
+def _suffixes(run: Layout) -> Callable[[Committed], str]:
+    def made(committed: Committed) -> str:
+        path = committed.root / run.metrics
+        return suffix.suffixes(read_metrics(path).suffixes if path.exists() else {})
+
+    return made
+
+
+def _seeds(committed: Committed) -> str:
+    path = committed.root / SEEDS
+    return repeated.repeated(read_repeated(path)) if path.exists() else suffix.NONE
+
+
 MAKERS: dict[str, Callable[[Committed], str]] = {
     **readme.MAKERS,
     **{name: readme.of_run(make) for name, make in sentences.RUN.items()},
     "also": readme.of_run(lambda metrics: sentences.further(metrics, readme.FURTHER)),
     "choice": _of_record(readme.SHOWN.stability, beside.stability),
     "rounding": _of_record(readme.SHOWN.invariance, beside.invariance),
-    "suffix": _of_record(SUFFIX, suffix.suffix),
+    **{name: _suffixes(run) for name, run in SUFFIXES.items()},
+    "seeds": _seeds,
     "speed": lambda committed: speed.speed(committed.root),
     "configuration": lambda committed: configuration.tables(committed.root),
 }
 PAGES = {
     Path("README.md"): ("claim", "verdict"),
     Path("docs/results.md"): (
-        *(
-            "setting",
-            "refusal",
-            "controls",
-            "besides",
-            "direction",
-            "safety",
-            "unsafe",
-            "further",
-            "also",
-            "capability",
-        ),
-        *("knowledge", "choice", "estimators", "ways", "judges", "form", "rounding"),
+        *("setting", "refusal", "controls", "controlled", "scores", "nulls", "direction", "losses", "exported"),
+        *("safety", "unsafe", "further", "also", "capability", "knowledge", "choice", "seeds", "estimators", "ways"),
+        *("terms", "judges", "form", "rounding"),
     ),
     Path("docs/families.md"): ("families",),
     Path("docs/speed.md"): ("speed",),
-    Path("docs/suffixes.md"): ("suffix",),
+    Path("docs/suffixes.md"): ("suffix", "published"),
     Path("docs/configuration.md"): ("configuration",),
 }
 OF_TESTS = (Path("docs/what-is-refused.md"),)  # made whole by tests/helpers/refused.py, and held by a test

@@ -1,20 +1,19 @@
 """Tables of README.md and docs/ that are made of committed results."""
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
 
 from pipeline.artifacts.layout import Layout
 from pipeline.disk.files import read_text
-from pipeline.maths.held_out import METRICS
 from pipeline.maths.labels import Label, Treatment, control_kind
 from pipeline.maths.statistics import Estimate
-from pipeline.names import ESTIMATOR_NAMES
-from pipeline.report.tables import held_out, wording
-from pipeline.results.choosing import HeldOutScores
-from pipeline.results.effects import Export, Loss
+from pipeline.report import beside
+from pipeline.report.markdown import Row, rate, table
+from pipeline.report.tables import wording
+from pipeline.results.effects import Export
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import read_metrics
 
@@ -42,7 +41,6 @@ DRAWN = {
     "shuffled": "shuffled labels, less its part along r",
 }
 TASKS = {"commonsense_qa_text": "CommonsenseQA, by text", "piqa": "PIQA"}
-Row = Sequence[str]
 
 
 class Committed:
@@ -57,16 +55,6 @@ class Committed:
         return read_metrics(self.root / SHOWN.metrics)
 
 
-def table(columns: Row, rows: Iterable[Row]) -> str:
-    """A table of Markdown, bars in cells escaped."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
-
-
-def _rate(row: Estimate | None) -> str:
-    return f"{wording.value(row, '{:.0%}')} {wording.interval(row, '{:.0%}')}" if row else ""
-
-
 def _controls(rates: Mapping[Label, Estimate], of: Label, kind: str) -> str:
     found = [label for label in wording.ordered(rates) if control_kind(label.source) == kind]
     same = [label for label in found if (label.kind, label.effect, label.system) == (of.kind, of.effect, of.system)]
@@ -74,20 +62,22 @@ def _controls(rates: Mapping[Label, Estimate], of: Label, kind: str) -> str:
 
 
 def _claim(metrics: Metrics) -> str:
-    """The first table that a reader sees: what was done, what it did, and what a random direction does instead."""
+    """The first table that a reader sees: what was done, what it did, and what null directions do instead."""
     rates = metrics.refusal_score
     done = {"baseline": "unchanged", "ablation": "direction taken out", "subtraction": "direction subtracted"}
     rows = (
         (
             label.kind,
             done.get(label.effect, "direction added"),
-            _rate(rates[label]),
+            rate(rates[label]),
             str(rates[label].n),
-            _controls(rates, label, "random"),
+            *(_controls(rates, label, kind) for kind in ("random", "covariance")),
         )
         for label in MAIN
+        if label in rates
     )
-    return table(("requests", "model", "refused, 95 % interval", "n", "with a random direction instead"), rows)
+    columns = ("requests", "model", "refused, 95 % interval", "n", "random directions instead")
+    return table((*columns, "random, of the model's own variance"), rows)
 
 
 def _refusal(metrics: Metrics) -> str:
@@ -99,52 +89,19 @@ def _refusal(metrics: Metrics) -> str:
     rows = (
         (
             title,
-            _rate(rates[label]),
+            rate(rates[label]),
             *([wording.rank(rates[label].rank)] if ranked else []),
             wording.p(metrics.comparisons.get(label)),
             *(_controls(rates, label, kind) for kind in (*DRAWN, "layer")),
-            *(_rate(judged.get(label)) for judged in metrics.other_judges.values()),
+            *(rate(judged.get(label)) for judged in metrics.other_judges.values()),
         )
         for label, title in MAIN.items()
     )
     return table(("refusal score", *columns, layer, *others), rows)
 
 
-def _besides(metrics: Metrics) -> str:
-    columns = ("what else changes", "value, 95 % interval", "rank", "all controls", "n")
-    assert metrics.test_scores is not None, "the run that is shown has a direction"
-    return table(columns, [*_held_out(metrics.test_scores), *_losses(metrics.loss), *_export(metrics.export)])
-
-
-def _held_out(scores: HeldOutScores) -> Iterable[Row]:
-    for name, row in held_out.metrics_of(scores).items():
-        before, after = (wording.value(each, "{:+.2f}") for each in (row.baseline, row.direction.score))
-        done = f"direction {wording.DONE[METRICS[name]]}"
-        title = f"change of the refusal metric, {held_out.PROMPTS[name]} test prompts, {done}: {before} to {after}"
-        controls, change = [moved.change for moved in row.controls.values()], row.direction.change
-        ranks = ", ".join(f"{kind}: {wording.rank(rank)}" for kind, rank in row.ranks.items())
-        yield _measure(title, change, ranks, controls, "{:+.2f}", "nats", "prompts")
-    title, kl = "KL(unchanged ‖ ablated) of next tokens, harmless test prompts", scores.kl
-    yield _measure(title, kl.direction, "", kl.controls.values(), "{:.3f}", "nats", "prompts")
-
-
-def _losses(loss: Mapping[str, Loss]) -> Iterable[Row]:
-    texts = {
-        "own_completions": "the model's own harmless answers",
-        "instruction_answers": "reference answers",
-        "plain_text": "plain text",
-    }
-    for key, words in texts.items():
-        changes = loss[key].change
-        row = changes[Treatment("ablation")]
-        controls = [other for done, other in changes.items() if done.effect == "ablation" and done.source]
-        title = f"CE loss change under ablation, {words}"
-        yield _measure(title, row, wording.rank(row.rank), controls, "{:+.3f}", "nats per token", "documents")
-
-
-def _measure(title: str, row: Estimate, rank: str, controls: Iterable[Estimate], form: str, unit: str, of: str) -> Row:
-    value = f"{wording.value(row, form)} {wording.interval(row, form)} {unit}"
-    return title, value, rank, wording.span(controls, form), f"{row.n} {of}"
+def _exported(metrics: Metrics) -> str:
+    return table(("export", "value", "n"), _export(metrics.export))
 
 
 def _export(export: Export) -> Iterable[Row]:
@@ -153,10 +110,10 @@ def _export(export: Export) -> Iterable[Row]:
     n, against = f"{export.n_prompts} prompts", "export against live ablation"
     answers = f"{export.greedy_equal} equal, {export.greedy_ties} ties, {export.greedy_different} different"
     before, after = max(export.max_cosine_before), max(export.max_cosine_after)
-    yield f"{against}: equal greedy answers, {export.n_tokens} tokens", answers, "", "", n
-    yield f"{against}: largest logit difference", f"{export.logit_difference_max:.1e}", "", "", n
+    yield f"{against}: equal greedy answers, {export.n_tokens} tokens", answers, n
+    yield f"{against}: largest logit difference", f"{export.logit_difference_max:.1e}", n
     title = "largest abs(cos) of any `resid_pre` with the direction, before and after the edit"
-    yield title, f"{before:.2f}, {after:.0e}", "", "", n
+    yield title, f"{before:.2f}, {after:.0e}", n
 
 
 def _direction(metrics: Metrics) -> str:
@@ -175,7 +132,7 @@ def _safety(metrics: Metrics) -> str:
     rows = (
         (
             title,
-            _rate(found.score[label]),
+            rate(found.score[label]),
             wording.p(found.comparisons.get(label)),
             *(_controls(found.score, label, kind) for kind in DRAWN),
         )
@@ -187,7 +144,7 @@ def _safety(metrics: Metrics) -> str:
 def _further(metrics: Metrics) -> str:
     rates = metrics.refusal_score
     rows = (
-        (title, *(_rate(rates.get(Label(kind, effect, system=system))) for effect in wording.DONE))
+        (title, *(rate(rates.get(Label(kind, effect, system=system))) for effect in wording.DONE))
         for (kind, system), title in FURTHER.items()
     )
     return table(("prompts", *wording.DONE.values()), rows)
@@ -203,26 +160,10 @@ def _capability(metrics: Metrics) -> str:
     }
     tasks = metrics.capability.tasks
     rows = (
-        (title, f"{tasks[name].chance:.0%}", *(_rate(tasks[name].score.get(done)) for done in conditions))
+        (title, f"{tasks[name].chance:.0%}", *(rate(tasks[name].score.get(done)) for done in conditions))
         for name, title in TASKS.items()
     )
     return table(("task", "chance", *conditions.values()), rows)
-
-
-def _estimators(metrics: Metrics) -> str:
-    columns = ("estimator", "position, layer", "harmful, ablated", "p (Holm)", "harmless, added", "p (Holm)", "KL")
-    return table(columns, (_estimator(metrics, name) for name in ESTIMATOR_NAMES if name in metrics.estimators))
-
-
-def _estimator(metrics: Metrics, name: str) -> Row:
-    record = metrics.estimators[name]
-    where = record.evaluated
-    assert where is not None, "the run that is shown has evaluated every estimator"
-    found = [name.replace("_", " "), f"{where.position}, {where.layer}{'' if record.chosen else ' *'}"]
-    for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
-        found.append(_rate(metrics.refusal_score.get(Label(kind, effect, record.conditions_of))))
-        found.append(wording.p(record.against_mean_difference.get(effect)))
-    return [*found, f"{where.kl:.3f}"]
 
 
 def _families(committed: Committed) -> str:
@@ -251,11 +192,11 @@ def of_run(make: Callable[[Metrics], str]) -> Callable[[Committed], str]:
 MAKERS: dict[str, Callable[[Committed], str]] = {
     "claim": of_run(_claim),
     "refusal": of_run(_refusal),
-    "besides": of_run(_besides),
+    "exported": of_run(_exported),
     "direction": of_run(_direction),
     "safety": of_run(_safety),
     "further": of_run(_further),
     "capability": of_run(_capability),
-    "estimators": of_run(_estimators),
+    **{name: of_run(make) for name, make in beside.MAKERS.items()},
     "families": _families,
 }

@@ -19,7 +19,8 @@ MODEL = "qwen2_5_coder_0_5b"
 RUNS = [Run(MODEL, "quick"), Run(MODEL, "standard")]
 COPIED = ("pipeline", "conf", ".dvc/config", ".dvcignore", "dvc.yaml", "dvc.lock", "params.yaml", "README.md", "docs")
 COPIED += ("requirements.lock", "pyproject.toml", *(f"outputs/{name}" for name in ("code.json", "eval", "figures")))
-COPIED += ("outputs/golden", "outputs/families", "outputs/suffix")
+COPIED += ("outputs/golden", "outputs/families")
+COPIED += tuple(name for name in ("outputs/seeds", "outputs/speed") if (ROOT / name).exists())
 COPIED += tuple(f"outputs/models/{MODEL}/{label}/config.yaml" for label in ("quick", "standard"))
 EVAL = f"outputs/eval/{MODEL}"
 

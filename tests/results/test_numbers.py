@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.helpers import refused
 
 COPIED = ("conf", "pipeline", "docs", "README.md", "pyproject.toml")
-COPIED += ("outputs/eval", "outputs/families", "outputs/suffix", "outputs/speed")
+COPIED += ("outputs/eval", "outputs/families", "outputs/seeds", "outputs/speed")
 PAGES = numbers.written(ROOT)
 REFUSED = refused.PAGE.relative_to(ROOT)
 N_CHANGED = 5  # numbers of a page that are changed, one at a time

@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 
 from pipeline.disk.files import read_json, write_json
+from pipeline.maths.claim import GONE, INDUCED, REMAINS, UNSETTLED
 from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
+from pipeline.report import beside as tables
 from pipeline.report import readme
 from pipeline.report.sentences import beside, run, speed, suffix
 from pipeline.report.sentences.words import WIDTH, listed, paragraph, percent, with_interval
+from pipeline.report.tables import verdict as told
 from pipeline.results.metrics_file import read_metrics
 from tests.helpers.committed import committed
-
-ADDED = Label("harmless", "addition")
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +27,33 @@ def compared(metrics, labels, **changes):
     return replace(metrics, comparisons={**metrics.comparisons, **tests})
 
 
-def test_the_verdict_is_that_of_the_comparisons(metrics):
-    for label, way in run.EXPECTED.items():
-        metrics = compared(metrics, [label], verdict=way)
-    assert run.verdict(metrics).startswith("So in this model one direction decides")
-    none = compared(metrics, run.EXPECTED, verdict="no difference shown")
-    assert run.verdict(none).startswith("So these answers do not show that in this model one direction")
-    for way in ("no difference shown", "lower"):
-        assert "not when it is added" in " ".join(run.verdict(compared(metrics, [ADDED], verdict=way)).split())
+def test_the_verdict_is_that_of_the_claim(metrics):
+    claim = metrics.claim
+    settled = replace(
+        claim, ablation=replace(claim.ablation, word=GONE), addition=replace(claim.addition, word=INDUCED)
+    )
+    assert run.verdict(replace(metrics, claim=settled)).startswith("So in this model one direction decides")
+    for word in (REMAINS, UNSETTLED):
+        other = replace(settled, ablation=replace(claim.ablation, word=word))
+        words = " ".join(run.verdict(replace(metrics, claim=other)).split())
+        assert words.startswith("This does not show that in this model one direction")
+        assert told.ABLATION[word] in words
+
+
+def test_controls_are_shown_with_their_paired_changes(metrics):
+    made = tables.controlled(metrics)
+    label = Label("harmful", "ablation", "random_0")
+    p = metrics.comparisons[label].p
+    assert f"| random 0 | {with_interval(metrics.comparisons[label].change, '{:+.0%}')}, p {p:.2g} |" in made
+    nulls = tables.nulls(metrics)
+    kinds = {row.kind for row in metrics.controls.values()}
+    assert [kind for kind, words in tables.KINDS.items() if words in nulls] == [k for k in tables.KINDS if k in kinds]
+
+
+def test_every_cost_is_shown(metrics):
+    made = tables.losses(metrics)
+    for effect in ("ablated", "subtracted", "added"):
+        assert made.count(f"| {effect} |") == len(metrics.loss)
 
 
 def test_false_refusals_are_spoken_of_where_they_fall(metrics):
@@ -135,7 +155,7 @@ def test_changed_verdicts_are_counted():
 
 
 def test_a_suffix_that_was_not_measured_is_said_so():
-    assert "No suffix is analysed" in suffix.suffix({"verdict": "not_run", "reason": "suffix.source is none"})
+    assert suffix.suffixes({}) == suffix.NONE
 
 
 def test_speed_says_that_there_is_no_benchmark_or_shows_it(tmp_path):

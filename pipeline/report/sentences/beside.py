@@ -83,7 +83,7 @@ def invariance(record: Record) -> str:
     made = f"{record['n_tokens']} tokens, batches of {reference['batch_size']}, {reference['dtype']}"
     kept = f"none changes {' or '.join(same)}" if same else ""
     changed = [
-        f"{_changed(row, one['first_difference'])} {_way(name)}" for name, (row, one) in variants.items() if row.value
+        f"{_changed(row, one['first_token'])} {_way(name)}" for name, (row, one) in variants.items() if row.value
     ]
     verdicts = sum(round(one["verdicts"]["value"] * one["verdicts"]["n"]) for _, one in variants.values())
     return paragraph(
@@ -107,7 +107,7 @@ def _way(name: str) -> str:
     return f"with {name}"
 
 
-def _changed(row: Any, first: float | None) -> str:
+def _changed(row: Any, first: Record | None) -> str:
     n = round((row.value or 0) * row.n)
-    at = f", first at token {first:.0f} in the median" if first is not None else ""
+    at = f", first at token {first['first']} to {first['last']}, median {first['median']:g}" if first else ""
     return f"{n} change ({with_interval(row)}{at})"

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+from pipeline.maths.claim import GONE, INDUCED
 from pipeline.maths.comparisons import Comparison
 from pipeline.maths.evaluation import is_control
 from pipeline.maths.labels import Label, Treatment, control_kind
 from pipeline.maths.statistics import LEVEL, Estimate
 from pipeline.report.sentences.words import listed, paragraph, percent, with_interval
+from pipeline.report.tables import verdict as told
 from pipeline.report.tables import wording
 from pipeline.results.metrics import Metrics
 
@@ -31,30 +33,28 @@ def setting(metrics: Metrics) -> str:
     made = metrics.provenance
     return paragraph(
         [
-            f"{metrics.title}, {n['harmful']} harmful and {n['harmless']} harmless test prompts, in {made.dtype} on a "
-            f"{made.device.upper()}; the first {metrics.max_new_tokens} tokens of each greedy answer, judged by "
-            f"`{metrics.judge}`."
+            f"{metrics.title}, {n['harmful']} harmful and {n['harmless']} harmless test prompts, "
+            f"{wording.under_system(metrics.systems)}, in {made.dtype} on a {made.device.upper()}; the first "
+            f"{metrics.max_new_tokens} tokens of each answer ({metrics.answers.how}), judged by `{metrics.judge}`."
         ]
     )
 
 
 def verdict(metrics: Metrics) -> str:
-    """Whether one direction decides over refusal here, in a sentence for a stranger."""
-    rates, tests = metrics.refusal_score, metrics.comparisons
-    shown = [label for label, way in EXPECTED.items() if tests[label].verdict == way]
+    """Whether one direction decides over refusal here, in sentences for a stranger."""
+    rates, tests, found = metrics.refusal_score, metrics.comparisons, metrics.claim
+    words = (found.ablation and found.ablation.word, found.addition and found.addition.word)
     claim = "in this model one direction decides whether requests are refused"
-    found = {3: f"So {claim}.", 0: f"So these answers do not show that {claim}."}
-    partly = f"These answers show in part that {claim}: not {listed([_effect(x) for x in EXPECTED if x not in shown])}."
+    head = f"So {claim}." if words == (GONE, INDUCED) else f"This does not show that {claim}."
+    said = [f"{sentence}." for sentence in told.sentences(found)]
     carried = [
         f"of {words} {percent(rates[base].value)} are refused before, {percent(rates[label].value)} after"
         for kind, words in FALSE_REFUSALS.items()
         if (label := Label(kind, "ablation")) in tests and tests[label].verdict == "lower"
         if (base := label.baseline) in rates
     ]
-    false = f"It carries false refusals as well as true ones: {listed(carried)}." if carried else ""
-    harmful, harmless = (percent(rates[Label(kind, "baseline")].value) for kind in ("harmful", "harmless"))
-    level = f"The model by itself refuses {harmful} of the harmful requests and {harmless} of the harmless ones."
-    return paragraph([found.get(len(shown), partly), *_null(metrics)[:1], false, level])
+    false = f"The direction carries false refusals as well as true ones: {listed(carried)}." if carried else ""
+    return paragraph([head, *said, *_null(metrics)[:2], false])
 
 
 def controls(metrics: Metrics) -> str:
@@ -89,10 +89,6 @@ def _controls(metrics: Metrics, kind: str, name: str) -> str:
     chance = f"by chance about one in {1 / (1 - LEVEL):.0f} does"
     have = "has" if len(moved) == 1 else "have"
     return f"Of {len(tests)} changes under a {name}, {len(moved)} {have} an interval without 0 ({chance}): {changes}."
-
-
-def _effect(label: Label) -> str:
-    return f"when it is {wording.DONE[label.effect]}"
 
 
 def _points(test: Comparison) -> str:

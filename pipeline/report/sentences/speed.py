@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.artifacts.layout import KEPT_BENCH
 from pipeline.disk.files import read_object
 from pipeline.disk.shape import as_written
-from pipeline.report.readme import table
+from pipeline.report.markdown import table
 from pipeline.report.sentences.words import listed, paragraph
 
 NONE = "No benchmark is committed: `python -m pipeline bench --keep` measures and writes one.\n"

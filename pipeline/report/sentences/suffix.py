@@ -1,88 +1,76 @@
-"""What the committed analysis of an adversarial suffix shows, beside what does not follow from it."""
+"""What adversarial suffixes do, by the objective of their search, beside what does not follow from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from pipeline.report.readme import table
-from pipeline.report.sentences.words import listed, paragraph, with_interval
+from pipeline.maths.statistics import Estimate
+from pipeline.report.markdown import Row, table, with_interval
+from pipeline.report.sentences.words import paragraph, percent
 from pipeline.report.tables import wording
+from pipeline.results.suffix import Effect, Measure, Objective, Returned
 
-Record = Mapping[str, Any]
-KINDS = {"harmful": "no suffix", "adversarial": "suffix", "random": "random suffixes", "harmless": "harmless requests"}
-
-
-def suffix(record: Record) -> str:
-    """How the suffix was found, what it changes, and how much of that comes back with the direction's component."""
-    if "metric" not in record:
-        return paragraph([f"No suffix is analysed in the committed results: {record['reason']}."])
-    columns = ("last token of the prompt", *KINDS.values(), "suffix against none, p (Holm)")
-    sentences = [*_searches(record), _prompts(record)]
-    return "\n".join(
-        (paragraph(sentences), table(columns, _rows(record)), paragraph([_overshoot(record), *_restored(record)]))
-    )
+NONE = "No such run is committed yet.\n"
+KINDS = ("harmful", "adversarial", "random", "harmless")
 
 
-def _searches(record: Record) -> Iterator[str]:
-    for search in record["searches"]:
-        asked, given = search["settings"], record["made_for"]
+def suffixes(found: Mapping[Objective, Effect]) -> str:
+    """A table and its sentences for each objective; in words where nothing was measured."""
+    return "\n".join(_one(name, effect) for name, effect in found.items()) or NONE
+
+
+def _one(name: str, effect: Effect) -> str:
+    n = f"{effect.metric.harmful.n} test prompts that the model refuses, {effect.metric.harmless.n} harmless ones"
+    made = "not searched on this model" if name == "given" else f"objective `{name}`"
+    aim = f", target {effect.target!r}" if effect.target else ""
+    head = f"**{_title(effect)}** ({made}{aim}; the best of {effect.n_suffixes} on val prompts; {n}):"
+    columns = ("last token of the prompt", "no suffix", "suffix", "random suffixes", "harmless requests", "p (Holm)")
+    return "\n".join((paragraph([head]), table(columns, _rows(effect)), paragraph(_sentences(name, effect))))
+
+
+def _title(effect: Effect) -> str:
+    lowers = effect.verdict == "suffix_lowers_refusal"
+    return "The suffix lowers refusal" if lowers else "The suffix does not lower refusal"
+
+
+def _rows(effect: Effect) -> Iterator[Row]:
+    yield _row("refusal metric, nats", effect.metric, "{:+.1f}")
+    score, judged = effect.refusal_score, (effect.refusal_score.harmful, effect.refusal_score.adversarial)
+    cells = [with_interval(row, "{:.0%}") for row in (*judged, score.random)]
+    yield "refusal score", *cells, "", wording.holm(score.adversarial_against_none.p_holm)
+    yield _row("cosine of `resid_pre` with the direction", effect.cosine, "{:.2f}")
+    yield _row("written along the direction by the top heads", effect.heads_sum, "{:.2f}")
+    yield _row("their attention on the instruction", effect.attention.instruction, "{:.2f}")
+    yield _row("their attention on the suffix", effect.attention.suffix, "{:.2f}")
+
+
+def _row(title: str, measure: Measure, form: str) -> Row:
+    cells = [with_interval(getattr(measure, kind), form) for kind in KINDS]
+    return title, *cells, wording.holm(measure.adversarial_against_none.p_holm)
+
+
+def _sentences(name: str, effect: Effect) -> Iterator[str]:
+    below = effect.below_harmless
+    if name == "refusal" and below.value is not None and below.low is not None and below.low > 0:
         yield (
-            f"A suffix that the search found on {given} (objective `{asked['objective']}`; {search['prompts']} train "
-            f"prompts, {asked['suffix_tokens']} tokens, {asked['candidates']} candidates a step, "
-            f"{search['steps']} steps)."
+            f"The search lowered the first row itself, to {with_interval(below, '{:.1f}')} nats below harmless "
+            "requests: further than it takes for a request to be answered."
         )
-
-
-def _prompts(record: Record) -> str:
-    n = record["n"]
-    return f"Measured on {n['harmful']} test prompts that the model refuses, beside {n['harmless']} harmless ones."
-
-
-def _rows(record: Record) -> Iterator[Sequence[str]]:
-    layer, n_heads = record["layer"], len(record["heads"])
-    cosine, attention = record["cosine"], record["attention"]
-    yield _row("refusal metric, nats", record["metric"], "{:+.1f}")
-    yield _row(f"refusal score [{record['judge']}]", record["refusal_score"], "{:.0%}")
-    of_layer = {part: {name: rows[layer] for name, rows in cosine[part].items()} for part in ("values", "changes")}
-    yield _row(f"cosine of `resid_pre` with the direction, layer {layer}", of_layer, "{:.2f}")
-    yield _row(f"written along the direction by the {n_heads} top heads", record["heads_sum"], "{:.2f}")
-    for region in ("instruction", "suffix"):
-        rows = {part: {name: one[region] for name, one in attention[part].items()} for part in ("values", "changes")}
-        yield _row(f"attention of these heads on the {region}", rows, "{:.2f}")
-
-
-def _row(title: str, rows: Record, form: str) -> Sequence[str]:
-    values = {**rows["values"], **({"harmless": rows["harmless"]} if "harmless" in rows else {})}
-    cells = [with_interval(wording.estimate(values[kind]), form) if kind in values else "" for kind in KINDS]
-    return title, *cells, wording.holm(rows["changes"]["adversarial_against_none"]["p_holm"])
-
-
-def _overshoot(record: Record) -> str:
-    """The search lowers the table's first row itself: how far below harmless prompts it gets says so."""
-    value, plain = record["metric"]["values"]["adversarial"]["value"], record["metric"]["harmless"]["value"]
-    objectives = {search["settings"]["objective"] for search in record["searches"]}
-    if "refusal" not in objectives or value >= plain:
-        return ""
-    return (
-        f"The search lowered the first row itself, to {plain - value:.1f} nats below that of harmless requests: "
-        "much further than it takes for a request to be answered."
-    )
-
-
-def _restored(record: Record) -> Iterator[str]:
-    """What comes back when parts are put back to what they are without suffix."""
-    rows = record["restoration"]
     parts = {
-        "top_heads": ("the outputs of the top heads", "random_heads", "random heads of the same layers"),
-        "component": ("the direction's component at every layer", "random_direction", "random directions"),
+        "the direction's component, at every layer,": (effect.component, "random directions"),
+        "what the top heads write": (effect.top_heads, "random heads of the same layers"),
     }
-    found: list[str] = []
-    for name, (words, control, others) in parts.items():
-        most = max(row["returned"]["value"] for key, row in rows.items() if key.startswith(f"{control}/"))
-        share = with_interval(wording.estimate(rows[name]["returned"]))
-        found.append(f"{words} bring back {share} of the fall of the refusal metric ({others} at most {most:.0%})")
-    yield f"Put back at the tokens after the instruction to what they are without suffix, {listed(found)}."
-    outside, n = len(record["cosine"]["random_outside"]), len(record["cosine"]["values"]["harmful"])
-    yield (
-        "Random suffixes move the mean cosine out of the interval of prompts without suffix at "
-        f"{outside} of {n} layers."
-    )
+    for words, (row, others) in parts.items():
+        yield _returned(words, row, others)
+
+
+def _returned(words: str, row: Returned, others: str) -> str:
+    if row.share.value is None:
+        return f"How much returns with {words} is not measured: {row.share.note}."
+    most = max((one.value for one in row.controls if one.value is not None), default=None)
+    beside = "" if most is None else f" ({others} at most {percent(most)})"
+    whole = "" if _all(row.share) else "; the rest has passed another way"
+    share = with_interval(row.share, "{:.0%}")
+    return f"With {words} put back to what it is without suffix, {share} of the fall returns{beside}{whole}."
+
+
+def _all(share: Estimate) -> bool:
+    return share.high is None or share.high >= 1

@@ -38,7 +38,7 @@ def answers_table(metrics: Metrics) -> Table:
             table.add_row(title, "none")
             continue
         place = f"{evaluated.position}, {evaluated.layer}{'' if estimator.chosen else ' *'}"
-        row = [title, place, _chosen_again(estimator)]
+        row = [title, place, chosen_again(estimator)]
         for kind, effect in (("harmful", "ablation"), ("harmless", "addition")):
             score = metrics.refusal_score.get(Label(kind, effect, estimator.conditions_of))
             shown = f"{wording.value(score, '{:.0%}')} {wording.interval(score, '{:.0%}')}" if score else "-"
@@ -55,7 +55,7 @@ def answers_table(metrics: Metrics) -> Table:
     return table
 
 
-def _chosen_again(estimator: Estimator) -> str:
+def chosen_again(estimator: Estimator) -> str:
     """Share of the resamples of val in which the rule chooses what it chose, or again nothing."""
     chosen = estimator.chosen
     place = (chosen.position, chosen.layer) if chosen else (None, None)

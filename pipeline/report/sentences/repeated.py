@@ -1,0 +1,69 @@
+"""What several seeds and sampled answers say of one model, as a table and sentences."""
+
+from collections.abc import Iterator
+
+from pipeline.maths.labels import Label
+from pipeline.report.markdown import Row, rate, table, with_interval
+from pipeline.report.sentences.words import listed, paragraph, percent
+from pipeline.results.repeated import Over, Repeated
+
+CONDITIONS = {
+    Label("harmful", "baseline"): "harmful, unchanged",
+    Label("harmful", "ablation"): "harmful, ablated",
+    Label("harmless", "baseline"): "harmless, unchanged",
+    Label("harmless", "addition"): "harmless, added",
+}
+
+
+def repeated(found: Repeated) -> str:
+    """Each run, then all seeds together, then all draws."""
+    columns = ("run", "verdict", "position, layer", *CONDITIONS.values())
+    runs = table(columns, _runs(found))
+    together = table(
+        (
+            "refused",
+            "over seeds, 95 % interval over prompts",
+            "prompts",
+            "lowest to highest seed",
+            "share between seeds",
+        ),
+        _together(found.seeds),
+    )
+    return "\n".join((runs, together, paragraph([*_choices(found), *_draws(found)])))
+
+
+def _runs(found: Repeated) -> Iterator[Row]:
+    for run in found.runs:
+        sampled = "" if run.answers.draw is None else f", sampled answers, draw {run.answers.draw}"
+        place = "" if run.position is None else f"{run.position}, {run.layer}"
+        rates = (rate(run.refusal_score.get(label)) for label in CONDITIONS)
+        yield f"seed {run.seed}{sampled}", run.verdict, place, *rates
+
+
+def _together(over: Over) -> Iterator[Row]:
+    for label, words in CONDITIONS.items():
+        if (row := over.refusal_score.get(label)) is None:
+            continue
+        spread = f"{percent(row.spread.low)} to {percent(row.spread.high)}"
+        share = with_interval(row.between.share, "{:.0%}") if row.between else ""
+        yield words, with_interval(row.value, "{:.0%}"), str(row.value.n), spread, share
+
+
+def _choices(found: Repeated) -> Iterator[str]:
+    places = [(run.position, run.layer) for run in found.runs if run.answers.draw is None]
+    kinds = {place: places.count(place) for place in places}
+    said = [
+        f"{'no place' if place[0] is None else f'({place[0]}, {place[1]})'} {n} times" for place, n in kinds.items()
+    ]
+    yield f"Of {len(places)} seeds the chosen place is {listed(said)}."
+    if found.cosines:
+        values = [row.chosen for row in found.cosines]
+        chance = f" (two random directions: at most {found.chance_cosine:.2f})" if found.chance_cosine else ""
+        yield f"Two seeds' directions have cosine {min(values):.2f} to {max(values):.2f}{chance}."
+
+
+def _draws(found: Repeated) -> Iterator[str]:
+    for label, words in CONDITIONS.items():
+        if row := found.against_greedy.get(label):
+            sure = "" if row.holds(0.0) else ", a change"
+            yield f"Sampled instead of greedy answers, {words}: {with_interval(row, '{:+.0%}')}{sure}."
