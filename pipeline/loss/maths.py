@@ -32,15 +32,13 @@ def treatments(sources: "Mapping[str, Mapping[str, Intervention]]") -> "dict[str
     return {BASELINE: None, **{str(Treatment(effect, source)): sources[source][effect] for source, effect in pairs}}
 
 
-def whole_summary(
-    losses: Mapping[str, Sequence[float]], counts: Sequence[int], seed: int, missing: str
-) -> dict[str, Any]:
+def whole_summary(losses: Mapping[str, Sequence[float]], counts: Sequence[int], missing: str) -> dict[str, Any]:
     """`summary`, and the export's error, or `missing`, why there is no export."""
     export = {"reason": missing} if missing else asdict(agreement(losses, counts))
-    return {**summary(losses, counts, seed), "export": export}
+    return {**summary(losses, counts), "export": export}
 
 
-def summary(losses: Mapping[str, Sequence[float]], counts: Sequence[int], seed: int) -> dict[str, Any]:
+def summary(losses: Mapping[str, Sequence[float]], counts: Sequence[int]) -> dict[str, Any]:
     """Loss per token of each condition and its paired change from the baseline, with intervals over documents.
 
     `losses`: condition -> summed loss of each document, nats; `counts`: tokens of each. The mean is over
@@ -55,10 +53,10 @@ def summary(losses: Mapping[str, Sequence[float]], counts: Sequence[int], seed: 
     return {
         "n_tokens": sum(counts),
         "n_documents": len(counts),
-        "loss": {name: asdict(ratio(rows, counts, seed)) for name, rows in losses.items()},
+        "loss": {name: asdict(ratio(rows, counts)) for name, rows in losses.items()},
         "change": {
             name: {
-                **asdict(ratio(rows, counts, seed)),
+                **asdict(ratio(rows, counts)),
                 "detectable": smallest_mean_change(linearised(rows, counts)),
                 "rank": _rank(name, changes),
             }

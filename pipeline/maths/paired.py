@@ -30,8 +30,7 @@ def differences(family: Mapping[K, tuple[Sequence[float], Sequence[float]]], see
     p_values = {name: flip_test(rows, seed) for name, rows in paired.items()}
     p_holm = corrected(p_values)
     return {
-        name: Difference(**vars(mean(rows, seed)), p=p_values[name], p_holm=p_holm[name])
-        for name, rows in paired.items()
+        name: Difference(**vars(mean(rows)), p=p_values[name], p_holm=p_holm[name]) for name, rows in paired.items()
     }
 
 
@@ -67,13 +66,13 @@ class PairedChange:
     verdict: str = "not testable"
 
 
-def paired(before: Sequence[float], after: Sequence[float], seed: int = 0) -> PairedChange:
+def paired(before: Sequence[float], after: Sequence[float]) -> PairedChange:
     """Paired change of one number; scipy is imported here, since loading it takes a second."""
     from scipy.stats import wilcoxon  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     assert len(before) == len(after), "paired values come from the same prompts"
     differences = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    estimate = mean(differences.tolist(), seed)
+    estimate = mean(differences.tolist())
     if len(differences) < LEAST_ROWS or not differences.any():
         return PairedChange(estimate, None)
     test: Any = wilcoxon(differences)

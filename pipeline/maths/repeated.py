@@ -71,9 +71,9 @@ def clustered_rate(runs: Sequence[Values]) -> Estimate:
     return Estimate(share, *wilson(share * size, size), n)
 
 
-def clustered_mean(runs: Sequence[Values], seed: int = 0) -> Estimate:
+def clustered_mean(runs: Sequence[Values]) -> Estimate:
     """Mean over all answers with a 95 % bootstrap interval that draws whole prompts; n is of prompts."""
-    return ratio(*_sums(runs), seed)
+    return ratio(*_sums(runs))
 
 
 def spread(runs: Sequence[Values]) -> Spread:

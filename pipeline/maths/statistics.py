@@ -54,12 +54,12 @@ def wilson(count: int | float, n: int | float) -> tuple[float, float]:
     return (0.0 if count == 0 else float(np.asarray(low))), (1.0 if count == n else float(np.asarray(high)))
 
 
-def mean(values: Sequence[float], seed: int = 0, least: float = -math.inf) -> Estimate:
+def mean(values: Sequence[float], least: float = -math.inf) -> Estimate:
     """Mean with its 95 % interval by Hall's transformation, which follows the skewness of the rows.
 
     Fewer than LEAST_FOR_INTERVAL rows: the point, and a note with their range. Rows that are all equal show no spread:
-    a point and a note. `least`: what no mean can lie below (0 for KL); the interval is cut there. `seed` has no effect:
-    nothing is drawn. Raises ValueError on no rows or on a value that is not finite.
+    a point and a note. `least`: what no mean can lie below (0 for KL); the interval is cut there. Nothing is
+    drawn. Raises ValueError on no rows or on a value that is not finite.
 
     By simulation with 15, 31 and 100 rows the interval holds the mean of lognormal rows (sigma 1, skewness 6) in 92 to
     94 % of samples, of exponential ones in 95 %, of Student's t with 3 degrees of freedom in 93 %; the percentile
@@ -111,12 +111,12 @@ def _student(freedom: int) -> float:
     return float(t.ppf((1 + LEVEL) / 2, freedom))
 
 
-def ratio(sums: Sequence[float], counts: Sequence[int], seed: int = 0) -> Estimate:
+def ratio(sums: Sequence[float], counts: Sequence[int]) -> Estimate:
     """sum(sums) / sum(counts) with a 95 % interval over rows: that of the mean of its linearised rows.
 
     A row is a document: its summed token losses and its number of tokens, so that the interval is one over documents
     and the point a mean over tokens. By simulation it is held in 90 to 93 % of samples of skewed documents of unequal
-    length. Notes (the range is of sum / count of single rows), `seed` and errors as in `mean`.
+    length. Notes (the range is of sum / count of single rows) and errors as in `mean`.
     """
     totals, sizes = _pairs(sums, counts)
     if not (sizes > 0).all():

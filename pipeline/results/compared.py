@@ -18,33 +18,33 @@ from pipeline.results.tested import tested
 from pipeline.results.values import Change
 
 
-def beside_controls(layout: Layout, seed: int) -> dict[str, Any]:
+def beside_controls(layout: Layout) -> dict[str, Any]:
     """`direction`, `controls` and `test_scores` of the metrics; nothing of the three without a direction."""
     record = control_scores.read(layout.control_scores)
     controls = dict(record["directions"])
     chosen = controls.pop(DIRECTION, None)
-    return {"direction": chosen, "controls": controls, "test_scores": _held_out(record, seed) if chosen else None}
+    return {"direction": chosen, "controls": controls, "test_scores": _held_out(record) if chosen else None}
 
 
-def _held_out(record: ControlScores, seed: int) -> HeldOutScores:
+def _held_out(record: ControlScores) -> HeldOutScores:
     scores, harmful, harmless = record["scores"], record["harmful_metric"], record["harmless_metric"]
     kl = {source: mean(rows["kl"], least=0.0) for source, rows in scores.items()}
     return HeldOutScores(
-        bypass=_metric("bypass", harmful, {source: rows["bypass"] for source, rows in scores.items()}, seed),
-        subtraction=_metric("subtraction", harmful, {name: rows["subtraction"] for name, rows in scores.items()}, seed),
-        induce=_metric("induce", harmless, {source: rows["induce"] for source, rows in scores.items()}, seed),
+        bypass=_metric("bypass", harmful, {source: rows["bypass"] for source, rows in scores.items()}),
+        subtraction=_metric("subtraction", harmful, {name: rows["subtraction"] for name, rows in scores.items()}),
+        induce=_metric("induce", harmless, {source: rows["induce"] for source, rows in scores.items()}),
         kl=KlScore(kl.pop(DIRECTION), kl),
     )
 
 
-def _metric(name: str, unchanged: Sequence[float], rows: Mapping[str, Sequence[float]], seed: int) -> MetricScore:
-    moved = {source: Moved(mean(part, seed), _change(unchanged, part, seed)) for source, part in rows.items()}
-    return MetricScore(mean(unchanged, seed), moved.pop(DIRECTION), moved, ranks(name, unchanged, rows))
+def _metric(name: str, unchanged: Sequence[float], rows: Mapping[str, Sequence[float]]) -> MetricScore:
+    moved = {source: Moved(mean(part), _change(unchanged, part)) for source, part in rows.items()}
+    return MetricScore(mean(unchanged), moved.pop(DIRECTION), moved, ranks(name, unchanged, rows))
 
 
-def _change(before: Sequence[float], after: Sequence[float], seed: int) -> Change:
+def _change(before: Sequence[float], after: Sequence[float]) -> Change:
     rows = [b - a for a, b in zip(before, after, strict=True)]
-    return Change(**vars(mean(rows, seed)), detectable=smallest_mean_change(rows))
+    return Change(**vars(mean(rows)), detectable=smallest_mean_change(rows))
 
 
 def estimators(

@@ -19,9 +19,9 @@ def tested(rows: Mapping[str, TestedRows], seed: int) -> dict[str, dict[str, Any
         assert all(len(each["kl"]) in (0, len(harmless)) for each in (row, *row["added"].values())), name
         additions: dict[str, Addition] = {}
         for terms, each in row["added"].items():
-            effect = _effect(harmless, each["metric"], each["kl"], against.get((name, terms)), seed, each["note"])
+            effect = _effect(harmless, each["metric"], each["kl"], against.get((name, terms)), each["note"])
             additions[terms] = Addition(**vars(effect), coefficient=each["coefficient"], length=each["length"])
-        ablation = _effect(harmful, row["bypass"], row["kl"], against.get((name, "ablation")), seed)
+        ablation = _effect(harmful, row["bypass"], row["kl"], against.get((name, "ablation")))
         found[name] = {"ablation": ablation, "additions": additions}
     return found
 
@@ -45,11 +45,10 @@ def _effect(
     metric: Sequence[float],
     kl: Sequence[float],
     against: Difference | None,
-    seed: int,
     note: str = "",
 ) -> Effect:
     if note:
         none = Estimate(None, None, None, 0, note)
         return Effect(none, none, none, None)
     change = [after - before for before, after in zip(unchanged, metric, strict=True)]
-    return Effect(mean(metric, seed), mean(change, seed), mean(kl, least=0.0), against)
+    return Effect(mean(metric), mean(change), mean(kl, least=0.0), against)

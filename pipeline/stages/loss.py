@@ -53,7 +53,7 @@ def loss(config: Config, layout: Layout) -> None:
     result, named = {}, [*conditions, *([] if reason else [EXPORT])]
     for name, rows in sets.items():
         losses = {condition: kept.values[f"{name} {condition}"] for condition in named}
-        result[name] = {**whole_summary(losses, rows.counts, config.seed, reason), "sources": rows.sources}
+        result[name] = {**whole_summary(losses, rows.counts, reason), "sources": rows.sources}
     files.write_json(layout.loss, result)
     kept.discard()
 

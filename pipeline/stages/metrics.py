@@ -57,7 +57,7 @@ def metrics(config: Config, layout: Layout) -> None:
             "not_measured": shape.read_record(layout.systems, dict[str, str]),
         },
         "by_length": evaluation.rates_by_length(judgements.refused_after(judge)),
-        **compared.beside_controls(layout, config.seed),
+        **compared.beside_controls(layout),
         "estimators": compared.estimators(layout, selection, outcomes, config.seed),
         "refusal_tokens": shape.read_record(layout.refusal_tokens, RefusalTokens),
         "outcomes": outcomes,

@@ -25,65 +25,65 @@ Rows = Mapping[str, Tensor]
 Heads = Sequence[tuple[int, int]]
 
 
-def measures(table: Sequence[Values], seed: int) -> list[results.Measure]:
+def measures(table: Sequence[Values]) -> list[results.Measure]:
     """Numbers of one table, each with its changes, corrected over numbers and pairs."""
     tests = holm(
         {
-            (row, name): paired(values[before], values[after], seed)
+            (row, name): paired(values[before], values[after])
             for row, values in enumerate(table)
             for name, (before, after) in PAIRS.items()
         }
     )
     found = []
     for row, values in enumerate(table):
-        fields: dict[str, Any] = {kind: mean(rows, seed) for kind, rows in values.items()}
+        fields: dict[str, Any] = {kind: mean(rows) for kind, rows in values.items()}
         fields |= {name: tests[row, name] for name in PAIRS}
         found.append(results.Measure(**fields))
     return found
 
 
-def cosines(values: Rows, seed: int) -> tuple[list[results.Measure], list[int]]:
+def cosines(values: Rows) -> tuple[list[results.Measure], list[int]]:
     """Cosine of resid_pre with r_hat by layer (prompt x layer in), and the layers that random suffixes move.
 
     Those are the layers at which the mean under random suffixes leaves the interval without suffix.
     """
-    rows = measures([_columns(values, (layer,)) for layer in range(values["harmful"].shape[1])], seed)
+    rows = measures([_columns(values, (layer,)) for layer in range(values["harmful"].shape[1])])
     return rows, outside(values["random"].mean(dim=0).tolist(), [row.harmful for row in rows])
 
 
-def heads(projections: Rows, chosen: Heads, seed: int) -> list[results.Head]:
+def heads(projections: Rows, chosen: Heads) -> list[results.Head]:
     """What each head writes along r_hat (prompt x layer x head in)."""
-    rows = measures([_columns(projections, head) for head in chosen], seed)
+    rows = measures([_columns(projections, head) for head in chosen])
     return [results.Head(*head, row) for head, row in zip(chosen, rows, strict=True)]
 
 
-def heads_sum(projections: Rows, chosen: Heads, seed: int) -> results.Measure:
+def heads_sum(projections: Rows, chosen: Heads) -> results.Measure:
     """The same for the sum of the heads."""
-    [row] = measures([{kind: (mean_over(x, chosen) * len(chosen)).tolist() for kind, x in projections.items()}], seed)
+    [row] = measures([{kind: (mean_over(x, chosen) * len(chosen)).tolist() for kind, x in projections.items()}])
     return row
 
 
-def attention(masses: Rows, chosen: Heads, seed: int) -> results.Regions:
+def attention(masses: Rows, chosen: Heads) -> results.Regions:
     """Attention of the last token by region, averaged over the heads (prompt x layer x head x region in)."""
     averaged = {kind: mean_over(x, chosen) for kind, x in masses.items()}
     n_regions = averaged["harmful"].shape[1]
-    return results.Regions(*measures([_columns(averaged, (region,)) for region in range(n_regions)], seed))
+    return results.Regions(*measures([_columns(averaged, (region,)) for region in range(n_regions)]))
 
 
 def _columns(values: Rows, place: Sequence[int]) -> dict[str, list[float]]:
     return {kind: x[(slice(None), *place)].tolist() for kind, x in values.items()}
 
 
-def restoration(none: Sequence[float], suffixed: Sequence[float], restored: Values, seed: int) -> results.Restoration:
+def restoration(none: Sequence[float], suffixed: Sequence[float], restored: Values) -> results.Restoration:
     """Refusal metric under every restoration, its change from the suffixed run, and the share of the fall returned.
 
     `restored`: by name, a value per prompt; draws and layers as `NAME/NUMBER`.
     """
-    tests = holm({name: paired(suffixed, rows, seed) for name, rows in restored.items()})
+    tests = holm({name: paired(suffixed, rows) for name, rows in restored.items()})
 
     def one(name: str) -> results.Restored:
-        share = returned_share(none, suffixed, restored[name], seed)
-        return results.Restored(mean(restored[name], seed), tests[name], share)
+        share = returned_share(none, suffixed, restored[name])
+        return results.Restored(mean(restored[name]), tests[name], share)
 
     def several(name: str) -> list[results.Restored]:
         return [one(key) for key in numbered(restored, name)]
@@ -107,13 +107,13 @@ def numbered(restored: Mapping[str, Any], name: str) -> list[str]:
     return sorted(keys, key=lambda key: int(key.rpartition("/")[2]))
 
 
-def returned(found: results.Restoration, restored: Values, seed: int) -> dict[str, results.Returned]:
+def returned(found: results.Restoration, restored: Values) -> dict[str, results.Returned]:
     """`component` and `top_heads` beside their controls: against the mean of the draws, prompt by prompt."""
     draws = {"component": "random_direction", "top_heads": "random_heads"}
     tests: dict[str, PairedChange] = {}
     for name, control in draws.items():
         rows = [restored[key] for key in numbered(restored, control)]
-        tests[name] = paired([sum(values) / len(values) for values in zip(*rows, strict=True)], restored[name], seed)
+        tests[name] = paired([sum(values) / len(values) for values in zip(*rows, strict=True)], restored[name])
     tests = holm(tests)
     controls = {"component": found.random_directions, "top_heads": found.random_heads}
     parts = {"component": found.component, "top_heads": found.top_heads}
@@ -136,15 +136,15 @@ def _unknown() -> Estimate:
     return Estimate(None, None, None, 0, "no answer has a verdict")
 
 
-def tried(plain: Sequence[float], rows: Sequence[Mapping[str, Any]], seed: int) -> list[results.Tried]:
+def tried(plain: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> list[results.Tried]:
     """Every suffix of an objective: its refusal metric with its change, corrected over these suffixes."""
-    tests = holm({number: paired(plain, row["harmful"], seed) for number, row in enumerate(rows)})
+    tests = holm({number: paired(plain, row["harmful"]) for number, row in enumerate(rows)})
     return [
         results.Tried(
             row["sha256"],
             results.Tokens(**row["tokens"]),
-            mean(row["choosing"], seed),
-            mean(row["harmful"], seed),
+            mean(row["choosing"]),
+            mean(row["harmful"]),
             tests[number],
         )
         for number, row in enumerate(rows)

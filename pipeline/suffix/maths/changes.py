@@ -12,9 +12,7 @@ from pipeline.maths.statistics import LEAST_FOR_INTERVAL, LEAST_ROWS, LEVEL, Est
 ROUNDING = 1e-6
 
 
-def returned_share(
-    none: Sequence[float], suffixed: Sequence[float], restored: Sequence[float], seed: int = 0
-) -> Estimate:
+def returned_share(none: Sequence[float], suffixed: Sequence[float], restored: Sequence[float]) -> Estimate:
     """(restored - suffixed) / (none - suffixed), of means over prompts: 0 nothing comes back, 1 all of it.
 
     The interval is that of the mean of linearised rows, a row being a prompt. Undefined, with a note, for fewer than

@@ -82,7 +82,7 @@ class Analysis:
         return {group.objective: self._analysis(kept, group, heads) for group in groups}
 
     def _analysis(self, kept: Instructions, group: Group, heads: record.Heads) -> results.Analysis:
-        objective, seed = group.objective, self.settings.seed
+        objective = group.objective
         tried = [self._try(f"{objective} {number}", text, kept) for number, text in enumerate(group.texts)]
         chosen = best_suffix([row["choosing"] for row in tried])
         adversarial, n_tokens = group.texts[chosen], tried[chosen]["tokens"]["most"]
@@ -95,14 +95,14 @@ class Analysis:
             "random": [sum(rows) / len(rows) for rows in zip(*drawn, strict=True)],
             "harmless": self._metrics("harmless", kept.harmless, ""),
         }
-        [metric] = record.measures([metrics], seed)
+        [metric] = record.measures([metrics])
         verdict, reason = record.verdict(metric, _named(group, chosen))
         if group.searches and verdict == record.WITHOUT_EFFECT:
             reason = f"no suffix found at this budget ({spent(group.searches)}): {reason}"
         readings = self._readings(kept, objective, adversarial, randoms)
-        cosine, outside = record.cosines(_part(readings, "cosine"), seed)
+        cosine, outside = record.cosines(_part(readings, "cosine"))
         restored = self._restored(kept, objective, adversarial, heads)
-        restoration = record.restoration(metrics["harmful"], metrics["adversarial"], restored, seed)
+        restoration = record.restoration(metrics["harmful"], metrics["adversarial"], restored)
         answered = {"harmful": ("harmful", ""), "adversarial": (f"suffix {objective}", adversarial)}
         answered |= {"random": next(iter(randoms.items()))}
         answers = {kind: self._answers(name, kept, text) for kind, (name, text) in answered.items()}
@@ -117,17 +117,17 @@ class Analysis:
                 below_harmless=difference_of_means(metrics["harmless"], metrics["adversarial"]),
                 refusal_score=record.scores(answers),
                 cosine=cosine[self.layer],
-                heads_sum=record.heads_sum(_part(readings, "heads"), heads, seed),
-                attention=record.attention(_part(readings, "masses"), heads, seed),
-                **record.returned(restoration, restored, seed),
+                heads_sum=record.heads_sum(_part(readings, "heads"), heads),
+                attention=record.attention(_part(readings, "masses"), heads),
+                **record.returned(restoration, restored),
             ),
             searches=list(group.searches),
-            tried=record.tried(metrics["harmful"], tried, seed),
+            tried=record.tried(metrics["harmful"], tried),
             chosen=chosen,
             random_draws=[self._draw(kept, text, rows) for text, rows in zip(texts, drawn, strict=True)],
             cosine=cosine,
             random_outside=outside,
-            heads=record.heads(_part(readings, "heads"), heads, seed),
+            heads=record.heads(_part(readings, "heads"), heads),
             decomposition=_decomposition(readings),
             restoration=restoration,
             prompts={
@@ -164,7 +164,7 @@ class Analysis:
         return measure.random_suffixes(self.model, instructions, n_tokens, settings.n_random, settings.seed)
 
     def _draw(self, kept: Instructions, text: str, rows: Sequence[float]) -> results.Draw:
-        return results.Draw(text, self._tokens(kept, text), mean(rows, self.settings.seed))
+        return results.Draw(text, self._tokens(kept, text), mean(rows))
 
     def _readings(
         self, kept: Instructions, objective: str, adversarial: str, randoms: Mapping[str, str]
