@@ -21,7 +21,7 @@ from pipeline.results.suffix import (
 from pipeline.suffix import record
 from pipeline.suffix.maths.changes import difference_of_means
 
-N, N_HARMLESS, LAYERS, HEADS = 12, 10, 4, 3
+N, N_HARMLESS, LAYERS, HEADS = 16, 15, 4, 3
 TOP = [(2, 1), (0, 0)]
 LAYER = 2
 # By objective: the fall of the refusal metric in nats, and the share of it that the component returns.
@@ -49,12 +49,12 @@ def _analysis(objective: Objective, fall: float, share: float) -> Analysis:
         "random": (none + 0.01 * drawn.normal(size=N)).tolist(),
         "harmless": (-3 + 0.1 * drawn.normal(size=N_HARMLESS)).tolist(),
     }
-    [metric] = record.measures([metrics], 0)
+    [metric] = record.measures([metrics])
     verdict, reason = record.verdict(metric, "the suffix")
     restored = _restored(none, suffixed, share, drawn)
-    restoration = record.restoration(metrics["harmful"], metrics["adversarial"], restored, 0)
+    restoration = record.restoration(metrics["harmful"], metrics["adversarial"], restored)
     heads, cosines, masses = (_kinds(drawn, *axes) for axes in ((LAYERS, HEADS), (LAYERS,), (LAYERS, HEADS, 4)))
-    curve, outside = record.cosines(cosines, 0)
+    curve, outside = record.cosines(cosines)
     answers = {kind: {str(i): kind != "adversarial" for i in range(N)} for kind in record.HARMFUL}
     target = "Sure" if objective == "affirmative" else ""
     rows = [{"sha256": "ab" * 32, "tokens": _tokens(), "choosing": suffixed.tolist(), "harmful": suffixed.tolist()}] * 2
@@ -69,17 +69,17 @@ def _analysis(objective: Objective, fall: float, share: float) -> Analysis:
             below_harmless=difference_of_means(metrics["harmless"], metrics["adversarial"]),
             refusal_score=record.scores(answers),
             cosine=curve[LAYER],
-            heads_sum=record.heads_sum(heads, TOP, 0),
-            attention=record.attention(masses, TOP, 0),
-            **record.returned(restoration, restored, 0),
+            heads_sum=record.heads_sum(heads, TOP),
+            attention=record.attention(masses, TOP),
+            **record.returned(restoration, restored),
         ),
         searches=[Searched(objective, target, 4, 16, 16, 40, 64, 0, "float32", 104, 3.0, -1.5, 12.4)] * 2,
-        tried=record.tried(metrics["harmful"], rows, 0),
+        tried=record.tried(metrics["harmful"], rows),
         chosen=1,
         random_draws=[Draw("b c", Tokens(**_tokens()), metric.random)],
         cosine=curve,
         random_outside=outside,
-        heads=record.heads(heads, TOP, 0),
+        heads=record.heads(heads, TOP),
         decomposition=Decomposition(1e-6, 1e-6, 1e-3, True, 0.0, {"harmful": {"heads": 1.0}}),
         restoration=restoration,
         prompts={kind: {str(i): row for i, row in enumerate(values)} for kind, values in metrics.items()},

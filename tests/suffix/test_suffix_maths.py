@@ -118,18 +118,18 @@ def test_records_compare_the_pairs_on_the_same_prompts():
     shift = torch.zeros(4, 3, dtype=torch.float64)
     shift[2, 1] = -5.0
     kinds = {"harmful": base, "adversarial": base + shift, "random": base.flip(0), "harmless": base - 1}
-    moved, same = record.heads(kinds, [(2, 1), (0, 0)], 0)
+    moved, same = record.heads(kinds, [(2, 1), (0, 0)])
     assert (moved.layer, moved.head) == (2, 1)
     assert moved.written.adversarial_against_none.change.value == pytest.approx(-5)
     assert same.written.adversarial_against_none.verdict == "not testable"
     assert moved.written.harmless.value == pytest.approx(float(base[:, 2, 1].mean()) - 1)
-    found = record.heads_sum(kinds, [(2, 1), (0, 0)], 0)
+    found = record.heads_sum(kinds, [(2, 1), (0, 0)])
     assert found.harmful.value == pytest.approx(float((base[:, 2, 1] + base[:, 0, 0]).mean()))
     assert found.adversarial_against_none.change.value == pytest.approx(-5)
-    rows, left = record.cosines({kind: x[:, :, 0] for kind, x in kinds.items()}, 0)
+    rows, left = record.cosines({kind: x[:, :, 0] for kind, x in kinds.items()})
     assert len(rows) == 4
     assert left == [], "the same prompts in another order have the same mean"
-    _, left = record.cosines({**{k: x[:, :, 0] for k, x in kinds.items()}, "random": base[:, :, 0] + 9}, 0)
+    _, left = record.cosines({**{k: x[:, :, 0] for k, x in kinds.items()}, "random": base[:, :, 0] + 9})
     assert left == [0, 1, 2, 3]
 
 
@@ -145,7 +145,7 @@ def test_a_table_is_corrected_as_one_family_over_numbers_and_pairs():
         }
         for row in none
     ]
-    found = record.measures(table, 0)
+    found = record.measures(table)
     tests = [getattr(row, pair) for row in found for pair in record.PAIRS]
     expected: Any = multipletests([test.p for test in tests], method="holm")[1]
     assert [test.p_holm for test in tests] == pytest.approx(expected.tolist())
