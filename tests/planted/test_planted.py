@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ from pipeline.config.place import CONF
 from pipeline.config.resolved import load
 from pipeline.maths.directions import difference_in_means
 from pipeline.maths.labels import Label
+from pipeline.maths.statistics import Estimate
 from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import read_metrics
+from pipeline.results.suffix_file import read_suffix
 from tests.helpers import planted
 
 STAGES = (
@@ -119,18 +120,25 @@ def test_the_export_of_one_direction_is_proved(measured):
 def test_a_suffix_that_takes_the_attention_is_traced_to_the_head_that_writes(measured):
     """The planted head looks at the harmful word; the blocking word takes its attention, and nothing is written."""
     found = measured(planted.ONE, *planted.SUFFIX)
-    record = json.loads(found.layout.suffix.read_text())
-    assert record["verdict"] == "suffix_lowers_refusal"
-    assert record["decomposition"]["holds"]
-    [head] = record["heads"]
-    assert (head["layer"], head["head"]) == (planted.WRITES, planted.DETECTS)
-    looks = record["attention"]["values"]
-    assert looks["harmful"]["instruction"]["value"] > 0.99
-    assert looks["adversarial"]["suffix"]["value"] > 0.99
-    written = head["values"]
-    assert written["harmful"]["value"] > 0.9 * planted.CAUSE > 0.1 > abs(written["adversarial"]["value"])
-    assert record["refusal_score"]["values"]["adversarial"]["value"] == 0
-    assert record["restoration"]["top_heads"]["returned"]["value"] == pytest.approx(1, abs=0.01)
+    measured_one = read_suffix(found.layout.suffix).measured
+    assert measured_one is not None
+    analysis, effect = measured_one.analyses["given"], measured_one.analyses["given"].effect
+    assert effect.verdict == "suffix_lowers_refusal"
+    assert analysis.decomposition.holds
+    [head] = analysis.heads
+    assert (head.layer, head.head) == (planted.WRITES, planted.DETECTS)
+    assert value(effect.attention.instruction.harmful) > 0.99
+    assert value(effect.attention.suffix.adversarial) > 0.99
+    written = head.written
+    assert value(written.harmful) > 0.9 * planted.CAUSE > 0.1 > abs(value(written.adversarial))
+    assert value(effect.refusal_score.adversarial) == 0
+    assert value(effect.top_heads.share) == pytest.approx(1, abs=0.01)
+    assert effect == found.metrics.suffixes["given"]
+
+
+def value(row: Estimate) -> float:
+    assert row.value is not None
+    return row.value
 
 
 def test_a_model_that_answers_everything_does_not_refuse(measured):

@@ -95,7 +95,7 @@ def test_returned_share_by_hand_and_without_a_fall():
     low, _, high = ends(noisy)
     assert low < 0.25 < high
     few = changes.returned_share([2.0] * 8, [0.0] * 8, [1.0] * 8)
-    assert (few.value, few.note) == (None, "8 prompts: a share needs 15")
+    assert (few.value, few.low, few.note) == (0.5, None, "8 rows: from 0.5 to 0.5"), "a point without interval"
     rise = changes.returned_share(suffixed.tolist(), none.tolist(), quarter.tolist())
     assert (rise.value, rise.note.startswith("no fall")) == (None, True)
 

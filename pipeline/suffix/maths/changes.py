@@ -15,13 +15,11 @@ ROUNDING = 1e-6
 def returned_share(none: Sequence[float], suffixed: Sequence[float], restored: Sequence[float]) -> Estimate:
     """(restored - suffixed) / (none - suffixed), of means over prompts: 0 nothing comes back, 1 all of it.
 
-    The interval is that of the mean of linearised rows, a row being a prompt. Undefined, with a note, for fewer than
-    LEAST_FOR_INTERVAL prompts, and unless the fall (none - suffixed) is above zero with its whole interval.
+    The interval is that of the mean of linearised rows, a row being a prompt. Undefined, with a note, unless the
+    fall (none - suffixed) is above zero with its whole interval; of too few prompts for one, with its mean.
     """
     plain, low, back = (np.asarray(values, dtype=float) for values in (none, suffixed, restored))
     n = len(plain)
-    if n < LEAST_FOR_INTERVAL:
-        return Estimate(None, None, None, n, f"{n} prompts: a share needs {LEAST_FOR_INTERVAL}")
     fall = mean((plain - low).tolist())
     if (fall.low if fall.low is not None else float(np.mean(plain - low))) <= 0:
         return Estimate(None, None, None, n, "no fall to bring back: its interval holds zero, or it is a rise")
