@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -40,6 +41,13 @@ def require_numbers(values: Any) -> None:
             largest = LARGEST_NUMBER if key.rpartition(".")[2] == "seed" else LARGEST_SIZE
             if abs(value) > largest:  # not repeated: it may have thousands of digits
                 raise ValueError(f"{key} is beyond {largest}: use a smaller number")
+
+
+def require_not_giant(values: Any) -> None:
+    """Raises ValueError with the key of a whole number that no float holds: it cannot even be read as one."""
+    for key, value in leaves(values):
+        if isinstance(value, int) and abs(value) > sys.float_info.max:  # not repeated: hundreds of digits
+            raise ValueError(f"{key} is beyond {LARGEST_NUMBER}: use a smaller number")
 
 
 def require_no_resolvers(values: Any) -> None:

@@ -65,6 +65,9 @@ class Family:
     def __post_init__(self):
         if not self.refusal_tokens:
             raise ValueError("model.family.refusal_tokens is []: name at least one token")
+        for name, write in (("attention", self.attention), ("mlp", self.mlp)):
+            if len(write.modules) != 1:
+                raise ValueError(f"model.family.{name}.modules is {write.modules}: name one, whose output is added")
 
     @property
     def exact(self) -> bool:

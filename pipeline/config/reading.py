@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from pipeline.config.checks import require_no_references, require_no_resolvers, require_numbers
+from pipeline.config.checks import require_no_references, require_no_resolvers, require_not_giant, require_numbers
 from pipeline.disk.files import read_text
 from pipeline.disk.plain import parse_yaml
 from pipeline.errors import UserError, first_line
@@ -37,7 +37,9 @@ def read_settings(path: Path, missing: str = MISSING) -> DictConfig:
 def merged(schema: type, raw: Any) -> Any:
     """Values in the types of a schema. Raises ValueError or OmegaConf's errors for those that do not fit, that are
     not settled, and for numbers of no use."""
-    require_no_references(OmegaConf.to_container(raw) if isinstance(raw, DictConfig) else raw)
+    given = OmegaConf.to_container(raw) if isinstance(raw, DictConfig) else raw
+    require_no_references(given)
+    require_not_giant(given)
     values = OmegaConf.merge(OmegaConf.structured(schema), raw)
     _require_elements(values)
     require_numbers(OmegaConf.to_container(values))

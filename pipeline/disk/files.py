@@ -171,8 +171,12 @@ def require_noted(path: Path) -> Path:
     So for a SHA256SUMS with a line that `sha256sum` does not write: what it noted would go unchecked.
     """
     sums = path.with_name(SUMS)
+    try:
+        lines = sums.read_bytes().splitlines() if sums.is_file() else []
+    except OSError as error:
+        raise UserError(f"{sums} cannot be read ({error.strerror}): check it out again") from None
     noted: dict[str, str] = {}
-    for number, line in enumerate(sums.read_bytes().splitlines() if sums.is_file() else [], start=1):
+    for number, line in ((number, line) for number, line in enumerate(lines, start=1) if line.strip()):
         if not (note := NOTE.fullmatch(line)):
             raise UserError(f"{sums}:{number} is no sha256 and name of a file: check it out again, or write it anew")
         noted[os.fsdecode(note["name"])] = note["digest"].decode().lower()

@@ -17,7 +17,8 @@ from pipeline.errors import UserError, first_line
 
 EXACT = with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 AGAIN = "run `dvc repro` to make it again"
-WRONG = (KeyError, TypeError, IndexError, AttributeError, ValueError, AssertionError)  # of values that do not fit
+# Of values that do not fit: infinity as a count is an OverflowError, and 0 as one a ZeroDivisionError.
+WRONG = (KeyError, TypeError, IndexError, AttributeError, ValueError, AssertionError, ArithmeticError)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pipeline.artifacts.layout import TEXTS, Layout
 from pipeline.artifacts.provenance import identity
 from pipeline.artifacts.resume import unfinished
 from pipeline.config.schema import Config
-from pipeline.disk import files
+from pipeline.disk import files, shape
 from pipeline.disk.steps import Steps
 from pipeline.entry.model import open_model
 from pipeline.loss.maths import EXPORT, treatments, whole_summary
@@ -62,11 +62,12 @@ def _sets(config: Config, layout: Layout, model: "ChatModel") -> "dict[str, Docu
     from pipeline.loss.passages import passages
 
     plain, answered = (records.read_texts(layout.texts(name)) for name in TEXTS)
-    prompts = records.read_prompts(layout.prompts("harmless_test"))
-    said = {row["id"]: row["completion"] or "" for row in read_completions(layout, Label("harmless", BASELINE))}
-    own = [prompt for prompt in prompts if said[prompt.id].strip()][: config.loss.n_completions]
+    asked = Label("harmless", BASELINE)
+    said = {row["id"]: row["completion"] or "" for row in read_completions(layout, asked)}
+    with shape.as_written(layout.completions(asked)):  # an answer to every prompt
+        own = [each for each in records.read_prompts(layout.prompts("harmless_test")) if said[each.id].strip()]
     most = (config.loss.max_tokens, config.loss.max_answer_tokens)
-    return passages(model, plain, answered, {prompt: said[prompt.id] for prompt in own}, *most)
+    return passages(model, plain, answered, {each: said[each.id] for each in own[: config.loss.n_completions]}, *most)
 
 
 def _measure(

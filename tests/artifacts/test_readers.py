@@ -1,6 +1,7 @@
 """What each reader refuses of a file that is not whole, or does not belong to the others, in one line that names it."""
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -220,3 +221,22 @@ def test_a_selections_verdict_and_counts_are_those_of_its_choice(tmp_path):
     path.write_text(json.dumps(record | {"verdict": "direction_selected"}))
     with pytest.raises(UserError, match=r"selection.json has verdict 'direction_selected' and another choice"):
         records.read_selection(path)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda row: round(row["n"]),  # infinity
+        lambda row: f"{1 / row['zero']:.0%}",
+        lambda row: row["none"] + 1,
+        lambda row: row["absent"],
+        lambda row: [][row["zero"]],
+        lambda row: row["n"].items(),
+        lambda row: int(row["text"]),
+    ],
+)
+def test_values_that_are_not_as_written_are_laid_to_their_file(use, tmp_path):
+    row = {"n": math.inf, "zero": 0, "none": None, "text": "x"}
+    refused = pytest.raises(UserError, match=r"a\.json: not what this version .* run `dvc repro`")
+    with refused, shape.as_written(tmp_path / "a.json"):
+        use(row)

@@ -252,3 +252,10 @@ def test_overrides_without_a_name_make_a_run_of_their_own(tmp_path):
         overrides_for("tiny", "smoke", tmp_path)
     (tmp_path / ".one-run").touch()
     assert overrides_for("tiny", "smoke", tmp_path) == ["seed=3"], "a job of a sweep overwrites nothing"
+
+
+@pytest.mark.parametrize("modules", ["[]", "[a,b]"])
+@pytest.mark.parametrize("part", ["attention", "mlp"])
+def test_each_part_of_a_block_has_one_output(part, modules):
+    with pytest.raises(UserError, match=rf"model\.family\.{part}\.modules is .*: name one, whose output is added"):
+        compose("tiny", "smoke", [f"model.family.{part}.modules={modules}"])

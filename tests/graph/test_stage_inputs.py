@@ -162,18 +162,29 @@ def test_a_local_list_of_prompts_is_read_only_as_noted_beside_it(tmp_path):
             local_path(str(path), "", [], tmp_path)
 
 
-def test_a_damaged_list_of_hashes_is_refused_where_it_stands(tmp_path):
+def test_a_damaged_list_of_hashes_is_refused_where_it_stands(tmp_path, monkeypatch):
     """A line that is no note would leave what it noted unchecked."""
     path, sums = tmp_path / "prompts.jsonl", tmp_path / SUMS
     path.write_text("{}\n")
     whole = f"{file_hash(path)}  prompts.jsonl\n".encode()
-    sums.write_bytes(whole.replace(b"  ", b" *"))  # as `sha256sum --binary` writes it
-    assert local_path(str(path), "", [], tmp_path) == path
+    for content in (
+        whole.replace(b"  ", b" *"),
+        b"\r\n" + whole.upper().replace(b"PROMPTS.JSONL", b"prompts.jsonl") + b"\n",
+    ):
+        sums.write_bytes(content)  # as `sha256sum --binary` and others write it
+        assert local_path(str(path), "", [], tmp_path) == path
     for damaged in (whole[:60], whole[1:], b"\xff" + whole[1:], whole.replace(b"  ", b" "), whole + b"\x00\n"):
         sums.write_bytes(damaged)
         with pytest.raises(UserError, match=r"SHA256SUMS.* check it out again") as refused:
             local_path(str(path), "", [], tmp_path)
         assert "\n" not in str(refused.value)
+
+    def no(_self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(sums), "read_bytes", no)
+    with pytest.raises(UserError, match=r"SHA256SUMS cannot be read \(Permission denied\): check it out again"):
+        local_path(str(path), "", [], tmp_path)
 
 
 def test_both_lists_of_prompts_are_noted_as_they_are():

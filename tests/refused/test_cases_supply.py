@@ -242,6 +242,10 @@ def deep_overrides():
         says(lambda text=text: compose("tiny", "smoke", [text]), "override 'seed=.*too long or nested too deep")
     for text in (f"{'a' * 300}=1", f"~{'a' * 300}", f"+a.{'b' * 300}=1", f"model.{'1' * 300}_09='a=b'"):
         says(lambda text=text: compose("tiny", "smoke", [text]), r"override '.*has a key of \d+ characters")
+    for key in ("select.kl_threshold", "seed", "model.title"):
+        says(
+            lambda key=key: compose("tiny", "smoke", [f"{key}={'9' * 400}"]), f"{key} is beyond .*use a smaller number"
+        )
 
 
 @cases("V23", "a pipe, a device or a folder in place of a file", "one line, at once")
