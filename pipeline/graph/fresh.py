@@ -79,6 +79,7 @@ def unwritten(runs: Sequence[Run], root: Path = Path()) -> list[Path]:
     seals = _seals(runs, root)
     known = {*seals, *(path for seal in seals for path in sealed(seal))}
     covered = {path.parent for path in known}
+    outs |= {path for path in known if root / FOLDER in path.parents}
     return sorted(
         path for path in files if not outs & {path, *path.parents} or (path not in known and path.parent in covered)
     )

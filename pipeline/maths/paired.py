@@ -1,7 +1,4 @@
-"""Paired differences of a number that is measured twice on the same prompts.
-
-scipy is imported where it is used: loading it takes a second.
-"""
+"""Paired changes of a number that is measured twice on the same prompts."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,29 +13,12 @@ FLIPS = 9999  # draws of a flip test
 K = TypeVar("K", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Difference(Estimate):
-    """Mean paired difference, after minus before; `p` of `flip_test`, `p_holm` the same corrected for its family."""
-
-    p: float | None = None
-    p_holm: float | None = None
-
-
-def differences(family: Mapping[K, tuple[Sequence[float], Sequence[float]]], seed: int = 0) -> dict[K, Difference]:
-    """Differences of each pair (before, after) of values of the same prompts, with Holm's correction over all."""
-    paired = {name: [b - a for a, b in zip(*rows, strict=True)] for name, rows in family.items()}
-    p_values = {name: flip_test(rows, seed) for name, rows in paired.items()}
-    p_holm = corrected(p_values)
-    return {
-        name: Difference(**vars(mean(rows)), p=p_values[name], p_holm=p_holm[name]) for name, rows in paired.items()
-    }
-
-
 def flip_test(rows: Sequence[float], seed: int = 0) -> float:
     """Two-sided p of a mean when each row is as likely to have the other sign: exact for few rows, else seeded draws.
 
     Where before and after are exchangeable for every prompt it needs no distribution (Fisher 1935).
     """
+    # Imported here: loading it takes a second.
     from scipy.stats import permutation_test  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     result: Any = permutation_test(
@@ -54,10 +34,10 @@ def flip_test(rows: Sequence[float], seed: int = 0) -> float:
 
 @dataclass(frozen=True)
 class PairedChange:
-    """Mean of after - before over the same prompts, its 95 % interval, and Wilcoxon's signed-rank test.
+    """Mean of after - before over the same prompts, its 95 % interval, and `flip_test` of it.
 
     `p_holm`: corrected for all tests of its family. `verdict`: `lower`, `higher` or `no difference shown`;
-    `not testable` where all prompts change by the same amount or too few are there.
+    `not testable` where no prompt changes or too few are there.
     """
 
     change: Estimate
@@ -66,17 +46,12 @@ class PairedChange:
     verdict: str = "not testable"
 
 
-def paired(before: Sequence[float], after: Sequence[float]) -> PairedChange:
-    """Paired change of one number; scipy is imported here, since loading it takes a second."""
-    from scipy.stats import wilcoxon  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-
+def paired(before: Sequence[float], after: Sequence[float], seed: int = 0) -> PairedChange:
+    """Paired change of one number; `seed` draws the signs of its test."""
     assert len(before) == len(after), "paired values come from the same prompts"
-    differences = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-    estimate = mean(differences.tolist())
-    if len(differences) < LEAST_ROWS or not differences.any():
-        return PairedChange(estimate, None)
-    test: Any = wilcoxon(differences)
-    return PairedChange(estimate, float(test.pvalue))
+    rows = [b - a for a, b in zip(before, after, strict=True)]
+    testable = len(rows) >= LEAST_ROWS and any(rows)
+    return PairedChange(mean(rows), flip_test(rows, seed) if testable else None)
 
 
 def holm(family: Mapping[K, PairedChange]) -> dict[K, PairedChange]:

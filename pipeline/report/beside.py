@@ -153,7 +153,7 @@ def terms(metrics: Metrics) -> str:
 
 def _cells(effect: Effect) -> Iterable[str]:
     against = effect.against_mean_difference
-    less = (with_interval(against, "{:+.2f}"), wording.holm(against.p_holm)) if against else ("", "")
+    less = (with_interval(against.change, "{:+.2f}"), wording.holm(against.p_holm)) if against else ("", "")
     return with_interval(effect.metric, "{:+.2f}"), *less, with_interval(effect.kl, "{:.3f}")
 
 

@@ -59,8 +59,8 @@ def problems(root: Path = Path()) -> list[str]:
     def read(name: str) -> Any:
         return _parsed(root / name)
 
-    rows = list(_rows(root))
     pages = {page: _prose(read_text(root / page)) for page in written(root)}
+    rows = list(_rows(root)) if pages or (root / LEDGER).exists() else []
     found = [f"{row.line}: there is no page {row.page}" for row in rows if row.page not in pages]
     for page, text in pages.items():
         own = [row for row in rows if row.page == page]
@@ -74,8 +74,9 @@ def problems(root: Path = Path()) -> list[str]:
 
 
 def written(root: Path) -> list[Path]:
-    """README.md and every page of docs/."""
-    return [path.relative_to(root) for path in [root / "README.md", *sorted((root / "docs").glob("*.md"))]]
+    """README.md and every page of docs/, as far as they are there: a project made by an installed copy has none."""
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return [page.relative_to(root) for page in pages if page.exists()]
 
 
 def _rows(root: Path) -> Iterator[Row]:

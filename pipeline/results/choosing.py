@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.maths.comparisons import Comparison, Rank
-from pipeline.maths.paired import Difference
+from pipeline.maths.paired import PairedChange
 from pipeline.maths.statistics import Estimate
 from pipeline.results.values import Change
 
@@ -120,7 +120,7 @@ class Effect:
     """Of that metric from the unchanged model, on the same prompts."""
     kl: Estimate
     """KL(unchanged || changed) of next tokens, harmless prompts."""
-    against_mean_difference: Difference | None
+    against_mean_difference: PairedChange | None
     """That metric minus the difference in means', ablated or added as it is found; None of the latter itself."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.artifacts.kinds import TestedRows
-from pipeline.maths.paired import Difference, differences
+from pipeline.maths.paired import PairedChange, holm, paired
 from pipeline.maths.statistics import Estimate, mean
 from pipeline.names import MEAN_DIFFERENCE, OWN_LENGTH
 from pipeline.results.choosing import Addition, Effect
@@ -26,25 +26,26 @@ def tested(rows: Mapping[str, TestedRows], seed: int) -> dict[str, dict[str, Any
     return found
 
 
-def _against_mean_difference(rows: Mapping[str, TestedRows], seed: int) -> dict[tuple[str, str], Difference]:
+def _against_mean_difference(rows: Mapping[str, TestedRows], seed: int) -> dict[tuple[str, str], PairedChange]:
     """Differences of the refusal metric by estimator and effect, additions by their terms."""
     if MEAN_DIFFERENCE not in rows:
         return {}
-    family: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    family: dict[tuple[str, str], PairedChange] = {}
     reference = rows[MEAN_DIFFERENCE]
     own = reference["added"][OWN_LENGTH]["metric"]
     for name, row in rows.items():
         if name != MEAN_DIFFERENCE:
-            family[name, "ablation"] = reference["bypass"], row["bypass"]
-            family |= {(name, terms): (own, each["metric"]) for terms, each in row["added"].items() if each["metric"]}
-    return differences(family, seed)
+            family[name, "ablation"] = paired(reference["bypass"], row["bypass"], seed)
+            added = {terms: each["metric"] for terms, each in row["added"].items() if each["metric"]}
+            family |= {(name, terms): paired(own, metric, seed) for terms, metric in added.items()}
+    return holm(family)
 
 
 def _effect(
     unchanged: Sequence[float],
     metric: Sequence[float],
     kl: Sequence[float],
-    against: Difference | None,
+    against: PairedChange | None,
     note: str = "",
 ) -> Effect:
     if note:

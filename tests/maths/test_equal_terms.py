@@ -17,7 +17,7 @@ from pipeline.maths.equal_terms import (
 )
 from pipeline.maths.estimators import ESTIMATORS, Finding
 from pipeline.maths.interventions import AffineEdit, add, edit
-from pipeline.maths.paired import differences, flip_test
+from pipeline.maths.paired import flip_test, holm, paired
 from pipeline.names import KL_TOLERANCE
 
 
@@ -150,20 +150,22 @@ def test_the_flip_test_errs_as_often_as_it_says_where_rows_are_skewed():
     assert shifted > 0.5
 
 
-def test_differences_are_paired_and_corrected_together():
+def test_changes_are_paired_and_corrected_together():
     generator = np.random.default_rng(3)
     before = generator.normal(size=60)
-    family = {"more": (before, before + 0.5 + 0.1 * generator.normal(size=60)), "same": (before, before)}
-    found = differences({name: (a.tolist(), b.tolist()) for name, (a, b) in family.items()})
-    assert found["more"].value == pytest.approx(0.5, abs=0.05)
-    assert found["more"].low is not None
-    assert found["more"].low > 0.4, "the spread between prompts is not in it"
+    after = {"more": before + 0.5, "even": before + generator.choice((-0.2, 0.2), size=60), "same": before}
+    found = holm({name: paired(before.tolist(), (a + 0.01 * (name != "same")).tolist()) for name, a in after.items()})
+    more = found["more"].change
+    assert more.value == pytest.approx(0.51, abs=0.05)
+    assert more.low is not None
+    assert more.low > 0.4, "the spread between prompts is not in it"
     p = found["more"].p
     assert p is not None
     assert found["more"].p_holm == pytest.approx(2 * p)
-    assert found["same"].value == 0
-    assert found["same"].p == 1
-    assert differences({}) == {}
+    assert found["even"].p is not None
+    assert found["even"].p > 0.05
+    assert [found[name].verdict for name in after] == ["higher", "no difference shown", "not testable"]
+    assert holm({}) == {}
 
 
 def test_a_finding_twice_as_long_needs_half_the_coefficient():

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipeline.maths.comparisons import Rank
 from pipeline.maths.labels import Treatment
-from pipeline.maths.paired import Difference
+from pipeline.maths.paired import PairedChange
 from pipeline.maths.statistics import Estimate
 from pipeline.names import EQUAL_KL, EQUAL_NORM, OWN_LENGTH
 from pipeline.report.figures.estimators import panels
@@ -56,7 +56,7 @@ def estimator(additions, ablation):
 
 def two():
     own = Addition(**vars(effect(0.4, 0.2)), coefficient=1.0, length=12.0)
-    difference = Difference(-1.25, -1.5, -1.0, 100, p=0.001, p_holm=0.004)
+    difference = PairedChange(Estimate(-1.25, -1.5, -1.0, 100), 0.001, 0.004, "lower")
     short = Addition(**vars(effect(-0.85, 0.05, difference)), coefficient=1.0, length=3.0)
     none = Estimate(None, None, None, 0, "its KL is 0.1 at 16 and 0.15 at 32 times its own length")
     return {

@@ -80,7 +80,7 @@ def terms_table(estimators: Mapping[str, Estimator]) -> Table:
 
 def _cells(effect: Effect) -> list[str]:
     against = effect.against_mean_difference
-    less = [_both(against, "{:+.2f}"), wording.holm(against.p_holm)] if against else ["", ""]
+    less = [_both(against.change, "{:+.2f}"), wording.holm(against.p_holm)] if against else ["", ""]
     kl = "-" if effect.kl.value is None else _both(effect.kl, "{:.3f}")
     return [_both(effect.metric, "{:+.2f}"), *less, kl]
 

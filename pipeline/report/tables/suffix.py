@@ -151,7 +151,10 @@ def _notes(measured: Measured, analysis: Analysis) -> Iterator[str]:
         if parts.holds
         else f"PARTS DO NOT ADD UP: off by {error:.0e} of the residual stream, more than {parts.tolerance:.0e}"
     )
-    yield "p: Wilcoxon's signed-rank test on the same prompts (refusal score: McNemar's), Holm's correction"
+    yield (
+        "p: by the signs of the changes, each as likely to be the other (flip test); refusal score: McNemar's; Holm's "
+        "correction"
+    )
 
 
 def random_statement(analysis: Analysis) -> str:
