@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.artifacts.layout import CODE, Layout
+from pipeline.artifacts.layout import CODE, KEPT_BENCH, Layout
 from pipeline.artifacts.seal import broken, sealed
 from pipeline.config.params import Run
 from pipeline.disk.files import read_object
@@ -20,7 +20,10 @@ from pipeline.graph.declared import LOCK, read_graph, read_lock
 from pipeline.graph.runs import every_run
 from pipeline.results.repeated import FOLDER
 
-FOLDERS = ("bench", "eval", "families", "figures", "golden", "models", "partial", "suffixes")  # of outputs/
+FOLDERS = {  # of outputs/
+    *("bench", "eval", "families", "figures", "golden", "models", "partial", "suffixes"),
+    *(FOLDER.name, KEPT_BENCH.name),
+}
 DRY = "--dry-run-of"  # the call of this program in which DVC is asked about one run
 
 

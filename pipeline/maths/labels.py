@@ -5,6 +5,8 @@ from dataclasses import dataclass
 # What an effect is measured on: prompts that a model should refuse, and prompts that it should answer.
 MAIN_EFFECTS = {"harmful": ("ablation", "subtraction"), "harmless": ("addition",)}
 BASELINE = "baseline"
+EFFECTS = (BASELINE, "ablation", "subtraction", "addition")
+ON_TREATED = (*EFFECTS, "export")
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,33 @@
 Every interval is a 95 % interval. A condition is a `Label`, never a text; in a file it has its name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from pydantic import BeforeValidator
 
 from pipeline.maths.comparisons import Rank
-from pipeline.maths.labels import Label, Treatment
+from pipeline.maths.labels import EFFECTS, ON_TREATED, Label, Treatment
 from pipeline.maths.statistics import Estimate
 
 
 def _label(value: Any) -> Any:
-    return Label.parse(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    label = Label.parse(value)
+    return label if label.effect in EFFECTS else _unknown(value, EFFECTS)
 
 
 def _treatment(value: Any) -> Any:
-    return Treatment.parse(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    done = Treatment.parse(value)
+    return done if done.effect in ON_TREATED else _unknown(value, ON_TREATED)
+
+
+def _unknown(name: str, effects: Sequence[str]) -> NoReturn:
+    raise ValueError(f"'{name}' names none of the effects {', '.join(effects)}")
 
 
 Condition = Annotated[Label, BeforeValidator(_label)]

@@ -57,6 +57,8 @@ def changed(path: tuple, value: object) -> dict:
         (("agreement", "substring and markers", "harmful_ablation", "equal"), KeyError, "equal"),
         (("loss", "plain_text", "change", "ablation", "rank"), "first", "rank"),
         (("outcomes",), [], "outcomes: Input should be a valid dictionary"),
+        (("outcomes", "harmful_melted"), {}, "'harmful_melted' names none of the effects baseline, ablation"),
+        (("loss", "plain_text", "change", "melted"), {}, "'melted' names none of the effects baseline, ablation"),
     ],
 )
 def test_other_metrics_are_refused_in_one_line(tmp_path, path, value, said):

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.graph import repeated as graph
-from pipeline.graph.fresh import edited_results, unwritten
+from pipeline.graph.fresh import edited_results, stray_folders, unwritten
 from pipeline.maths.labels import Label
 from pipeline.report.figures.marks import title_of
 from pipeline.results.metrics_file import read_metrics
@@ -127,6 +127,7 @@ def test_what_is_out_of_date_or_edited_is_named(ran):
     root, path = project.folder, place("tiny", project.folder)
     assert list(graph.stale(root)) == []
     assert (edited_results([], root), unwritten([], root)) == ([], [])
+    assert not [folder for folder in stray_folders([], root) if folder.name == "seeds"]
     for changed, what in (
         ("pipeline/maths/selection.py", "scores"),
         ("conf/profile/few.yaml", "configuration"),

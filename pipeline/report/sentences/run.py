@@ -88,7 +88,12 @@ def _controls(metrics: Metrics, kind: str, name: str) -> str:
     changes = listed([f"{wording.condition(label)} {_points(tests[label])}" for label in moved])
     chance = f"by chance about one in {1 / (1 - LEVEL):.0f} does"
     have = "has" if len(moved) == 1 else "have"
-    return f"Of {len(tests)} changes under a {name}, {len(moved)} {have} an interval without 0 ({chance}): {changes}."
+    cosines = sorted({metrics.controls[label.source].cosine for label in moved}, key=abs)
+    alike = f"with the chosen direction {'it has' if len(moved) == 1 else 'they have'} a cosine of"
+    return (
+        f"Of {len(tests)} changes under a {name}, {len(moved)} {have} an interval without 0 ({chance}): {changes}; "
+        f"{alike} {listed([f'{cosine:+.2f}' for cosine in cosines])}."
+    )
 
 
 def _points(test: Comparison) -> str:

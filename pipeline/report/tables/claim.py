@@ -24,7 +24,6 @@ from pipeline.results.metrics import Metrics
 from pipeline.results.metrics_file import read_metrics
 from pipeline.results.suffix_file import read_suffix
 
-STANDARD_TOOK = "35 minutes on two cores of a CPU with AMX, longer on one without"
 WIDTH = 160  # of the widest row
 
 
@@ -219,5 +218,5 @@ def closing(label: str) -> str:
         return ""
     return (
         "This was profile quick: the verdict with its controls. Everything else that is measured: "
-        f"make repro PROFILE=standard ({STANDARD_TOOK})\n"
+        "make repro PROFILE=standard\n"
     )
