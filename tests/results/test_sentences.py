@@ -32,7 +32,7 @@ def test_the_verdict_is_that_of_the_claim(metrics):
     settled = replace(
         claim, ablation=replace(claim.ablation, word=GONE), addition=replace(claim.addition, word=INDUCED)
     )
-    assert run.verdict(replace(metrics, claim=settled)).startswith("So in this model one direction decides")
+    assert run.verdict(replace(metrics, claim=settled)).startswith("In this model one direction decides")
     for word in (REMAINS, UNSETTLED):
         other = replace(settled, ablation=replace(claim.ablation, word=word))
         words = " ".join(run.verdict(replace(metrics, claim=other)).split())

@@ -105,11 +105,12 @@ def _control_legend(axis: Axes, labels: Iterable[Label]) -> None:
     used = {control_kind(label.source) for label in labels}
     for name, (marker, text) in CONTROLS.items():
         if name in used:
-            axis.plot(
-                [], [], linestyle="none", marker=marker, color=GREY, label=f"control: {text}, interval of its change"
-            )
+            axis.plot([], [], linestyle="none", marker=marker, color=GREY, label=text)
     if used & CONTROLS.keys():
-        axis.legend(fontsize=8, loc="upper left", frameon=False)
+        title = "controls, with the\ninterval of their change:"
+        axis.legend(
+            title=title, fontsize=8, title_fontsize=8, frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left"
+        )
 
 
 def _interval(axis: Axes, x: float, rate: Estimate, colour: str, marker: str) -> None:

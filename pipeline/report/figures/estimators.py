@@ -22,7 +22,7 @@ KINDS = {"ablation": "harmful", "addition": "harmless"}  # prompts on which an e
 # Colour and marker both tell the terms, so that a grey print does too.
 TERMS = {
     OWN_LENGTH: ("as it is found", ORANGE, "o"),
-    EQUAL_NORM: ("as long as the mean difference", BLUE, "s"),
+    EQUAL_NORM: ("as long as the mean difference at its place", BLUE, "s"),
     EQUAL_KL: ("until its KL is the mean difference's", GREEN, "^"),
 }
 
@@ -79,13 +79,13 @@ def panels(
     (first, second), (third, fourth) = figure.subplots(2, 2, height_ratios=[len(rates) + 1, len(rates) + 1])
     for axis, effect, what in ((first, "ablation", "ablated"), (second, "addition", "added as found")):
         _answers(axis, [row.get(effect) for row in rates.values()], baselines[KINDS[effect]], controls[effect])
-        axis.set_title(f"{KINDS[effect]} prompts, {what}: answers refused", fontsize=10)
+        axis.set_title(f"{KINDS[effect]} prompts, {what}:\nanswers refused", fontsize=10)
         axis.set_xlabel(f"refusal score [{mathless(judge, NAME)}]", fontsize=9)
     for axis, measure in ((third, "metric"), (fourth, "kl")):
         _terms(axis, list(additions.values()), measure)
-    third.set_title("harmless test prompts, added: how much refusal it brings", fontsize=10)
+    third.set_title("harmless test prompts, added:\nhow much refusal it brings", fontsize=10)
     third.set_xlabel("refusal metric, nats" + (f" (n = {reference.metric.n})" if reference else ""), fontsize=9)
-    fourth.set_title("the same: how much else it changes", fontsize=10)
+    fourth.set_title("the same:\nhow much else it changes", fontsize=10)
     fourth.set_xlabel("KL(unchanged || added) of next tokens, nats", fontsize=9)
     if reference and reference.metric.value is not None and reference.change.value is not None:
         before = reference.metric.value - reference.change.value

@@ -45,7 +45,7 @@ def verdict(metrics: Metrics) -> str:
     rates, tests, found = metrics.refusal_score, metrics.comparisons, metrics.claim
     words = (found.ablation and found.ablation.word, found.addition and found.addition.word)
     claim = "in this model one direction decides whether requests are refused"
-    head = f"So {claim}." if words == (GONE, INDUCED) else f"This does not show that {claim}."
+    head = f"{claim.capitalize()}." if words == (GONE, INDUCED) else f"This does not show that {claim}."
     said = [f"{sentence}." for sentence in told.sentences(found)]
     carried = [
         f"of {words} {percent(rates[base].value)} are refused before, {percent(rates[label].value)} after"
@@ -54,7 +54,18 @@ def verdict(metrics: Metrics) -> str:
         if (base := label.baseline) in rates
     ]
     false = f"The direction carries false refusals as well as true ones: {listed(carried)}." if carried else ""
-    return paragraph([head, *said, *_null(metrics)[:2], false])
+    nulls = [_largest(metrics, kind, NULL[kind]) for kind in ("random", "covariance")]
+    return paragraph([head, *said, *nulls, false])
+
+
+def _largest(metrics: Metrics, kind: str, name: str) -> str:
+    """The largest paired change that a control of a kind makes, and how alike that one is."""
+    tests = _tests(metrics, kind)
+    if not tests:
+        return ""
+    label, test = max(tests.items(), key=lambda row: abs(row[1].change.value or 0))
+    alike = f"its cosine with the direction is {metrics.controls[label.source].cosine:+.2f}"
+    return f"The largest change under a {name}: {_points(test)} ({wording.condition(label)}; {alike})."
 
 
 def controls(metrics: Metrics) -> str:
@@ -71,11 +82,7 @@ def _null(metrics: Metrics) -> list[str]:
 
 def _controls(metrics: Metrics, kind: str, name: str) -> str:
     """Which paired changes under controls of a kind have an interval without 0; or that none has."""
-    tests = {
-        label: test
-        for label, test in metrics.comparisons.items()
-        if label.is_main and is_control(label.source) and control_kind(label.source) == kind
-    }
+    tests = _tests(metrics, kind)
     if not tests:
         return ""
     moved = [label for label in wording.ordered(tests) if not tests[label].change.holds(0.0)]
@@ -94,6 +101,15 @@ def _controls(metrics: Metrics, kind: str, name: str) -> str:
         f"Of {len(tests)} changes under a {name}, {len(moved)} {have} an interval without 0 ({chance}): {changes}; "
         f"{alike} {listed([f'{cosine:+.2f}' for cosine in cosines])}."
     )
+
+
+def _tests(metrics: Metrics, kind: str) -> dict[Label, Comparison]:
+    """Comparisons of the controls of a kind on the main prompts."""
+    return {
+        label: test
+        for label, test in metrics.comparisons.items()
+        if label.is_main and is_control(label.source) and control_kind(label.source) == kind
+    }
 
 
 def _points(test: Comparison) -> str:
