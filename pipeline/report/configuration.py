@@ -68,7 +68,9 @@ def type_of(key: str) -> str:
 
 
 def _words(kind: Any) -> str:
-    words = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any", type(None): "null"}
+    words = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}
+    if kind is Any:  # where omegaconf has no type for either
+        return "text or group of values or null"
     if kind in words:
         return words[kind]
     origin, inside = get_origin(kind), get_args(kind)
