@@ -150,6 +150,14 @@ def test_the_flip_test_errs_as_often_as_it_says_where_rows_are_skewed():
     assert shifted > 0.5
 
 
+def test_a_family_of_every_layer_of_a_deep_model_can_show_a_change():
+    generator = np.random.default_rng(0)
+    before = generator.normal(size=25)
+    after = (before + 2 + 0.1 * generator.normal(size=25)).tolist()
+    one = paired(before.tolist(), after)
+    assert {row.verdict for row in holm({i: one for i in range(3 * 126)}).values()} == {"higher"}
+
+
 def test_changes_are_paired_and_corrected_together():
     generator = np.random.default_rng(3)
     before = generator.normal(size=60)
