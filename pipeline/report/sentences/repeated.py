@@ -52,10 +52,8 @@ def _together(over: Over) -> Iterator[Row]:
 def _choices(found: Repeated) -> Iterator[str]:
     places = [(run.position, run.layer) for run in found.runs if run.answers.draw is None]
     kinds = {place: places.count(place) for place in places}
-    said = [
-        f"{'no place' if place[0] is None else f'({place[0]}, {place[1]})'} {n} times" for place, n in kinds.items()
-    ]
-    yield f"Of {len(places)} seeds the chosen place is {listed(said)}."
+    said = [f"{'no place' if place[0] is None else f'({place[0]}, {place[1]})'} by {n}" for place, n in kinds.items()]
+    yield f"Places that {len(places)} seeds choose: {listed(said)}."
     if found.cosines:
         values = [row.chosen for row in found.cosines]
         chance = f" (two random directions: at most {found.chance_cosine:.2f})" if found.chance_cosine else ""
@@ -65,5 +63,4 @@ def _choices(found: Repeated) -> Iterator[str]:
 def _draws(found: Repeated) -> Iterator[str]:
     for label, words in CONDITIONS.items():
         if row := found.against_greedy.get(label):
-            sure = "" if row.holds(0.0) else ", a change"
-            yield f"Sampled instead of greedy answers, {words}: {with_interval(row, '{:+.0%}')}{sure}."
+            yield f"Sampled instead of greedy answers, {words}: {with_interval(row, '{:+.0%}')}."
