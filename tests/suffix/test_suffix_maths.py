@@ -70,6 +70,7 @@ def test_change_is_the_paired_mean_with_the_flip_tests_p():
     found = paired.paired(before.tolist(), after.tolist())
     assert found.change.value == pytest.approx((after - before).mean())
     assert found.p == paired.flip_test((after - before).tolist())
+    assert found.p is not None
     assert found.p < 0.001
     low, value, high = ends(found.change)
     assert low < value < high < 0
