@@ -21,7 +21,7 @@ COPIED = ("pipeline", "conf", ".dvc/config", ".dvcignore", "dvc.yaml", "dvc.lock
 COPIED += ("requirements.lock", "pyproject.toml", *(f"outputs/{name}" for name in ("code.json", "eval", "figures")))
 COPIED += ("outputs/golden", "outputs/families")
 COPIED += tuple(name for name in ("outputs/seeds", "outputs/speed") if (ROOT / name).exists())
-COPIED += tuple(f"outputs/models/{MODEL}/{label}/config.yaml" for label in ("quick", "standard"))
+COPIED += tuple(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(f"outputs/models/{MODEL}/*/config.yaml")))
 EVAL = f"outputs/eval/{MODEL}"
 
 
