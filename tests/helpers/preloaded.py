@@ -27,8 +27,8 @@ LOADED = (
 )
 COUNTED = "TESTS_COUNT_COVERAGE"
 ROOT = Path(__file__).resolve().parents[2]
-# Of the environment, that no library reads when it is loaded.
-OF_A_TEST = (COUNTED, "PYTEST_CURRENT_TEST", "PATH", "PYTHONPATH")
+# Of the environment, that no library reads when it is loaded; the last two scikit-learn writes, in the fork as well.
+OF_A_TEST = (COUNTED, "PYTEST_CURRENT_TEST", "PATH", "PYTHONPATH", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 SHIM = """#!{python} -SEs
 import json, os, socket, sys
 if sys.argv[1:2] != ["-m"]:
