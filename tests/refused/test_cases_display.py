@@ -232,7 +232,7 @@ def _(tmp_path):
             )
         shown = report.text(path)
         printable_lines(shown)
-        assert len(shown) < 2 * len(whole), len(shown)
+        assert len(shown) < 3 * len(whole), len(shown)
 
 
 @cases("X06", "words in brackets or between colons, which rich takes for styles and pictures", "the words in the table")
