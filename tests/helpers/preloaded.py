@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -49,18 +50,26 @@ def python() -> str:
     """A `python` for the command line; Python itself where a library could have read the environment otherwise."""
     if not hasattr(os, "pidfd_open"):  # of Linux, where forks of loaded libraries are sound
         return sys.executable
-    folder, environment = _started()
+    folder, _, _ = _started()
     if coverage.Coverage.current():
         os.environ[COUNTED] = "yes"
-    return str(folder / "python") if _read_by_libraries() == environment else sys.executable
+    return sys.executable if changed() else str(folder / "python")
 
 
-def _read_by_libraries() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in OF_A_TEST}
+def changed() -> set[str]:
+    """What of the environment is neither as it was before the libraries were loaded, nor as they have written it."""
+    _, before, after = _started()
+    now = _read_by_libraries()
+    return {name for name in {**before, **now} if now.get(name) not in (before.get(name), after.get(name))}
+
+
+def _read_by_libraries(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name not in OF_A_TEST}
 
 
 @cache
-def _started() -> tuple[Path, dict[str, str]]:
+def _started() -> tuple[Path, dict[str, str], dict[str, str]]:
+    """Where the shim is; the environment before the libraries were loaded, and after."""
     folder = Path(tempfile.mkdtemp(prefix="py-"))
     shim, address = folder / "python", str(folder / "socket")
     shim.write_text(SHIM.format(python=sys.executable, address=address))
@@ -71,8 +80,9 @@ def _started() -> tuple[Path, dict[str, str]]:
     assert server.stdout is not None
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.stdin.close)  # it ends with this process, however that ends
-    assert server.stdout.readline() == b"ready\n", "what preloads libraries did not start"
-    return folder, _read_by_libraries()
+    ready = server.stdout.readline()
+    assert ready, "what preloads libraries did not start"
+    return folder, _read_by_libraries(), _read_by_libraries(json.loads(ready))
 
 
 def serve(address: str) -> list[str]:
@@ -81,7 +91,7 @@ def serve(address: str) -> list[str]:
     listening.bind(address)
     listening.listen(64)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
-    print("ready", flush=True)
+    print(json.dumps(dict(os.environ)), flush=True)
     while True:
         ready, _, _ = select.select([listening, sys.stdin], [], [])
         if sys.stdin in ready:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from pipeline.entry.program import quiet_libraries
 from tests.helpers import preloaded
 
 ENDS = """
@@ -23,6 +24,7 @@ print("torch" in sys.modules, file=sys.stderr)
     [("", 0), ("sys.exit(3)", 3), ("sys.exit('said')", 1), ("1 / 0", 1), ("os.kill(os.getpid(), 9)", -signal.SIGKILL)],
 )
 def test_it_ends_as_a_process_of_its_own(tmp_path, end, status):
+    assert not preloaded.changed(), "some test has left the environment otherwise than it was"
     (tmp_path / "ends.py").write_text(ENDS.format(end=end))
     ended = []
     for python in (preloaded.python(), sys.executable):
@@ -34,6 +36,16 @@ def test_it_ends_as_a_process_of_its_own(tmp_path, end, status):
     lines = [result.stderr.splitlines() for result in ended]
     assert (lines[0][0], lines[1][0]) == ("True", "False")
     assert lines[0][-1:] == (["True"] if len(lines[1]) == 1 else lines[1][-1:])
+
+
+def test_what_a_command_writes_to_the_environment_changes_nothing(monkeypatch):
+    shim = preloaded.python()
+    for name in ("TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    quiet_libraries()
+    assert preloaded.python() == shim != sys.executable
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert (preloaded.changed(), preloaded.python()) == ({"HF_HUB_OFFLINE"}, sys.executable)
 
 
 def test_it_ends_with_who_started_it(tmp_path):
