@@ -40,6 +40,14 @@ class Between:
     share: Estimate
     """Of the variance of the runs' means, 0 to 1."""
 
+    @property
+    def is_none(self) -> bool:
+        """The runs differ so little that even the upper bound is no more than the sampling of prompts gives.
+
+        Both bounds are truncated at 0 then, which says nothing of how sure that is.
+        """
+        return self.share.high == 0
+
 
 def prompt_means(runs: Sequence[Values]) -> dict[str, float]:
     """Mean value of each prompt, over all runs that have it."""

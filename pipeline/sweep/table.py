@@ -71,7 +71,8 @@ def _over(title: str, over: Over, repeated: Repeated) -> Shown:
         runs, more = found.spread, found.between
         sd = "-" if runs.sd is None else f"{runs.sd:.1%}"
         ends = [_rate(repeated.against_greedy.get(label), "+.0%")] if is_drawn else []
-        ends += [_rate(more.sd, ".1%"), _rate(more.share)] if more else []
+        if more:
+            ends += ["none", "none"] if more.is_none else [_rate(more.sd, ".1%"), _rate(more.share)]
         change = over.change.get(label)
         table.add_row(
             str(label),
@@ -83,8 +84,10 @@ def _over(title: str, over: Over, repeated: Repeated) -> Shown:
             *ends,
             _rate(change.value if change else None, "+.0%"),
         )
-    beyond = "" if is_drawn else "; between: beyond what the sampling of prompts gives, its interval over runs"
-    table.caption = printed.caption(f"[a, b]: 95 % interval over prompts, each of which counts once{beyond}")
+    notes = ["[a, b]: 95 % interval over prompts, each of which counts once"]
+    if not is_drawn:
+        notes.append("between: beyond what the sampling of prompts gives, its interval over runs; none: less than that")
+    table.caption = printed.caption(*notes)
     return table
 
 

@@ -10,10 +10,12 @@ from pipeline.maths.labels import Label
 from pipeline.maths.statistics import Estimate
 from pipeline.report import beside as tables
 from pipeline.report import readme
-from pipeline.report.sentences import beside, run, speed, suffix
+from pipeline.report.sentences import beside, repeated, run, speed, suffix
 from pipeline.report.sentences.words import WIDTH, listed, paragraph, percent, with_interval
 from pipeline.report.tables import verdict as told
 from pipeline.results.metrics_file import read_metrics
+from pipeline.results.repeated import place, read_repeated
+from tests.conftest import ROOT
 from tests.helpers.committed import committed
 
 
@@ -156,6 +158,42 @@ def test_changed_verdicts_are_counted():
 
 def test_a_suffix_that_was_not_measured_is_said_so():
     assert suffix.suffixes({}) == suffix.NONE
+
+
+@pytest.fixture(scope="module")
+def effect():
+    return read_metrics(committed("quick-suffixes").metrics).suffixes["affirmative"]
+
+
+def test_a_suffix_lowers_refusal_where_fewer_answers_are_refused(effect):
+    score, test = effect.refusal_score, effect.refusal_score.adversarial_against_none
+    assert "**The suffix lowers refusal**" in suffix.suffixes({"affirmative": effect})
+    unshown = replace(score, adversarial_against_none=replace(test, verdict="no difference shown"))
+    words = " ".join(suffix.suffixes({"affirmative": replace(effect, refusal_score=unshown)}).split())
+    assert "**The suffix lowers the refusal metric; that fewer answers are refused is not shown**" in words
+    without = replace(effect, verdict="suffix_does_not_lower_refusal")
+    assert "**The suffix does not lower refusal**" in suffix.suffixes({"affirmative": without})
+
+
+def test_what_returns_is_held_against_the_largest_of_random_parts(effect):
+    more = "not shown to be more than random heads of the same layers give"
+    assert more not in " ".join(suffix.suffixes({"affirmative": effect}).split())
+    low = effect.top_heads.share.low
+    reached = replace(effect.top_heads, controls=[replace(effect.top_heads.controls[0], value=low)])
+    words = " ".join(suffix.suffixes({"affirmative": replace(effect, top_heads=reached)}).split())
+    assert f"(random heads of the same layers, 1 draws: at most {percent(low)}), which is {more}" in words
+
+
+def test_seeds_that_differ_less_than_sampling_gives_have_no_share_of_zero_for_sure():
+    found = read_repeated(place("qwen2_5_coder_0_5b", ROOT))
+    label = Label("harmful", "baseline")
+    row = found.seeds.refusal_score[label]
+    assert row.between is not None
+    none = replace(row.between.share, value=0.0, low=0.0, high=0.0)
+    changed = replace(row, between=replace(row.between, share=none))
+    seeds = replace(found.seeds, refusal_score={label: changed})
+    assert "none: less than sampling gives" in repeated.repeated(replace(found, seeds=seeds))
+    assert "0% [0%, 0%]" not in repeated.repeated(found)
 
 
 def test_speed_says_that_there_is_no_benchmark_or_shows_it(tmp_path):

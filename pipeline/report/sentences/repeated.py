@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.maths.labels import Label
+from pipeline.maths.repeated import Between
 from pipeline.report.markdown import Row, rate, table, with_interval
 from pipeline.report.sentences.words import listed, paragraph, percent
 from pipeline.results.repeated import Over, Repeated
@@ -17,7 +18,7 @@ CONDITIONS = {
 
 def repeated(found: Repeated) -> str:
     """Each run, then all seeds together, then all draws."""
-    columns = ("run", "verdict", "position, layer", *CONDITIONS.values())
+    columns = ("run", "verdict", "position, layer", *CONDITIONS.values(), "n of each")
     runs = table(columns, _runs(found))
     together = table(
         (
@@ -37,7 +38,8 @@ def _runs(found: Repeated) -> Iterator[Row]:
         sampled = "" if run.answers.draw is None else f", sampled answers, draw {run.answers.draw}"
         place = "" if run.position is None else f"{run.position}, {run.layer}"
         rates = (rate(run.refusal_score.get(label)) for label in CONDITIONS)
-        yield f"seed {run.seed}{sampled}", run.verdict, place, *rates
+        n = sorted({row.n for row in run.refusal_score.values()})
+        yield f"seed {run.seed}{sampled}", run.verdict, place, *rates, listed([str(one) for one in n])
 
 
 def _together(over: Over) -> Iterator[Row]:
@@ -45,8 +47,12 @@ def _together(over: Over) -> Iterator[Row]:
         if (row := over.refusal_score.get(label)) is None:
             continue
         spread = f"{percent(row.spread.low)} to {percent(row.spread.high)}"
-        share = with_interval(row.between.share, "{:.0%}") if row.between else ""
+        share = _between(row.between) if row.between else ""
         yield words, with_interval(row.value, "{:.0%}"), str(row.value.n), spread, share
+
+
+def _between(found: Between) -> str:
+    return "none: less than sampling gives" if found.is_none else with_interval(found.share, "{:.0%}")
 
 
 def _choices(found: Repeated) -> Iterator[str]:
@@ -63,4 +69,4 @@ def _choices(found: Repeated) -> Iterator[str]:
 def _draws(found: Repeated) -> Iterator[str]:
     for label, words in CONDITIONS.items():
         if row := found.against_greedy.get(label):
-            yield f"Sampled instead of greedy answers, {words}: {with_interval(row, '{:+.0%}')}."
+            yield f"Sampled instead of greedy answers, {words}: {with_interval(row, '{:+.0%}')} ({row.n} prompts)."

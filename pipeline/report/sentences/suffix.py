@@ -27,8 +27,12 @@ def _one(name: str, effect: Effect) -> str:
 
 
 def _title(effect: Effect) -> str:
-    lowers = effect.verdict == "suffix_lowers_refusal"
-    return "The suffix lowers refusal" if lowers else "The suffix does not lower refusal"
+    """The verdict is on the refusal metric; whether fewer answers are refused is another question."""
+    if effect.verdict != "suffix_lowers_refusal":
+        return "The suffix does not lower refusal"
+    if effect.refusal_score.adversarial_against_none.verdict == "lower":
+        return "The suffix lowers refusal"
+    return "The suffix lowers the refusal metric; that fewer answers are refused is not shown"
 
 
 def _rows(effect: Effect) -> Iterator[Row]:
@@ -65,11 +69,13 @@ def _sentences(name: str, effect: Effect) -> Iterator[str]:
 def _returned(words: str, row: Returned, others: str) -> str:
     if row.share.value is None:
         return f"How much returns with {words} is not measured: {row.share.note}."
-    most = max((one.value for one in row.controls if one.value is not None), default=None)
-    beside = "" if most is None else f" ({others} at most {percent(most)})"
+    values = [one.value for one in row.controls if one.value is not None]
+    beside = f" ({others}, {len(values)} draws: at most {percent(max(values))})" if values else ""
+    more = not values or (row.share.low is not None and row.share.low > max(values))
+    unshown = "" if more else f", which is not shown to be more than {others} give"
     whole = "" if _all(row.share) else "; the rest has passed another way"
     share = with_interval(row.share, "{:.0%}")
-    return f"With {words} put back to what it is without suffix, {share} of the fall returns{beside}{whole}."
+    return f"With {words} put back to what it is without suffix, {share} of the fall returns{beside}{unshown}{whole}."
 
 
 def _all(share: Estimate) -> bool:
